@@ -1,0 +1,19 @@
+//! Makes the programs and tests of this crate find libtorch where the build found it.
+
+use std::env;
+use std::path::Path;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else { return };
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    // The linker drops `libtorch_cuda` as unused, and the program then sees no GPU. It is kept where NVIDIA's own
+    // libraries, which it needs at start, are installed beside torch; a CPU-only installation leaves them out.
+    let cuda = Path::new(&lib).join("libtorch_cuda.so");
+    let cudnn = Path::new(&lib).join("../../nvidia/cudnn/lib");
+    println!("cargo::rerun-if-changed={}", cuda.display());
+    println!("cargo::rerun-if-changed={}", cudnn.display());
+    if cuda.exists() && cudnn.exists() {
+        println!("cargo::rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
+    }
+}

@@ -1,0 +1,2 @@
+//! `nvl-convert`.
+fn main() {}
