@@ -1,5 +1,6 @@
 //! What libtorch's results depend on, beside the model: threads, and the instruction set of its kernels.
 
+use golden::manifest::{AttentionImplementations, Producer};
 use tch::Device;
 
 use crate::device::device_name;
@@ -8,14 +9,38 @@ use crate::model::NemotronVl;
 /// libtorch's release, which tch is bound to.
 pub const TORCH_VERSION: &str = "2.11.0";
 
-/// The environment variables by which ATen, oneDNN and MKL choose their kernels, and their values for each of the
-/// capabilities that ATen names. Each library looks at the processor for itself: without the last two, the exact GELU
-/// of a machine with AVX-512 differs in the last bits from that of one without.
-const KERNEL_CHOICE: [(&str, [&str; 3]); 4] = [
-    ("", ["DEFAULT", "AVX2", "AVX512"]),
-    ("ATEN_CPU_CAPABILITY", ["default", "avx2", "avx512"]),
-    ("ONEDNN_MAX_CPU_ISA", ["SSE41", "AVX2", "AVX512_CORE"]),
-    ("MKL_ENABLE_INSTRUCTIONS", ["SSE4_2", "AVX2", "AVX512"]),
+/// How each of libtorch's libraries is told which kernels to use, for a capability that ATen names. Each looks at the
+/// processor for itself: limiting ATen alone leaves oneDNN's exact GELU with other last bits.
+struct Kernels {
+    capability: &'static str,
+    environment: [(&'static str, &'static str); 3],
+}
+
+const KERNELS: [Kernels; 3] = [
+    Kernels {
+        capability: "DEFAULT",
+        environment: [
+            ("ATEN_CPU_CAPABILITY", "default"),
+            ("ONEDNN_MAX_CPU_ISA", "SSE41"),
+            ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+        ],
+    },
+    Kernels {
+        capability: "AVX2",
+        environment: [
+            ("ATEN_CPU_CAPABILITY", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+        ],
+    },
+    Kernels {
+        capability: "AVX512",
+        environment: [
+            ("ATEN_CPU_CAPABILITY", "avx512"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX512"),
+        ],
+    },
 ];
 
 /// The settings that a run's bits depend on.
@@ -30,7 +55,7 @@ pub struct Settings {
 
 impl Settings {
     /// The settings that a dump was recorded with.
-    pub fn of(producer: &golden::manifest::Producer) -> Self {
+    pub fn of(producer: &Producer) -> Self {
         let on_cpu = producer.device.as_deref().is_none_or(|device| device == "cpu");
         Self {
             threads: producer.threads.filter(|_| on_cpu),
@@ -40,14 +65,11 @@ impl Settings {
 
     /// Applies them to this process. To be called before the first operation of libtorch, from the only thread.
     pub fn apply(&self) {
-        let [(_, names), libraries @ ..] = KERNEL_CHOICE;
-        let chosen = self.cpu_capability.as_deref().and_then(|name| names.iter().position(|&known| known == name));
-        if let Some(chosen) = chosen {
-            for (variable, values) in libraries {
-                // SAFETY: the programs call this first thing in `main`, when no other thread runs that could read the
-                // environment at the same time.
-                unsafe { std::env::set_var(variable, values[chosen]) };
-            }
+        let kernels = KERNELS.iter().find(|kernels| Some(kernels.capability) == self.cpu_capability.as_deref());
+        for (variable, value) in kernels.into_iter().flat_map(|kernels| kernels.environment) {
+            // SAFETY: the programs call this first thing in a command, when no other thread runs that could read the
+            // environment at the same time.
+            unsafe { std::env::set_var(variable, value) };
         }
         if let Some(threads) = self.threads {
             tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
@@ -56,18 +78,18 @@ impl Settings {
 }
 
 /// Describes this program and its settings, for a manifest.
-pub fn producer(model: &NemotronVl, settings: &Settings) -> golden::manifest::Producer {
-    let mut producer = golden::manifest::Producer::new("nvl-reference", model.dtype().as_str());
+pub fn producer(model: &NemotronVl, settings: &Settings) -> Producer {
+    let mut producer = Producer::new("nvl-reference", model.dtype().as_str());
     producer.version = Some(env!("CARGO_PKG_VERSION").to_owned());
     producer.torch = Some(TORCH_VERSION.to_owned());
     producer.device = Some(device_name(model.device()));
-    producer.attention = Some(golden::manifest::AttentionImplementations {
+    producer.attention = Some(AttentionImplementations {
         vision: Some("sdpa".to_owned()),
         text: Some("eager".to_owned()),
     });
     if model.device() == Device::Cpu {
         producer.threads = u64::try_from(tch::get_num_threads()).ok();
-        producer.cpu_capability = settings.cpu_capability.clone();
+        producer.cpu_capability.clone_from(&settings.cpu_capability);
     }
     producer
 }
