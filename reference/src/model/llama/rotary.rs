@@ -198,3 +198,103 @@ fn rotate_half(states: &Tensor) -> Result<Tensor> {
     let second = states.f_narrow(-1, half, dim - half)?;
     Ok(Tensor::f_cat(&[second.f_neg()?, first], -1)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_relative_eq;
+
+    use super::*;
+
+    /// A rotary embedding of 8 dimensions over a context of 64 tokens.
+    fn rotary(rope_scaling: Option<RopeScaling>) -> RotaryEmbedding {
+        let mut rotary = RotaryEmbedding {
+            site: String::new(),
+            kind: Kind::Float,
+            device: Device::Cpu,
+            head_dim: 8,
+            rope_theta: 10_000.0,
+            rope_scaling,
+            max_position_embeddings: 64,
+            inv_freq: Tensor::new(),
+            attention_scaling: 1.0,
+        };
+        (rotary.inv_freq, rotary.attention_scaling) = rotary.frequencies().unwrap();
+        rotary
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor.flatten(0, -1)).unwrap()
+    }
+
+    fn assert_frequencies(actual: &Tensor, expected: [f32; 4]) {
+        for (actual, expected) in values(actual).into_iter().zip(expected) {
+            assert_relative_eq!(actual, expected, max_relative = 1e-6);
+        }
+    }
+
+    #[test]
+    fn plain_frequencies_fall_by_a_power_of_the_base() {
+        assert_frequencies(&rotary(None).inv_freq, [1.0, 0.1, 0.01, 0.001]);
+    }
+
+    #[test]
+    fn linear_scaling_divides_them() {
+        let rotary = rotary(Some(RopeScaling::Linear { factor: 4.0 }));
+        assert_frequencies(&rotary.inv_freq, [0.25, 0.025, 0.0025, 0.00025]);
+    }
+
+    #[test]
+    fn llama3_scaling_keeps_high_frequencies_stretches_low_ones_and_blends_between() {
+        let rotary = rotary(Some(RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 128,
+        }));
+        // Wavelengths 6.3, 63, 628 and 6,283 against bounds of 32 and 128: the second is between.
+        let smooth = (128.0 / (2.0 * PI / 0.1) - 1.0) / 3.0;
+        let blended = (1.0 - smooth) * 0.1 / 8.0 + smooth * 0.1;
+        assert_frequencies(&rotary.inv_freq, [1.0, blended as f32, 0.00125, 0.000125]);
+        assert_eq!(rotary.attention_scaling, 1.0);
+    }
+
+    #[test]
+    fn dynamic_scaling_begins_beyond_the_context() {
+        let plain = rotary(None).forward(63, 1, &mut Recorder::off()).unwrap().cos;
+        let rotary = rotary(Some(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: None }));
+        let angles = |past, sequence| rotary.forward(past, sequence, &mut Recorder::off()).unwrap().cos;
+        assert_eq!(values(&angles(63, 1)), values(&plain));
+        // 128 tokens: the base grows by (2 · 128/64 − 1)^(8/6).
+        let base = 10_000.0_f64 * 3.0_f64.powf(8.0 / 6.0);
+        let cos = values(&angles(127, 1));
+        for (index, actual) in cos.into_iter().enumerate().take(4) {
+            let expected = (127.0 * base.powf(-(index as f64) / 4.0)).cos();
+            assert_relative_eq!(f64::from(actual), expected, max_relative = 1e-4, epsilon = 1e-5);
+        }
+    }
+
+    #[test]
+    fn yarn_scaling_goes_from_kept_to_stretched_and_scales_the_attention() {
+        let rotary = rotary(Some(RopeScaling::Yarn {
+            factor: 4.0,
+            original_max_position_embeddings: Some(1024),
+            attention_factor: None,
+            beta_fast: None,
+            beta_slow: None,
+            mscale: None,
+            mscale_all_dim: None,
+            truncate: None,
+        }));
+        // Correction dimensions 0.7 and 2.2 are rounded to 0 and 3: the ramp is 0, 1/3, 2/3, 1.
+        let blend = |plain: f64, ramp: f64| (plain / 4.0 * ramp + plain * (1.0 - ramp)) as f32;
+        let expected = [1.0, blend(0.1, 1.0 / 3.0), blend(0.01, 2.0 / 3.0), 0.00025];
+        assert_frequencies(&rotary.inv_freq, expected);
+        assert_relative_eq!(rotary.attention_scaling, 0.1 * 4.0_f64.ln() + 1.0);
+    }
+
+    #[test]
+    fn a_head_turns_its_first_half_against_its_second() {
+        let states = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0]).view([1, 1, 1, 4]);
+        assert_eq!(values(&rotate_half(&states).unwrap()), [-3.0, -4.0, 1.0, 2.0]);
+    }
+}
