@@ -42,6 +42,10 @@ pub enum Error {
     #[error("device `{0}`: expected `auto`, `cpu`, `cuda` or `cuda:N`")]
     Device(String),
 
+    /// The way to compute was not understood.
+    #[error("math `{0}`: expected `exact` or `fast`")]
+    Math(String),
+
     /// The device is not there.
     #[error("device `{device}`: libtorch sees {found} CUDA devices")]
     NoSuchDevice {
@@ -81,7 +85,9 @@ pub enum Error {
     },
 
     /// The prompt and the answer together are longer than the model was made for.
-    #[error("the prompt has {prompt} tokens and {max_new_tokens} more were asked for: the model's context is {limit} tokens")]
+    #[error(
+        "the prompt has {prompt} tokens and {max_new_tokens} more were asked for: the model's context is {limit} tokens"
+    )]
     Context {
         /// Tokens of the prompt.
         prompt: usize,
@@ -148,5 +154,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// libtorch appends a C++ backtrace of dozens of lines to its message.
 fn first_line(error: &tch::TchError) -> String {
-    error.to_string().lines().next().unwrap_or_default().trim_start_matches("Internal torch error: ").to_owned()
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("Internal torch error: ")
+        .to_owned()
 }

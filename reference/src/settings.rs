@@ -65,7 +65,8 @@ impl Settings {
 
     /// Applies them to this process. To be called before the first operation of libtorch, from the only thread.
     pub fn apply(&self) {
-        let kernels = KERNELS.iter().find(|kernels| Some(kernels.capability) == self.cpu_capability.as_deref());
+        let kernels =
+            KERNELS.iter().find(|kernels| Some(kernels.capability) == self.cpu_capability.as_deref());
         for (variable, value) in kernels.into_iter().flat_map(|kernels| kernels.environment) {
             // SAFETY: the programs call this first thing in a command, when no other thread runs that could read the
             // environment at the same time.
@@ -85,7 +86,7 @@ pub fn producer(model: &NemotronVl, settings: &Settings) -> Producer {
     producer.device = Some(device_name(model.device()));
     producer.attention = Some(AttentionImplementations {
         vision: Some("sdpa".to_owned()),
-        text: Some("eager".to_owned()),
+        text: Some(model.math().text_attention().to_owned()),
     });
     if model.device() == Device::Cpu {
         producer.threads = u64::try_from(tch::get_num_threads()).ok();

@@ -7,6 +7,7 @@ use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::model::Math;
 
 /// libtorch's name of a dtype of the configuration.
 pub fn kind_of(dtype: TorchDtype) -> Kind {
@@ -24,19 +25,21 @@ pub struct Weights {
     prefix: String,
     kind: Kind,
     device: Device,
+    math: Math,
 }
 
 impl Weights {
     /// The root of a checkpoint.
     ///
     /// The tensors that come from it may point into the checkpoint's mapped files: it must live as long as they do.
-    pub fn new(checkpoint: Arc<Checkpoint>, kind: Kind, device: Device) -> Self {
-        Self { checkpoint, prefix: String::new(), kind, device }
+    pub fn new(checkpoint: Arc<Checkpoint>, kind: Kind, device: Device, math: Math) -> Self {
+        Self { checkpoint, prefix: String::new(), kind, device, math }
     }
 
     /// The place below this one.
     pub fn pp(&self, segment: impl std::fmt::Display) -> Self {
-        let prefix = if self.prefix.is_empty() { segment.to_string() } else { format!("{}.{segment}", self.prefix) };
+        let prefix =
+            if self.prefix.is_empty() { segment.to_string() } else { format!("{}.{segment}", self.prefix) };
         Self { prefix, ..self.clone() }
     }
 
@@ -48,6 +51,11 @@ impl Weights {
     /// The dtype that weights from here have.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How the modules of these weights compute.
+    pub fn math(&self) -> Math {
+        self.math
     }
 
     /// The device that weights from here are on.

@@ -11,6 +11,7 @@ use converter::normalized::TorchDtype;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::NemotronVl;
 use reference::device::DeviceChoice;
+use reference::model::Math;
 
 /// What a command that could be carried out found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +34,10 @@ pub struct ModelArgs {
     /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// How to compute: `exact` has the public code's own operations, in their order
-    #[arg(long, value_enum, default_value = "exact")]
-    pub math: MathArg,
+    /// How to compute: `exact` has the public code's own operations in their order, `fast` has fused attention and, on a
+    /// CPU without bfloat16 instructions, products in float32 [default: fast; in `replay` exact]
+    #[arg(long, value_name = "exact|fast")]
+    pub math: Option<Math>,
     /// Threads of an operation on the CPU [default: libtorch's choice; in `replay` the golden's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub threads: Option<u64>,
@@ -62,18 +64,11 @@ impl From<DtypeArg> for TorchDtype {
     }
 }
 
-/// How to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MathArg {
-    /// The public code's own operations, in their order
-    Exact,
-}
-
 /// Loads the model, telling so.
-pub fn load_model(args: &ModelArgs, dtype: Option<TorchDtype>) -> Result<NemotronVl> {
+pub fn load_model(args: &ModelArgs, dtype: Option<TorchDtype>, math: Math) -> Result<NemotronVl> {
     let device = args.device.resolve()?;
     let spinner = spinner(format!("loading {}", args.model.display()));
-    let model = NemotronVl::load(&args.model, dtype, device)?;
+    let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;
     spinner.finish_and_clear();
     Ok(model)
 }

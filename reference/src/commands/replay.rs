@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
 use reference::Error;
+use reference::model::Math;
 use reference::prompt::Tokenizer;
 use reference::replay::{ReplaySummary, replay};
 use reference::settings::Settings;
@@ -53,7 +54,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         Some(dtype) => dtype.into(),
         None => golden_dtype(&golden)?,
     };
-    let model = load_model(&args.model, Some(dtype))?;
+    let model = load_model(&args.model, Some(dtype), Math::Exact)?;
     let progress = spinner(format!("replaying {}", args.golden.display()));
     let decode = |ids: &[i64]| tokenizer.answer(ids).map_err(Error::from);
     let summary = replay(&model, &golden, &settings, vec![tokenizer.eos_token_id()], decode, writer)?;

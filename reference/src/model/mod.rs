@@ -2,6 +2,7 @@
 
 mod linear;
 pub mod llama;
+mod math;
 mod projector;
 mod vision;
 
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::record::Recorder;
 use crate::weights::{Weights, kind_of};
 use llama::{KvCache, LlamaForCausalLm};
+pub use math::Math;
 use projector::MultiModalProjector;
 use vision::VisionModel;
 
@@ -28,6 +30,7 @@ pub struct NemotronVl {
     language_model: LlamaForCausalLm,
     dtype: TorchDtype,
     device: Device,
+    math: Math,
     // Last: the weights above may point into its mapped files.
     checkpoint: Arc<Checkpoint>,
 }
@@ -41,12 +44,12 @@ impl NemotronVl {
     ///
     /// # Errors
     /// Where the checkpoint is not a whole, valid one.
-    pub fn load(dir: &Path, dtype: Option<TorchDtype>, device: Device) -> Result<Self> {
+    pub fn load(dir: &Path, dtype: Option<TorchDtype>, device: Device, math: Math) -> Result<Self> {
         let checkpoint = Arc::new(Checkpoint::open(dir)?);
         let config = checkpoint.config();
         let dtype = dtype.unwrap_or(config.torch_dtype);
         let vision_dtype = if dtype == TorchDtype::Float32 { dtype } else { config.vision_config.dtype };
-        let root = Weights::new(Arc::clone(&checkpoint), kind_of(dtype), device);
+        let root = Weights::new(Arc::clone(&checkpoint), kind_of(dtype), device, math);
         let tower = root.pp("vision_model").with_kind(kind_of(vision_dtype));
         Ok(Self {
             vision_model: VisionModel::load(&config.vision_config, &tower)?,
@@ -54,6 +57,7 @@ impl NemotronVl {
             language_model: LlamaForCausalLm::load(&config.text_config, &root.pp("language_model"))?,
             dtype,
             device,
+            math,
             checkpoint,
         })
     }
@@ -66,6 +70,11 @@ impl NemotronVl {
     /// The dtype that the model runs in.
     pub fn dtype(&self) -> TorchDtype {
         self.dtype
+    }
+
+    /// How the model computes.
+    pub fn math(&self) -> Math {
+        self.math
     }
 
     /// The device that the model runs on.
@@ -152,7 +161,11 @@ impl NemotronVl {
         let vision = &self.config().vision_config;
         let found = pixel_values.size();
         let (channels, side) = (vision.num_channels, vision.image_size);
-        if found.len() != 4 || found[1] != channels as i64 || found[2] != side as i64 || found[3] != side as i64 {
+        if found.len() != 4
+            || found[1] != channels as i64
+            || found[2] != side as i64
+            || found[3] != side as i64
+        {
             return Err(Error::PixelShape { channels, side, found });
         }
         Ok(())

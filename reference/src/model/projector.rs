@@ -26,7 +26,11 @@ impl MultiModalProjector {
         Ok(Self {
             downsample_ratio: config.downsample_ratio,
             ps_version: config.ps_version,
-            layer_norm: LayerNorm::load(&weights.pp("layer_norm"), config.projector_layer_norm_eps, "mlp1.0")?,
+            layer_norm: LayerNorm::load(
+                &weights.pp("layer_norm"),
+                config.projector_layer_norm_eps,
+                "mlp1.0",
+            )?,
             linear_1: Linear::load(&weights.pp("linear_1"), true, "mlp1.1")?,
             linear_2: Linear::load(&weights.pp("linear_2"), true, "mlp1.3")?,
         })
@@ -80,7 +84,8 @@ mod tests {
 
     /// A 4 × 4 grid of one channel, whose value is 10 · row + column.
     fn grid() -> Tensor {
-        let values: Vec<f32> = (0..4).flat_map(|row| (0..4).map(move |column| (10 * row + column) as f32)).collect();
+        let values: Vec<f32> =
+            (0..4).flat_map(|row| (0..4).map(move |column| (10 * row + column) as f32)).collect();
         Tensor::from_slice(&values).view([1, 4, 4, 1])
     }
 

@@ -25,7 +25,8 @@ pub struct DecoderLayer {
 impl DecoderLayer {
     /// Loads from `language_model.model.layers.{i}`.
     pub fn load(config: &TextConfig, weights: &Weights, site: &str, index: usize) -> Result<Self> {
-        let norm = |name: &str| RmsNorm::load(&weights.pp(name), config.rms_norm_eps, format!("{site}.{name}"));
+        let norm =
+            |name: &str| RmsNorm::load(&weights.pp(name), config.rms_norm_eps, format!("{site}.{name}"));
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
             self_attn: Attention::load(config, &weights.pp("self_attn"), format!("{site}.self_attn"), index)?,
@@ -47,7 +48,8 @@ impl DecoderLayer {
     ) -> Result<Tensor> {
         let residual = hidden_states;
         let normed = self.input_layernorm.forward(hidden_states, recorder)?;
-        let attn_output = self.self_attn.forward(&normed, position_embeddings, attention_mask, cache, recorder)?;
+        let attn_output =
+            self.self_attn.forward(&normed, position_embeddings, attention_mask, cache, recorder)?;
         let hidden_states = residual.f_add(&attn_output)?;
 
         let residual = &hidden_states;

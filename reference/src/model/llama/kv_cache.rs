@@ -41,7 +41,12 @@ impl KvCache {
     ///
     /// # Shapes
     /// [b, kv, s, d] → [b, kv, k, d], twice
-    pub(super) fn update(&mut self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(super) fn update(
+        &mut self,
+        layer: usize,
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
         let sequence = keys.size()[2];
         let (all_keys, all_values) = &self.layers[layer];
         all_keys.f_narrow(2, self.len, sequence)?.f_copy_(keys)?;

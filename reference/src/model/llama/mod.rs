@@ -44,7 +44,7 @@ impl LlamaForCausalLm {
         let embed_tokens = Embedding::load(&model.pp("embed_tokens"), format!("{MODEL}.embed_tokens"))?;
         let lm_head_site = format!("{SITE}.lm_head");
         let lm_head = if config.tie_word_embeddings {
-            Linear::new(embed_tokens.weight.shallow_clone(), None, lm_head_site)
+            Linear::new(weights, embed_tokens.weight.shallow_clone(), None, lm_head_site)
         } else {
             Linear::load(&weights.pp("lm_head"), false, lm_head_site)?
         };
@@ -56,7 +56,12 @@ impl LlamaForCausalLm {
             .collect::<Result<_>>()?;
         Ok(Self {
             embed_tokens,
-            rotary_emb: RotaryEmbedding::new(config, weights.kind(), weights.device(), format!("{MODEL}.rotary_emb"))?,
+            rotary_emb: RotaryEmbedding::new(
+                config,
+                weights.kind(),
+                weights.device(),
+                format!("{MODEL}.rotary_emb"),
+            )?,
             layers,
             norm: RmsNorm::load(&model.pp("norm"), config.rms_norm_eps, format!("{MODEL}.norm"))?,
             lm_head,
@@ -74,14 +79,25 @@ impl LlamaForCausalLm {
 
     /// An empty cache for at most `capacity` tokens.
     pub fn cache(&self, batch: i64, capacity: usize) -> Result<KvCache> {
-        KvCache::new(&self.config, batch, capacity, self.embed_tokens.weight.kind(), self.embed_tokens.weight.device())
+        KvCache::new(
+            &self.config,
+            batch,
+            capacity,
+            self.embed_tokens.weight.kind(),
+            self.embed_tokens.weight.device(),
+        )
     }
 
     /// Runs the decoder on the tokens that follow those in the cache, and adds them to it.
     ///
     /// # Shapes
     /// [b, s, w] → logits of the last position, [b, 1, v]
-    pub fn forward(&self, inputs_embeds: &Tensor, cache: &mut KvCache, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        inputs_embeds: &Tensor,
+        cache: &mut KvCache,
+        recorder: &mut Recorder,
+    ) -> Result<Tensor> {
         let past = cache.len();
         let sequence = inputs_embeds.size()[1];
         let position_embeddings = self.rotary_emb.forward(past, sequence, recorder)?;
@@ -89,8 +105,13 @@ impl LlamaForCausalLm {
 
         let mut hidden_states = inputs_embeds.shallow_clone();
         for layer in &self.layers {
-            hidden_states =
-                layer.forward(&hidden_states, &position_embeddings, attention_mask.as_ref(), cache, recorder)?;
+            hidden_states = layer.forward(
+                &hidden_states,
+                &position_embeddings,
+                attention_mask.as_ref(),
+                cache,
+                recorder,
+            )?;
         }
         cache.advance(sequence);
         let hidden_states = self.norm.forward(&hidden_states, recorder)?;

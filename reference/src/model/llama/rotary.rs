@@ -51,7 +51,9 @@ impl RotaryEmbedding {
     /// positions `past` to `past + sequence` → cos and sin, [1, s, d]
     pub fn forward(&self, past: i64, sequence: i64, recorder: &mut Recorder) -> Result<PositionEmbeddings> {
         let inv_freq = match &self.rope_scaling {
-            Some(RopeScaling::Dynamic { factor, .. }) if past + sequence > self.max_position_embeddings as i64 => {
+            Some(RopeScaling::Dynamic { factor, .. })
+                if past + sequence > self.max_position_embeddings as i64 =>
+            {
                 self.dynamic_frequencies(*factor, past + sequence)?
             }
             _ => self.inv_freq.shallow_clone(),
@@ -93,7 +95,8 @@ impl RotaryEmbedding {
                 mscale_all_dim,
                 truncate,
             }) => {
-                let original = original_max_position_embeddings.unwrap_or(self.max_position_embeddings) as f64;
+                let original =
+                    original_max_position_embeddings.unwrap_or(self.max_position_embeddings) as f64;
                 let (fast, slow) = (beta_fast.unwrap_or(32.0), beta_slow.unwrap_or(1.0));
                 let range = self.correction_range(fast, slow, original, truncate.unwrap_or(true));
                 let computed = match (mscale, mscale_all_dim) {
@@ -125,9 +128,8 @@ impl RotaryEmbedding {
     /// The dimensions between which YaRN goes from kept to stretched.
     fn correction_range(&self, beta_fast: f64, beta_slow: f64, original: f64, truncate: bool) -> (f64, f64) {
         let dim = self.head_dim as f64;
-        let correction = |rotations: f64| {
-            dim * (original / (rotations * 2.0 * PI)).ln() / (2.0 * self.rope_theta.ln())
-        };
+        let correction =
+            |rotations: f64| dim * (original / (rotations * 2.0 * PI)).ln() / (2.0 * self.rope_theta.ln());
         let (mut low, mut high) = (correction(beta_fast), correction(beta_slow));
         if truncate {
             (low, high) = (low.floor(), high.ceil());
@@ -167,13 +169,15 @@ fn yarn_mscale(factor: f64, mscale: f64) -> f64 {
 fn llama3(inv_freq: &Tensor, factor: f64, low: f64, high: f64, original: f64) -> Result<Tensor> {
     let (low_freq_wavelen, high_freq_wavelen) = (original / low, original / high);
     let wavelen = inverse(inv_freq)?.f_mul_scalar(2.0 * PI)?;
-    let stretched = inv_freq.f_div_scalar(factor)?.f_where_self(&wavelen.f_gt(low_freq_wavelen)?, inv_freq)?;
+    let stretched =
+        inv_freq.f_div_scalar(factor)?.f_where_self(&wavelen.f_gt(low_freq_wavelen)?, inv_freq)?;
     let smooth = inverse(&wavelen)?.f_mul_scalar(original)?.f_sub_scalar(low)?.f_div_scalar(high - low)?;
     let smoothed =
         one_minus(&smooth)?.f_mul(&stretched)?.f_div_scalar(factor)?.f_add(&smooth.f_mul(&stretched)?)?;
-    let is_medium = wavelen.f_lt(high_freq_wavelen)?.f_logical_not()?.f_logical_and(
-        &wavelen.f_gt(low_freq_wavelen)?.f_logical_not()?,
-    )?;
+    let is_medium = wavelen
+        .f_lt(high_freq_wavelen)?
+        .f_logical_not()?
+        .f_logical_and(&wavelen.f_gt(low_freq_wavelen)?.f_logical_not()?)?;
     Ok(smoothed.f_where_self(&is_medium, &stretched)?)
 }
 
@@ -261,7 +265,8 @@ mod tests {
     #[test]
     fn dynamic_scaling_begins_beyond_the_context() {
         let plain = rotary(None).forward(63, 1, &mut Recorder::off()).unwrap().cos;
-        let rotary = rotary(Some(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: None }));
+        let rotary =
+            rotary(Some(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: None }));
         let angles = |past, sequence| rotary.forward(past, sequence, &mut Recorder::off()).unwrap().cos;
         assert_eq!(values(&angles(63, 1)), values(&plain));
         // 128 tokens: the base grows by (2 · 128/64 − 1)^(8/6).

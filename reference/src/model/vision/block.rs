@@ -25,7 +25,8 @@ pub struct Block {
 impl Block {
     /// Loads from `vision_model.encoder.layer.{i}`.
     pub fn load(config: &VisionConfig, weights: &Weights, site: &str) -> Result<Self> {
-        let norm = |name: &str| LayerNorm::load(&weights.pp(name), config.layer_norm_eps, format!("{site}.{name}"));
+        let norm =
+            |name: &str| LayerNorm::load(&weights.pp(name), config.layer_norm_eps, format!("{site}.{name}"));
         let layer_scale = |source: &str, name: &str| -> Result<Option<LayerScale>> {
             let Some(_) = config.layerscale_value else { return Ok(None) };
             let gamma = weights.pp(name).get("lambda1")?;
@@ -85,7 +86,7 @@ impl Attention {
         let bias = if config.qkv_bias { Some(rows("bias")?) } else { None };
         Ok(Self {
             num_heads: config.num_attention_heads as i64,
-            qkv: Linear::new(rows("weight")?, bias, format!("{site}.qkv")),
+            qkv: Linear::new(weights, rows("weight")?, bias, format!("{site}.qkv")),
             proj: Linear::load(&weights.pp("o_proj"), true, format!("{site}.proj"))?,
             site,
         })

@@ -60,7 +60,13 @@ impl PatchGenerator {
 
     /// # Shapes
     /// [t, c, rows · patch, columns · patch] → [t, p, c · patch²], each patch channel by channel, row by row
-    fn im_to_patches(&self, pixels: &Tensor, rows: i64, columns: i64, recorder: &mut Recorder) -> Result<Tensor> {
+    fn im_to_patches(
+        &self,
+        pixels: &Tensor,
+        rows: i64,
+        columns: i64,
+        recorder: &mut Recorder,
+    ) -> Result<Tensor> {
         let (tiles, channels, patch) = (pixels.size()[0], pixels.size()[1], self.patch_size);
         let patches = pixels
             .f_reshape([tiles, channels, rows, patch, columns, patch])?

@@ -1,0 +1,1 @@
+//! `nvl-reference generate`.
