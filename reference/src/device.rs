@@ -90,7 +90,10 @@ mod tests {
     fn other_names_are_refused() {
         for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
             let error = name.parse::<DeviceChoice>().unwrap_err();
-            assert_eq!(error.to_string(), format!("device `{name}`: expected `auto`, `cpu`, `cuda` or `cuda:N`"));
+            assert_eq!(
+                error.to_string(),
+                format!("device `{name}`: expected `auto`, `cpu`, `cuda` or `cuda:N`")
+            );
         }
     }
 

@@ -101,6 +101,15 @@ pub enum Error {
     #[error("{0}")]
     Request(String),
 
+    /// A history could not be read.
+    #[error("{}: expected a list of turns with `user` and `assistant`: {problem}", path.display())]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// A golden lacks what a replay needs.
     #[error("{}: {problem}", dir.display())]
     Golden {

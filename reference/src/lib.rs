@@ -12,6 +12,7 @@ pub mod pictures;
 pub mod prompt;
 pub mod record;
 pub mod replay;
+pub mod request;
 pub mod settings;
 pub mod weights;
 

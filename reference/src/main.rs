@@ -18,12 +18,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Answer a question, about pictures or without any
+    Generate(commands::generate::Args),
     /// Run a golden's own request again, from its recorded `pixel_values` and `input_ids`
     Replay(commands::replay::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Generate(args) => commands::generate::run(args),
         Command::Replay(args) => commands::replay::run(args),
     };
     match result {

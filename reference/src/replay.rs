@@ -46,7 +46,8 @@ pub fn replay(
         return Err(fail(golden, "its tokens were drawn by chance: only a greedy golden can be replayed"));
     }
     let recorded_ids = manifest.generated_ids.as_deref();
-    let max_new_tokens = request.max_new_tokens.map(|tokens| tokens as usize).or(recorded_ids.map(<[i64]>::len));
+    let max_new_tokens =
+        request.max_new_tokens.map(|tokens| tokens as usize).or(recorded_ids.map(<[i64]>::len));
     let inputs = recorded_inputs(golden)?;
     let config = GenerationConfig {
         max_new_tokens: max_new_tokens.unwrap_or(1),
@@ -70,7 +71,8 @@ pub fn replay(
 
 /// `input_ids` and, where the golden has them, `pixel_values`.
 fn recorded_inputs(golden: &Dump) -> Result<ModelInputs> {
-    let view = golden.get("input_ids").ok_or_else(|| fail(golden, "it has no entry `input_ids` to replay"))?;
+    let view =
+        golden.get("input_ids").ok_or_else(|| fail(golden, "it has no entry `input_ids` to replay"))?;
     let input_ids = tensor_of(golden, "input_ids", &view, golden::Dtype::Int64, Kind::Int64)?;
     let pixel_values = golden
         .get("pixel_values")
@@ -106,7 +108,8 @@ fn summarize(golden: &Dump, writer: &DumpWriter, token_ids: &[i64]) -> ReplaySum
     for expected in golden.entries() {
         let actual = writer.entries().iter().find(|entry| entry.name == expected.name);
         let equal = actual.is_some_and(|actual| {
-            (actual.dtype, &actual.shape, &actual.sha256) == (expected.dtype, &expected.shape, &expected.sha256)
+            (actual.dtype, &actual.shape, &actual.sha256)
+                == (expected.dtype, &expected.shape, &expected.sha256)
         });
         summary.recorded += usize::from(actual.is_some());
         summary.bit_equal += usize::from(equal);

@@ -1,5 +1,6 @@
 //! The program's commands: arguments in, library calls, words out.
 
+pub mod generate;
 pub mod replay;
 
 use std::path::PathBuf;
