@@ -99,6 +99,13 @@ impl Dtype {
         }
     }
 
+    /// The bytes that a tensor of a shape needs; the largest number there is if they are more than that.
+    pub(crate) fn bytes_of(self, shape: &[usize]) -> u128 {
+        let sizes = shape.iter().map(|&dimension| dimension as u128);
+        // A zero anywhere makes the tensor empty, however large the other dimensions are.
+        if shape.contains(&0) { 0 } else { sizes.fold(self.size_bytes() as u128, u128::saturating_mul) }
+    }
+
     /// Whether the elements are floating-point numbers.
     pub fn is_float(self) -> bool {
         matches!(

@@ -194,7 +194,7 @@ impl Dump {
     fn view(&self, index: usize) -> TensorView<'_> {
         let entry = &self.manifest.entries[index];
         let place = &self.places[index];
-        TensorView::new(entry.dtype, &entry.shape, &self.files[place.file].map[place.bytes.clone()])
+        TensorView::of_checked(entry.dtype, &entry.shape, &self.files[place.file].map[place.bytes.clone()])
     }
 }
 

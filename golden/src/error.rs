@@ -239,6 +239,19 @@ pub enum Error {
         name: String,
     },
 
+    /// The bytes of a view are too many or too few for the shape.
+    #[error("expected {expected} bytes for `{dtype}` {shape:?}, found {found}")]
+    ViewBytes {
+        /// The dtype given.
+        dtype: Dtype,
+        /// The shape given.
+        shape: Vec<usize>,
+        /// What they need.
+        expected: u128,
+        /// What was given.
+        found: usize,
+    },
+
     /// The bytes are too many or too few for the shape.
     #[error("tensor `{name}`: expected {expected} bytes for `{dtype}` {shape:?}, found {found}")]
     ByteCount {
@@ -248,7 +261,7 @@ pub enum Error {
         dtype: Dtype,
         /// The shape given.
         shape: Vec<usize>,
-        /// What they need; a number beyond the machine's if they overflow it.
+        /// What they need.
         expected: u128,
         /// What was given.
         found: usize,

@@ -36,6 +36,7 @@ compile_error!("activation dumps are little-endian and their bytes are viewed in
 mod dtype;
 mod dump;
 mod error;
+pub mod float8;
 mod hash;
 pub mod manifest;
 mod shard;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use ndarray::{ArrayD, CowArray, IxDyn};
 
-use crate::{Dtype, Error, Result};
+use crate::{Dtype, Error, Result, float8};
 
 /// A tensor of a mapped dump: dtype, shape and little-endian bytes in row-major order.
 ///
@@ -37,9 +37,22 @@ elements! {
 }
 
 impl<'data> TensorView<'data> {
-    /// A view of bytes that the caller knows to be as long as the shape says.
-    pub(crate) fn new(dtype: Dtype, shape: &'data [usize], data: &'data [u8]) -> Self {
-        debug_assert_eq!(shape.iter().product::<usize>() * dtype.size_bytes(), data.len());
+    /// A view of bytes that are not a dump's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ViewBytes`] if they are too many or too few for the shape.
+    pub fn new(dtype: Dtype, shape: &'data [usize], data: &'data [u8]) -> Result<Self> {
+        let expected = dtype.bytes_of(shape);
+        if expected != data.len() as u128 {
+            return Err(Error::ViewBytes { dtype, shape: shape.to_vec(), expected, found: data.len() });
+        }
+        Ok(TensorView { dtype, shape, data })
+    }
+
+    /// A view of bytes that were found to be as long as the shape says when their file was opened.
+    pub(crate) fn of_checked(dtype: Dtype, shape: &'data [usize], data: &'data [u8]) -> Self {
+        debug_assert_eq!(dtype.bytes_of(shape), data.len() as u128);
         TensorView { dtype, shape, data }
     }
 
@@ -111,8 +124,8 @@ impl<'data> TensorView<'data> {
             Dtype::Bool => convert(data, |[byte]| f64::from(u8::from(byte != 0))),
             Dtype::UInt8 => convert(data, |[byte]| f64::from(byte)),
             Dtype::Int8 => convert(data, |bytes| f64::from(i8::from_le_bytes(bytes))),
-            Dtype::Float8E5M2 => convert(data, |[byte]| float8_e5m2_to_f64(byte)),
-            Dtype::Float8E4M3Fn => convert(data, |[byte]| float8_e4m3fn_to_f64(byte)),
+            Dtype::Float8E5M2 => convert(data, |[byte]| f64::from(float8::e5m2_to_f32(byte))),
+            Dtype::Float8E4M3Fn => convert(data, |[byte]| f64::from(float8::e4m3fn_to_f32(byte))),
             Dtype::Int16 => convert(data, |bytes| f64::from(i16::from_le_bytes(bytes))),
             Dtype::UInt16 => convert(data, |bytes| f64::from(u16::from_le_bytes(bytes))),
             Dtype::Float16 => convert(data, |bytes| f16::from_le_bytes(bytes).to_f64()),
@@ -127,41 +140,9 @@ impl<'data> TensorView<'data> {
     }
 }
 
-/// The value of a `float8_e5m2`, which is the upper half of a `float16`.
-pub fn float8_e5m2_to_f64(bits: u8) -> f64 {
-    f16::from_bits(u16::from(bits) << 8).to_f64()
-}
-
-/// The value of a `float8_e4m3fn`: exponent bias 7, no infinities, NaN where all bits but the sign are set.
-pub fn float8_e4m3fn_to_f64(bits: u8) -> f64 {
-    let exponent = i32::from((bits >> 3) & 0xf);
-    let mantissa = f64::from(bits & 0x7);
-    let magnitude = match (exponent, bits & 0x7) {
-        (0xf, 0x7) => f64::NAN,
-        (0, _) => mantissa / 8.0 * 2f64.powi(-6),
-        _ => (1.0 + mantissa / 8.0) * 2f64.powi(exponent - 7),
-    };
-    if bits & 0x80 == 0 { magnitude } else { -magnitude }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn float8_values_are_those_of_the_formats() {
-        // The largest finite value, the smallest normal, the smallest subnormal, one, minus zero.
-        for (bits, value) in [(0x7e, 448.0), (0x08, 0.015625), (0x01, 0.001953125), (0x38, 1.0), (0xb8, -1.0)]
-        {
-            assert_eq!(float8_e4m3fn_to_f64(bits), value, "{bits:#x}");
-        }
-        for (bits, value) in [(0x7b, 57344.0), (0x04, 2f64.powi(-14)), (0x01, 2f64.powi(-16)), (0x3c, 1.0)] {
-            assert_eq!(float8_e5m2_to_f64(bits), value, "{bits:#x}");
-        }
-        assert!(float8_e4m3fn_to_f64(0x7f).is_nan() && float8_e4m3fn_to_f64(0xff).is_nan());
-        assert!(float8_e5m2_to_f64(0xfc) == f64::NEG_INFINITY && float8_e5m2_to_f64(0x7d).is_nan());
-        assert!(float8_e4m3fn_to_f64(0x80).is_sign_negative());
-    }
 
     #[test]
     fn elements_are_the_same_at_every_alignment() {
@@ -169,7 +150,7 @@ mod tests {
         for offset in 0..4 {
             let mut bytes = vec![0u8; offset];
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-            let view = TensorView::new(Dtype::Float32, &[2, 3], &bytes[offset..]);
+            let view = TensorView::new(Dtype::Float32, &[2, 3], &bytes[offset..]).unwrap();
             assert_eq!(*view.elements::<f32>().unwrap(), values);
             assert_eq!(view.array::<f32>().unwrap()[[1, 0]], 3.0e-39);
             assert_eq!(view.to_f64_vec(), values.map(f64::from));
@@ -178,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_tensor_is_not_viewed_as_another_dtype() {
-        let view = TensorView::new(Dtype::Int32, &[1], &[0; 4]);
+        let view = TensorView::new(Dtype::Int32, &[1], &[0; 4]).unwrap();
         let error = view.elements::<f32>().unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -187,9 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn a_view_has_as_many_bytes_as_its_shape_says() {
+        let error = TensorView::new(Dtype::Int32, &[2], &[0; 4]).unwrap_err();
+        assert!(matches!(error, Error::ViewBytes { expected: 8, found: 4, .. }), "{error}");
+        assert!(TensorView::new(Dtype::Int32, &[usize::MAX; 9], &[0; 4]).is_err());
+    }
+
+    #[test]
     fn integers_and_booleans_become_numbers() {
         let of = |dtype, bytes: &[u8]| {
-            TensorView::new(dtype, &[bytes.len() / dtype.size_bytes()], bytes).to_f64_vec()
+            TensorView::new(dtype, &[bytes.len() / dtype.size_bytes()], bytes).unwrap().to_f64_vec()
         };
         assert_eq!(of(Dtype::Bool, &[0, 1]), [0.0, 1.0]);
         assert_eq!(of(Dtype::Int8, &[0xff]), [-1.0]);

@@ -127,9 +127,7 @@ impl DumpWriter {
         if name.is_empty() || name == "__metadata__" {
             return Err(Error::InvalidName { name: name.to_owned() });
         }
-        let expected = shape
-            .iter()
-            .fold(dtype.size_bytes() as u128, |bytes, &dimension| bytes.saturating_mul(dimension as u128));
+        let expected = dtype.bytes_of(shape);
         if expected != data.len() as u128 {
             return Err(Error::ByteCount {
                 name: name.to_owned(),

@@ -1,1 +1,15 @@
-//! Compares two dumps.
+//! Compares two activation dumps, entry by entry, and names the first divergence.
+//!
+//! [`metric`] measures, [`tolerance`] decides, [`diff()`] pairs and gathers, [`report`] words.
+
+mod answer;
+mod diff;
+mod error;
+pub mod metric;
+pub mod report;
+pub mod tolerance;
+
+pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
+pub use diff::{DiffReport, Divergence, EntryReport, Note, Side, Summary, diff};
+pub use error::{Error, Result};
+pub use tolerance::Policy;

@@ -1,2 +1,162 @@
-//! `nvl-convert`.
-fn main() {}
+//! `nvl-validate`: prints, and sets the exit status.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand};
+use golden::Dump;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rayon::prelude::*;
+use validate::{Error, Policy, Result, diff, metric, report};
+
+/// Compares activation dumps layer by layer and names the first divergence.
+///
+/// Exit status: 0 if everything is within its tolerance, 1 if something is not, 2 if that could not be told.
+#[derive(Parser)]
+#[command(name = "nvl-validate", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compares a candidate's dump with the golden one.
+    Diff(DiffArguments),
+    /// Shows what is in a dump.
+    Show {
+        /// The dump's folder.
+        dump: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct DiffArguments {
+    /// The folder of the dump that is right.
+    golden: PathBuf,
+    /// The folder of the dump to be judged.
+    candidate: PathBuf,
+    /// A TOML file with tolerances of your own.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// How to present the result; several times with `--out`.
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::NAMES))]
+    format: Vec<String>,
+    /// A folder for one `report.*` file of each format (all formats if none is named).
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Give each entry a row of its own in the table.
+    #[arg(long)]
+    all: bool,
+    /// Do not check the tensors against their recorded hashes.
+    #[arg(long)]
+    no_verify: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Diff(arguments) => run_diff(&arguments),
+        Command::Show { dump } => run_show(&dump),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // Nothing can be said about a closed stderr; the status says it.
+            let mut stderr = anstream::stderr();
+            let _ = writeln!(stderr, "error: {error}");
+            if let Some(hint) = error.hint() {
+                let _ = writeln!(stderr, "hint: {hint}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the candidate passes.
+fn run_diff(arguments: &DiffArguments) -> Result<bool> {
+    if arguments.out.is_none() && arguments.format.len() > 1 {
+        return Err(Error::SeveralFormats { found: arguments.format.len() });
+    }
+    let policy = arguments.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
+    let golden = Dump::open(&arguments.golden)?;
+    let candidate = Dump::open(&arguments.candidate)?;
+    let bar = progress_bar(golden.size_bytes() + candidate.size_bytes());
+    let report = diff(&golden, &candidate, &policy, !arguments.no_verify, &|bytes| bar.inc(bytes))?;
+    bar.finish_and_clear();
+
+    let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+    let on_stdout = match (&arguments.out, arguments.format.first()) {
+        (None, Some(format)) => format,
+        _ => "table",
+    };
+    if let Some(folder) = &arguments.out {
+        let names: Vec<&str> = if arguments.format.is_empty() {
+            report::NAMES.to_vec()
+        } else {
+            arguments.format.iter().map(String::as_str).collect()
+        };
+        let options = report::Options { all: arguments.all, colour: false };
+        for format in names.into_iter().filter_map(|name| report::format(name, options)) {
+            write_file(folder, &format!("report.{}", format.extension()), &format.render(&report))?;
+        }
+    }
+    let options = report::Options { all: arguments.all, colour };
+    if let Some(format) = report::format(on_stdout, options) {
+        print(&format.render(&report))?;
+    }
+    Ok(report.passes())
+}
+
+fn run_show(path: &Path) -> Result<bool> {
+    let dump = Dump::open(path)?;
+    let bar = progress_bar(dump.size_bytes());
+    let statistics: Vec<_> = dump
+        .entries()
+        .par_iter()
+        .map(|entry| {
+            let tensor = dump.tensor(entry)?;
+            let statistics = metric::statistics(&tensor);
+            bar.inc(tensor.data().len() as u64);
+            Ok(statistics)
+        })
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
+    print(&report::show(&dump, &statistics))?;
+    Ok(true)
+}
+
+/// A progress bar on stderr, hidden where that is no terminal.
+fn progress_bar(bytes: u64) -> ProgressBar {
+    let target =
+        if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(bytes), target);
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has seen enough, such as `head`, does not change the verdict.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Error::Stdout),
+    }
+}
+
+/// Writes a file under a temporary name first, so that a partial one never has the final name.
+fn write_file(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    let error = |source| Error::WriteReport { path: path.clone(), source };
+    std::fs::create_dir_all(folder).map_err(error)?;
+    let mut builder = tempfile::Builder::new();
+    // As readable as any new file, unlike a temporary one.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(error)?;
+    file.write_all(text.as_bytes()).map_err(error)?;
+    file.persist(&path).map_err(|persist| error(persist.error))?;
+    Ok(())
+}

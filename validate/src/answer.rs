@@ -1,0 +1,157 @@
+//! Compares what was asked as text and what was answered.
+
+use golden::{Dump, Manifest};
+
+use crate::tolerance::AnswerPolicy;
+
+/// The prompt, the generated ids and the text of two dumps, compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerReport {
+    /// The prompt's text.
+    pub prompt: Comparison<TextDifference>,
+    /// The generated token ids.
+    pub generated_ids: Comparison<IdDifference>,
+    /// The answer's text.
+    pub text: Comparison<TextDifference>,
+}
+
+/// How one of them compares.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Comparison<Difference> {
+    /// Both are equal.
+    Equal,
+    /// They are not compared.
+    Skipped(Skipped),
+    /// The golden dump has it and the candidate does not.
+    Missing,
+    /// They differ.
+    Differs(Difference),
+}
+
+impl<Difference> Comparison<Difference> {
+    /// Whether it speaks against the candidate.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Comparison::Missing | Comparison::Differs(_))
+    }
+}
+
+/// Why something is not compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skipped {
+    /// The golden dump has none.
+    NotInGolden,
+    /// The policy says so.
+    Policy,
+    /// The candidate says that it generated nothing: its `request.max_new_tokens` is 0.
+    NothingGenerated,
+    /// At least one side drew its tokens by chance.
+    Sampled,
+}
+
+/// Where two texts part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextDifference {
+    /// The number of characters that both begin with.
+    pub position: usize,
+    /// The golden text.
+    pub golden: String,
+    /// The candidate's.
+    pub candidate: String,
+}
+
+/// Where two sequences of token ids part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdDifference {
+    /// The number of ids that both begin with.
+    pub position: usize,
+    /// The golden ids.
+    pub golden: Vec<i64>,
+    /// The candidate's.
+    pub candidate: Vec<i64>,
+    /// By how much the golden run preferred its own id to the candidate's, in its own logits, if it kept them.
+    pub margin: Option<f64>,
+}
+
+impl IdDifference {
+    /// What the golden run chose where they part; `None` if it had ended.
+    pub fn expected(&self) -> Option<i64> {
+        self.golden.get(self.position).copied()
+    }
+
+    /// What the candidate chose there; `None` if it had ended.
+    pub fn found(&self) -> Option<i64> {
+        self.candidate.get(self.position).copied()
+    }
+}
+
+/// Whether a run says that it generated nothing, and so has no answer and no logits of one.
+pub(crate) fn generated_nothing(manifest: &Manifest) -> bool {
+    manifest.request.as_ref().is_some_and(|request| request.max_new_tokens == Some(0))
+}
+
+/// Compares the texts and ids of two dumps.
+pub(crate) fn compare(golden: &Dump, candidate: &Dump, policy: AnswerPolicy) -> AnswerReport {
+    let (from, to) = (golden.manifest(), candidate.manifest());
+    let sampled = |manifest: &Manifest| manifest.request.as_ref().is_some_and(|r| r.do_sample == Some(true));
+    let no_answer = if generated_nothing(to) {
+        Some(Skipped::NothingGenerated)
+    } else if sampled(from) || sampled(to) {
+        Some(Skipped::Sampled)
+    } else {
+        None
+    };
+    let skipped =
+        |compared: bool, reason: Option<Skipped>| if compared { reason } else { Some(Skipped::Policy) };
+    let text = |from: &String, to: &String| TextDifference {
+        position: from.chars().zip(to.chars()).take_while(|(a, b)| a == b).count(),
+        golden: from.clone(),
+        candidate: to.clone(),
+    };
+    let ids = |from: &Vec<i64>, to: &Vec<i64>| {
+        let position = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+        let margin =
+            from.get(position).zip(to.get(position)).and_then(|(&g, &c)| margin(golden, position, g, c));
+        IdDifference { position, golden: from.clone(), candidate: to.clone(), margin }
+    };
+    AnswerReport {
+        prompt: pair(&from.prompt, &to.prompt, skipped(policy.prompt, None), text),
+        generated_ids: pair(
+            &from.generated_ids,
+            &to.generated_ids,
+            skipped(policy.generated_ids, no_answer),
+            ids,
+        ),
+        text: pair(&from.text, &to.text, skipped(policy.text, no_answer), text),
+    }
+}
+
+fn pair<T: PartialEq, Difference>(
+    golden: &Option<T>,
+    candidate: &Option<T>,
+    skipped: Option<Skipped>,
+    difference: impl FnOnce(&T, &T) -> Difference,
+) -> Comparison<Difference> {
+    match (skipped, golden, candidate) {
+        (Some(reason), _, _) => Comparison::Skipped(reason),
+        (None, None, _) => Comparison::Skipped(Skipped::NotInGolden),
+        (None, Some(_), None) => Comparison::Missing,
+        (None, Some(golden), Some(candidate)) if golden == candidate => Comparison::Equal,
+        (None, Some(golden), Some(candidate)) => Comparison::Differs(difference(golden, candidate)),
+    }
+}
+
+/// The golden logit of one id minus that of another, at a generated position.
+///
+/// # Shapes
+///
+/// `step_logits` is [steps, vocab].
+fn margin(golden: &Dump, position: usize, expected: i64, found: i64) -> Option<f64> {
+    let logits = golden.get("step_logits")?;
+    let &[steps, vocab] = logits.shape() else { return None };
+    let values = logits.elements::<f32>().ok()?;
+    let logit = |id: i64| {
+        let id = usize::try_from(id).ok().filter(|&id| id < vocab && position < steps)?;
+        values.get(position * vocab + id).map(|&logit| f64::from(logit))
+    };
+    Some(logit(expected)? - logit(found)?)
+}

@@ -1,0 +1,337 @@
+//! Pairs the entries of two dumps and gathers measurements and verdicts.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use golden::{Dtype, Dump, Entry, Role};
+use rayon::prelude::*;
+
+use crate::Result;
+use crate::answer::{self, AnswerReport};
+use crate::metric::{Measurement, measure};
+use crate::tolerance::{Failure, Policy, Tolerance, Verdict, judge};
+
+/// What a comparison found, whatever it is to be presented as.
+#[derive(Debug, Clone)]
+pub struct DiffReport {
+    /// The dump that is right.
+    pub golden: Side,
+    /// The dump that is to be judged.
+    pub candidate: Side,
+    /// The policy file; `None` for the built-in tolerances.
+    pub policy: Option<PathBuf>,
+    /// Whether the bytes of both dumps were checked against their recorded hashes.
+    pub verified: bool,
+    /// The golden dump's entries in order of execution, then those that only the candidate has.
+    pub entries: Vec<EntryReport>,
+    /// Prompt and answer.
+    pub answer: AnswerReport,
+    /// What the reader ought to know, though it decides nothing.
+    pub notes: Vec<Note>,
+}
+
+/// One of the two dumps.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The program that made it, with its version if it told it.
+    pub producer: String,
+    /// The run's dtype.
+    pub dtype: String,
+    /// The device.
+    pub device: Option<String>,
+    /// The checkpoint's name.
+    pub checkpoint: Option<String>,
+    /// The number of entries.
+    pub entries: usize,
+}
+
+/// What was found of one entry.
+#[derive(Debug, Clone)]
+pub struct EntryReport {
+    /// The entry: the golden one, or the candidate's if the golden dump has none.
+    pub entry: Entry,
+    /// What it is held to.
+    pub tolerance: Tolerance,
+    /// How far it is off; `None` if one side lacks it, or its shapes or kinds of dtype differ.
+    pub measurement: Option<Measurement>,
+    /// The judgement.
+    pub verdict: Verdict,
+}
+
+/// A difference between the runs that may explain others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The dtypes of the runs differ.
+    RunDtype,
+    /// The names of the checkpoints differ.
+    Checkpoint,
+    /// The file of a picture is not the same.
+    Image {
+        /// Its place in the request.
+        index: usize,
+    },
+    /// The numbers of pictures differ.
+    ImageCount {
+        /// The golden request's.
+        golden: usize,
+        /// The candidate's.
+        candidate: usize,
+    },
+    /// The common entries do not come in the same order.
+    Order {
+        /// The first entry that the candidate has earlier than the golden order allows.
+        name: String,
+    },
+    /// A rule of the policy matches no entry.
+    IdleRule {
+        /// Its globs.
+        sites: Vec<String>,
+    },
+}
+
+/// The counts at a report's end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// All entries of both sides.
+    pub entries: usize,
+    /// Entries within their tolerance.
+    pub passed: usize,
+    /// Entries that are not a pass.
+    pub failed: usize,
+    /// Entries that are not judged.
+    pub ignored: usize,
+    /// Entries whose bytes are equal.
+    pub bit_equal: usize,
+    /// The index of the entry with the largest relative difference.
+    pub worst_relative_l2: Option<usize>,
+}
+
+/// Where two dumps part first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Divergence {
+    /// Already in the prompt.
+    Prompt,
+    /// In the entry of this index.
+    Entry(usize),
+    /// In the generated ids only.
+    GeneratedIds,
+    /// In the answer's text only.
+    Text,
+}
+
+impl EntryReport {
+    /// Whether the entry is not a pass.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.verdict, Verdict::Fail(_))
+    }
+
+    /// Whether one side lacks the entry.
+    pub fn is_unpaired(&self) -> bool {
+        matches!(self.verdict, Verdict::Fail(Failure::Missing | Failure::Extra))
+    }
+
+    /// Whether the bytes are equal.
+    pub fn is_bit_equal(&self) -> bool {
+        self.measurement.as_ref().is_some_and(|measurement| measurement.bit_equal)
+    }
+}
+
+impl DiffReport {
+    /// Whether everything is within its tolerance.
+    pub fn passes(&self) -> bool {
+        self.first_divergence().is_none()
+    }
+
+    /// Where the dumps part first: in the prompt, else in the first entry that both sides have, else in an entry
+    /// that only one has, else in the answer.
+    ///
+    /// An entry that is missing comes after one that was compared, since it tells of the recording rather than of the
+    /// computation.
+    pub fn first_divergence(&self) -> Option<Divergence> {
+        if self.answer.prompt.is_failure() {
+            return Some(Divergence::Prompt);
+        }
+        let compared = self.entries.iter().position(|e| e.is_failure() && !e.is_unpaired());
+        if let Some(index) = compared.or_else(|| self.entries.iter().position(EntryReport::is_failure)) {
+            return Some(Divergence::Entry(index));
+        }
+        if self.answer.generated_ids.is_failure() {
+            return Some(Divergence::GeneratedIds);
+        }
+        self.answer.text.is_failure().then_some(Divergence::Text)
+    }
+
+    /// The last entry that passes before the one of an index.
+    pub fn last_agreement_before(&self, index: usize) -> Option<&EntryReport> {
+        self.entries.iter().take(index).rev().find(|entry| entry.verdict == Verdict::Pass)
+    }
+
+    /// The counts.
+    pub fn summary(&self) -> Summary {
+        let count = |of: fn(&EntryReport) -> bool| self.entries.iter().filter(|entry| of(entry)).count();
+        let relative_l2 = |entry: &EntryReport| entry.measurement.as_ref()?.relative_l2;
+        let worst = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| Some((index, relative_l2(entry)?)))
+            // The earliest of several equal ones; NaN, were there one, is the worst of all.
+            .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+        Summary {
+            entries: self.entries.len(),
+            passed: count(|entry| entry.verdict == Verdict::Pass),
+            failed: count(EntryReport::is_failure),
+            ignored: count(|entry| matches!(entry.verdict, Verdict::Ignored { .. })),
+            bit_equal: count(EntryReport::is_bit_equal),
+            worst_relative_l2: worst.map(|(index, _)| index),
+        }
+    }
+}
+
+/// Compares two dumps entry by entry, on all threads.
+///
+/// With `verify`, the bytes of both are first checked against their recorded hashes. `progress` is called with the
+/// number of bytes that each entry had, on both sides together.
+///
+/// # Errors
+///
+/// [`crate::Error::Dump`] for the first entry, in order of execution, whose bytes are not those that were recorded.
+pub fn diff(
+    golden: &Dump,
+    candidate: &Dump,
+    policy: &Policy,
+    verify: bool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<DiffReport> {
+    let run: Option<Dtype> = golden.manifest().producer.dtype.parse().ok();
+    let no_generation = answer::generated_nothing(candidate.manifest());
+    let extra = candidate.entries().iter().filter(|entry| golden.entry(&entry.name).is_none());
+    let work: Vec<&Entry> = golden.entries().iter().chain(extra).collect();
+    let reports: Vec<Result<EntryReport>> = work
+        .into_par_iter()
+        .map(|entry| {
+            let sides = [golden, candidate].map(|dump| dump.get(&entry.name));
+            if verify {
+                // Just before it is measured, while its pages are at hand.
+                for (dump, _) in [golden, candidate].iter().zip(&sides).filter(|(_, tensor)| tensor.is_some())
+                {
+                    dump.verify_entry(&entry.name)?;
+                }
+            }
+            let bytes: usize = sides.iter().flatten().map(|tensor| tensor.data().len()).sum();
+            let report = match sides {
+                [Some(_), Some(_)] => paired(golden, candidate, entry, policy, run),
+                [golden_side, _] => unpaired(entry, policy, run, golden_side.is_some(), no_generation),
+            };
+            progress(bytes as u64);
+            Ok(report)
+        })
+        .collect();
+    Ok(DiffReport {
+        golden: side(golden),
+        candidate: side(candidate),
+        policy: policy.path.clone(),
+        verified: verify,
+        entries: reports.into_iter().collect::<Result<_>>()?,
+        answer: answer::compare(golden, candidate, policy.answer),
+        notes: notes(golden, candidate, policy),
+    })
+}
+
+fn paired(
+    golden: &Dump,
+    candidate: &Dump,
+    entry: &Entry,
+    policy: &Policy,
+    run: Option<Dtype>,
+) -> EntryReport {
+    let tolerance = policy.tolerance(entry, run);
+    let sides = golden.get(&entry.name).zip(candidate.get(&entry.name));
+    let measurement = sides.as_ref().and_then(|(golden, candidate)| measure(golden, candidate));
+    let verdict = match (&tolerance, &measurement, &sides) {
+        (Tolerance::Ignored { reason }, _, _) => Verdict::Ignored { reason: reason.clone() },
+        (_, _, Some((golden, candidate))) if golden.shape() != candidate.shape() => {
+            Verdict::Fail(Failure::Shape {
+                expected: golden.shape().to_vec(),
+                found: candidate.shape().to_vec(),
+            })
+        }
+        (_, _, Some((golden, candidate))) if golden.dtype() != candidate.dtype() => {
+            Verdict::Fail(Failure::Dtype { expected: golden.dtype(), found: candidate.dtype() })
+        }
+        (tolerance, Some(measurement), _) => judge(measurement, tolerance),
+        // Equal shapes and dtypes are always measured.
+        (_, None, _) => Verdict::Fail(Failure::Missing),
+    };
+    EntryReport { entry: entry.clone(), tolerance, measurement, verdict }
+}
+
+fn unpaired(
+    entry: &Entry,
+    policy: &Policy,
+    run: Option<Dtype>,
+    in_golden: bool,
+    no_generation: bool,
+) -> EntryReport {
+    let generated = entry.name == "step_logits" && entry.role == Role::Output && in_golden && no_generation;
+    let verdict = match policy.excuse(entry) {
+        Some(reason) => Verdict::Ignored { reason },
+        None if generated => Verdict::Ignored { reason: "the candidate generated nothing".to_owned() },
+        None => Verdict::Fail(if in_golden { Failure::Missing } else { Failure::Extra }),
+    };
+    EntryReport { entry: entry.clone(), tolerance: policy.tolerance(entry, run), measurement: None, verdict }
+}
+
+fn side(dump: &Dump) -> Side {
+    let manifest = dump.manifest();
+    let producer = &manifest.producer;
+    Side {
+        path: dump.path().to_owned(),
+        producer: match &producer.version {
+            Some(version) => format!("{} {version}", producer.name),
+            None => producer.name.clone(),
+        },
+        dtype: producer.dtype.clone(),
+        device: producer.device.clone(),
+        checkpoint: manifest.checkpoint.as_ref().map(|checkpoint| checkpoint.name.clone()),
+        entries: dump.entries().len(),
+    }
+}
+
+fn notes(golden: &Dump, candidate: &Dump, policy: &Policy) -> Vec<Note> {
+    let (from, to) = (golden.manifest(), candidate.manifest());
+    let mut notes = Vec::new();
+    if from.producer.dtype != to.producer.dtype {
+        notes.push(Note::RunDtype);
+    }
+    if let (Some(from), Some(to)) = (&from.checkpoint, &to.checkpoint)
+        && from.name != to.name
+    {
+        notes.push(Note::Checkpoint);
+    }
+    if let (Some(from), Some(to)) = (&from.request, &to.request) {
+        if from.images.len() != to.images.len() {
+            notes.push(Note::ImageCount { golden: from.images.len(), candidate: to.images.len() });
+        }
+        let images = from.images.iter().zip(&to.images).enumerate();
+        let changed = images.filter(|(_, (from, to))| from.sha256 != to.sha256);
+        notes.extend(changed.map(|(index, _)| Note::Image { index }));
+    }
+    notes.extend(first_out_of_order(golden, candidate).map(|name| Note::Order { name }));
+    let all: Vec<Entry> = golden.entries().iter().chain(candidate.entries()).cloned().collect();
+    notes.extend(policy.idle_rules(&all).map(|rule| Note::IdleRule { sites: rule.sites.clone() }));
+    notes
+}
+
+/// The first common entry that the candidate does not have next.
+fn first_out_of_order(golden: &Dump, candidate: &Dump) -> Option<String> {
+    let names = |dump: &Dump, other: &Dump| -> Vec<String> {
+        let common = dump.entries().iter().filter(|entry| other.entry(&entry.name).is_some());
+        common.map(|entry| entry.name.clone()).collect()
+    };
+    let (expected, found) = (names(golden, candidate), names(candidate, golden));
+    debug_assert_eq!(expected.iter().collect::<HashSet<_>>(), found.iter().collect::<HashSet<_>>());
+    expected.into_iter().zip(found).find(|(expected, found)| expected != found).map(|(_, found)| found)
+}

@@ -1,0 +1,81 @@
+//! What can keep a comparison from being made.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A result whose error is [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why two dumps could not be compared, or the result not be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A dump cannot be read or trusted.
+    #[error(transparent)]
+    Dump(#[from] golden::Error),
+
+    /// A policy file cannot be read.
+    #[error("policy `{}` cannot be read: {source}", path.display())]
+    ReadPolicy {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A policy file makes no sense.
+    #[error("policy `{}`: {message}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// The field, what was expected there and what was found.
+        message: String,
+    },
+
+    /// A glob in a policy file makes no sense.
+    #[error("policy `{}`: field `rules[{rule}].sites`: expected a glob, found `{glob}`: {source}", path.display())]
+    PolicyGlob {
+        /// The file.
+        path: PathBuf,
+        /// The index of the rule.
+        rule: usize,
+        /// The glob.
+        glob: String,
+        /// What is wrong with it.
+        source: Box<globset::Error>,
+    },
+
+    /// A report cannot be written.
+    #[error("report `{}` cannot be written: {source}", path.display())]
+    WriteReport {
+        /// The file or its folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// Standard output cannot be written.
+    #[error("standard output cannot be written: {0}")]
+    Stdout(io::Error),
+
+    /// Several formats were asked for and only one place is there for them.
+    #[error("expected one `--format` where there is no `--out`, found {found}")]
+    SeveralFormats {
+        /// How many.
+        found: usize,
+    },
+}
+
+impl Error {
+    /// What to try, where we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Dump(error) => error.hint(),
+            Error::Policy { .. } | Error::PolicyGlob { .. } => {
+                Some("`docs/tolerances.md` describes policy files")
+            }
+            Error::SeveralFormats { .. } => Some("`--out DIR` writes one file for each format"),
+            _ => None,
+        }
+    }
+}

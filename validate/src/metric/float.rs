@@ -1,0 +1,245 @@
+//! Floating-point tensors.
+
+use golden::{Dtype, TensorView};
+use rayon::prelude::*;
+
+use super::format::{self, FloatFormat};
+use super::{Measurement, NonFinite, Rows, difference_at};
+
+/// Evaluates a body with a type name standing for the format of a floating-point dtype.
+macro_rules! with_format {
+    ($dtype:expr, $format:ident => $body:expr) => {
+        match $dtype {
+            Dtype::Float8E5M2 => with_format!(@ $format, Float8E5M2, $body),
+            Dtype::Float8E4M3Fn => with_format!(@ $format, Float8E4M3Fn, $body),
+            Dtype::Float16 => with_format!(@ $format, Float16, $body),
+            Dtype::BFloat16 => with_format!(@ $format, BFloat16, $body),
+            Dtype::Float32 => with_format!(@ $format, Float32, $body),
+            // Floating-point dtypes only get here.
+            _ => with_format!(@ $format, Float64, $body),
+        }
+    };
+    (@ $format:ident, $name:ident, $body:expr) => {{
+        type $format = format::$name;
+        $body
+    }};
+}
+pub(super) use with_format;
+
+/// What is known of some consecutive elements.
+#[derive(Debug, Default)]
+struct Part {
+    differing: usize,
+    first: Option<usize>,
+    largest: f64,
+    largest_at: Option<usize>,
+    max_ulps: u64,
+    golden: NonFinite,
+    candidate: NonFinite,
+    non_finite_mismatches: usize,
+    first_non_finite_mismatch: Option<usize>,
+    golden_squares: f64,
+    candidate_squares: f64,
+    difference_squares: f64,
+    products: f64,
+    /// ‖c_r − g_r‖² and ‖g_r‖² of each row.
+    rows: Vec<(f64, f64)>,
+}
+
+impl Part {
+    /// Appends the part that follows.
+    fn append(mut self, next: Part) -> Part {
+        self.differing += next.differing;
+        self.first = self.first.or(next.first);
+        if next.largest > self.largest {
+            self.largest = next.largest;
+            self.largest_at = next.largest_at;
+        }
+        self.max_ulps = self.max_ulps.max(next.max_ulps);
+        for (sum, part) in [(&mut self.golden, next.golden), (&mut self.candidate, next.candidate)] {
+            sum.nan += part.nan;
+            sum.inf += part.inf;
+        }
+        self.non_finite_mismatches += next.non_finite_mismatches;
+        self.first_non_finite_mismatch = self.first_non_finite_mismatch.or(next.first_non_finite_mismatch);
+        self.golden_squares += next.golden_squares;
+        self.candidate_squares += next.candidate_squares;
+        self.difference_squares += next.difference_squares;
+        self.products += next.products;
+        self.rows.extend(next.rows);
+        self
+    }
+}
+
+pub(super) fn value(dtype: Dtype, bytes: &[u8]) -> f64 {
+    with_format!(dtype, F => read::<F>(bytes).map_or(f64::NAN, F::value))
+}
+
+fn read<F: FloatFormat>(bytes: &[u8]) -> Option<F::Bits> {
+    bytemuck::try_pod_read_unaligned(bytes).ok()
+}
+
+/// Measures two floating-point tensors of one shape.
+pub(super) fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Measurement {
+    let mut part = pass(golden, candidate, 1.0);
+    // Squares of very small or very large float64 leave the range of f64: measure again, scaled into the middle of it.
+    let largest_square = part.golden_squares.max(part.candidate_squares).max(part.difference_squares);
+    if golden.dtype() == Dtype::Float64 || candidate.dtype() == Dtype::Float64 {
+        let in_range = part.differing == 0 || (1e-200..1e200).contains(&largest_square);
+        if !in_range && let Some(scale) = scale_of(golden, candidate) {
+            part = pass(golden, candidate, scale);
+        }
+    }
+
+    let golden_l2 = part.golden_squares.sqrt();
+    let candidate_l2 = part.candidate_squares.sqrt();
+    let difference_l2 = part.difference_squares.sqrt();
+    let cosine = if difference_l2 == 0.0 {
+        1.0
+    } else if golden_l2 == 0.0 || candidate_l2 == 0.0 {
+        0.0
+    } else {
+        (part.products / (golden_l2 * candidate_l2)).clamp(-1.0, 1.0)
+    };
+    let same_dtype = golden.dtype() == candidate.dtype();
+    let at = |flat| difference_at(golden, candidate, flat);
+    Measurement {
+        elements: golden.len_elems(),
+        bit_equal: same_dtype && part.differing == 0,
+        differing: part.differing,
+        first: part.first.map(at),
+        largest: part.largest_at.map(at),
+        relative_l2: Some(ratio(difference_l2, golden_l2)),
+        row_relative_l2: Some(worst_row(&part.rows, part.golden_squares)),
+        cosine: Some(cosine),
+        max_ulps: same_dtype.then_some(part.max_ulps),
+        golden: part.golden,
+        candidate: part.candidate,
+        non_finite_mismatches: part.non_finite_mismatches,
+        first_non_finite_mismatch: part.first_non_finite_mismatch.map(at),
+    }
+}
+
+/// A difference relative to a length: zero if there is none, infinite if there is and the length is zero.
+fn ratio(difference: f64, length: f64) -> f64 {
+    if difference == 0.0 { 0.0 } else { difference / length }
+}
+
+/// The largest relative difference of a row, no row counting as shorter than the root mean square of all.
+///
+/// One wrong row of many hardly shows in the whole tensor's relative difference. A row that is nearly zero has a large
+/// relative difference of its own for no other reason than rounding, hence the floor.
+fn worst_row(rows: &[(f64, f64)], golden_squares: f64) -> f64 {
+    let mean_square = golden_squares / rows.len().max(1) as f64;
+    rows.iter()
+        .map(|&(difference, golden)| ratio(difference.sqrt(), golden.max(mean_square).sqrt()))
+        .fold(0.0, |worst, row| if row > worst || row.is_nan() { row } else { worst })
+}
+
+/// A power of two that brings the largest finite magnitude of both near one.
+fn scale_of(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Option<f64> {
+    let largest = [golden, candidate]
+        .iter()
+        .flat_map(|tensor| super::statistics(tensor).largest_magnitude())
+        .fold(0.0, f64::max);
+    // 2^±1023 at most, so that the scale itself is finite and normal.
+    (largest > 0.0).then(|| 2f64.powi((-largest.log2().floor()).clamp(-1022.0, 1022.0) as i32))
+}
+
+fn pass(golden: &TensorView<'_>, candidate: &TensorView<'_>, scale: f64) -> Part {
+    if golden.dtype() == candidate.dtype() {
+        with_format!(golden.dtype(), F => {
+            chunks::<F, F>(golden, candidate, scale, |g, c| (g != c, F::place(g).abs_diff(F::place(c))))
+        })
+    } else {
+        with_format!(golden.dtype(), G => with_format!(candidate.dtype(), C => {
+            chunks::<G, C>(golden, candidate, scale, |g, c| {
+                let (g, c) = (G::value(g), C::value(c));
+                (g != c && !(g.is_nan() && c.is_nan()), 0)
+            })
+        }))
+    }
+}
+
+/// Measures chunk by chunk; `compare` tells of two elements whether they differ, and by how many places.
+fn chunks<G: FloatFormat, C: FloatFormat>(
+    golden: &TensorView<'_>,
+    candidate: &TensorView<'_>,
+    scale: f64,
+    compare: impl Fn(G::Bits, C::Bits) -> (bool, u64) + Sync,
+) -> Part {
+    let rows = Rows::of(golden.shape());
+    let golden_chunks = golden.data().par_chunks(rows.chunk_elems * size_of::<G::Bits>());
+    let candidate_chunks = candidate.data().par_chunks(rows.chunk_elems * size_of::<C::Bits>());
+    let parts: Vec<Part> = golden_chunks
+        .zip(candidate_chunks)
+        .enumerate()
+        .map(|(index, (golden, candidate))| {
+            chunk::<G, C>(golden, candidate, index * rows.chunk_elems, rows.row_elems, scale, &compare)
+        })
+        .collect();
+    parts.into_iter().reduce(Part::append).unwrap_or_default()
+}
+
+fn chunk<G: FloatFormat, C: FloatFormat>(
+    golden: &[u8],
+    candidate: &[u8],
+    start: usize,
+    row_elems: usize,
+    scale: f64,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, u64),
+) -> Part {
+    let mut part = Part::default();
+    let golden_rows = golden.chunks_exact(row_elems * size_of::<G::Bits>());
+    let candidate_rows = candidate.chunks_exact(row_elems * size_of::<C::Bits>());
+    part.rows.reserve_exact(golden_rows.len());
+    let mut flat = start;
+    for (golden_row, candidate_row) in golden_rows.zip(candidate_rows) {
+        let mut golden_squares = 0.0;
+        let mut candidate_squares = 0.0;
+        let mut difference_squares = 0.0;
+        let mut products = 0.0;
+        let golden_elems = golden_row.chunks_exact(size_of::<G::Bits>());
+        let candidate_elems = candidate_row.chunks_exact(size_of::<C::Bits>());
+        for (golden, candidate) in golden_elems.zip(candidate_elems) {
+            let golden: G::Bits = bytemuck::pod_read_unaligned(golden);
+            let candidate: C::Bits = bytemuck::pod_read_unaligned(candidate);
+            let (differs, ulps) = compare(golden, candidate);
+            let (golden, candidate) = (G::value(golden), C::value(candidate));
+            if differs {
+                part.differing += 1;
+                part.first.get_or_insert(flat);
+            }
+            if golden.is_finite() && candidate.is_finite() {
+                let magnitude = (candidate - golden).abs();
+                if magnitude > part.largest {
+                    part.largest = magnitude;
+                    part.largest_at = Some(flat);
+                }
+                part.max_ulps = part.max_ulps.max(ulps);
+                let (golden, candidate) = (golden * scale, candidate * scale);
+                let difference = candidate - golden;
+                golden_squares += golden * golden;
+                candidate_squares += candidate * candidate;
+                difference_squares += difference * difference;
+                products += golden * candidate;
+            } else {
+                for (count, value) in [(&mut part.golden, golden), (&mut part.candidate, candidate)] {
+                    count.nan += usize::from(value.is_nan());
+                    count.inf += usize::from(value.is_infinite());
+                }
+                if golden != candidate && !(golden.is_nan() && candidate.is_nan()) {
+                    part.non_finite_mismatches += 1;
+                    part.first_non_finite_mismatch.get_or_insert(flat);
+                }
+            }
+            flat += 1;
+        }
+        part.golden_squares += golden_squares;
+        part.candidate_squares += candidate_squares;
+        part.difference_squares += difference_squares;
+        part.products += products;
+        part.rows.push((difference_squares, golden_squares));
+    }
+    part
+}

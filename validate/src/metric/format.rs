@@ -1,0 +1,91 @@
+//! The floating-point formats: the value of an element, and its place among all values of its format.
+
+use half::f16;
+
+/// A floating-point format by its bits.
+pub(super) trait FloatFormat {
+    /// An unsigned integer of the format's width.
+    type Bits: bytemuck::AnyBitPattern + Eq;
+
+    /// The exact value.
+    fn value(bits: Self::Bits) -> f64;
+
+    /// The place of a value among the format's values in ascending order, zero being at zero.
+    ///
+    /// The sign and magnitude of the bits become a signed integer, so that neighbouring values differ by one,
+    /// across zero too; both zeros have the same place.
+    fn place(bits: Self::Bits) -> i64;
+}
+
+macro_rules! formats {
+    ($($name:ident: $bits:ty, $value:expr;)*) => {$(
+        pub(super) struct $name;
+
+        impl FloatFormat for $name {
+            type Bits = $bits;
+
+            #[inline(always)]
+            fn value(bits: $bits) -> f64 {
+                let value: fn($bits) -> f64 = $value;
+                value(bits)
+            }
+
+            #[inline(always)]
+            fn place(bits: $bits) -> i64 {
+                const SIGN: $bits = 1 << (<$bits>::BITS - 1);
+                let magnitude = (bits & !SIGN) as i64;
+                if bits & SIGN == 0 { magnitude } else { -magnitude }
+            }
+        }
+    )*};
+}
+
+formats! {
+    Float8E5M2: u8, |bits| f64::from(golden::float8::e5m2_to_f32(bits));
+    Float8E4M3Fn: u8, |bits| f64::from(golden::float8::e4m3fn_to_f32(bits));
+    Float16: u16, |bits| f16::from_bits(bits).to_f64();
+    BFloat16: u16, |bits| f64::from(f32::from_bits(u32::from(bits) << 16));
+    Float32: u32, |bits| f64::from(f32::from_bits(bits));
+    Float64: u64, f64::from_bits;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_bfloat16_has_its_value_and_its_place() {
+        let mut ascending: Vec<u16> =
+            (0..=u16::MAX).filter(|&bits| BFloat16::value(bits).is_finite()).collect();
+        for &bits in &ascending {
+            assert_eq!(BFloat16::value(bits), half::bf16::from_bits(bits).to_f64(), "{bits:#x}");
+        }
+        ascending.sort_by(|&a, &b| BFloat16::value(a).total_cmp(&BFloat16::value(b)));
+        for pair in ascending.windows(2) {
+            let step = BFloat16::place(pair[1]) - BFloat16::place(pair[0]);
+            // The two zeros share a place.
+            assert_eq!(step, i64::from(pair != [0x8000, 0x0000]), "{pair:x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_ordered_as_values(a in any::<f32>(), b in any::<f32>()) {
+            let place = |value: f32| Float32::place(value.to_bits());
+            prop_assert_eq!(place(a).cmp(&place(b)), a.partial_cmp(&b).unwrap());
+        }
+
+        #[test]
+        fn the_next_value_is_one_place_away(a in any::<f64>()) {
+            prop_assume!(a.next_up().is_finite());
+            prop_assert_eq!(Float64::place(a.next_up().to_bits()) - Float64::place(a.to_bits()), 1);
+        }
+
+        #[test]
+        fn places_mirror_at_zero(bits in 0u16..0x7c00) {
+            prop_assert_eq!(Float16::place(bits), -Float16::place(bits | 0x8000));
+        }
+    }
+}

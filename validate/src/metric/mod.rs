@@ -1,0 +1,164 @@
+//! Measures how far one tensor is from another. Nothing here decides whether that is too far.
+//!
+//! Both tensors are read once, in chunks of whole rows that the threads share. A chunk's size depends on the shape
+//! alone and the chunks are put together in their order, so that the numbers do not depend on the number of threads.
+//! Sums are in `f64`.
+
+mod float;
+mod format;
+mod integer;
+mod statistics;
+
+use golden::{Dtype, TensorView};
+
+pub use statistics::{Statistics, statistics};
+
+/// The elements of a chunk, rounded down to whole rows.
+const CHUNK_ELEMS: usize = 1 << 17;
+
+/// How far a candidate's tensor is from the golden one of the same shape.
+///
+/// Sums run over the elements that are finite on both sides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// The number of elements.
+    pub elements: usize,
+    /// Whether all bytes are equal.
+    pub bit_equal: bool,
+    /// How many elements have different bits, or different values where the dtypes differ.
+    pub differing: usize,
+    /// The first of them.
+    pub first: Option<Difference>,
+    /// The element with the largest absolute difference, the first of them if there are several.
+    pub largest: Option<Difference>,
+    /// ‖c − g‖ / ‖g‖ for floating-point numbers: zero if nothing differs, infinite if g is zero and c is not.
+    pub relative_l2: Option<f64>,
+    /// The largest, over the rows r along the innermost dimension, of ‖c_r − g_r‖ / max(‖g_r‖, root mean square of all ‖g_r‖).
+    pub row_relative_l2: Option<f64>,
+    /// The cosine of the angle between both, taken as vectors: one if nothing differs, zero if one of them is zero.
+    pub cosine: Option<f64>,
+    /// The largest distance in units in the last place: how many values of the dtype further along the candidate is.
+    pub max_ulps: Option<u64>,
+    /// The NaN and infinities of the golden tensor.
+    pub golden: NonFinite,
+    /// The NaN and infinities of the candidate's.
+    pub candidate: NonFinite,
+    /// The elements that are not finite on one side and are not the same kind of non-finite on the other.
+    pub non_finite_mismatches: usize,
+    /// The first of them.
+    pub first_non_finite_mismatch: Option<Difference>,
+}
+
+/// An element that differs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// Its index in each dimension.
+    pub index: Vec<usize>,
+    /// What the golden dump has there.
+    pub golden: f64,
+    /// What the candidate has there.
+    pub candidate: f64,
+}
+
+impl Difference {
+    /// |candidate − golden|
+    pub fn magnitude(&self) -> f64 {
+        (self.candidate - self.golden).abs()
+    }
+}
+
+/// How many elements are not numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NonFinite {
+    /// NaN of either sign and any payload.
+    pub nan: usize,
+    /// Positive and negative infinities.
+    pub inf: usize,
+}
+
+/// Measures a candidate's tensor against the golden one; `None` if the shapes differ, or the dtypes do and are not
+/// both floating-point.
+///
+/// # Dtype
+///
+/// Where two floating-point dtypes differ the values are compared and there is no distance in units in the last place.
+pub fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Option<Measurement> {
+    if golden.shape() != candidate.shape() {
+        return None;
+    }
+    match (golden.dtype().is_float(), candidate.dtype().is_float()) {
+        (true, true) => Some(float::measure(golden, candidate)),
+        (false, false) if golden.dtype() == candidate.dtype() => Some(integer::measure(golden, candidate)),
+        _ => None,
+    }
+}
+
+/// The rows of a tensor along its innermost dimension, and the chunks they are measured in.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    row_elems: usize,
+    chunk_elems: usize,
+}
+
+impl Rows {
+    fn of(shape: &[usize]) -> Self {
+        let row_elems = shape.last().copied().unwrap_or(1).max(1);
+        Rows { row_elems, chunk_elems: (CHUNK_ELEMS / row_elems).max(1) * row_elems }
+    }
+}
+
+/// The element at a flat index.
+fn difference_at(golden: &TensorView<'_>, candidate: &TensorView<'_>, flat: usize) -> Difference {
+    Difference {
+        index: unravel(flat, golden.shape()),
+        golden: value_at(golden, flat),
+        candidate: value_at(candidate, flat),
+    }
+}
+
+fn value_at(tensor: &TensorView<'_>, flat: usize) -> f64 {
+    let size_bytes = tensor.dtype().size_bytes();
+    let Some(bytes) = tensor.data().get(flat * size_bytes..(flat + 1) * size_bytes) else { return f64::NAN };
+    match tensor.dtype() {
+        Dtype::Float8E5M2
+        | Dtype::Float8E4M3Fn
+        | Dtype::Float16
+        | Dtype::BFloat16
+        | Dtype::Float32
+        | Dtype::Float64 => float::value(tensor.dtype(), bytes),
+        dtype => integer::value(dtype, bytes) as f64,
+    }
+}
+
+/// The index in each dimension of a flat row-major index.
+fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (place, &dimension) in index.iter_mut().zip(shape).rev() {
+        if let (Some(quotient), Some(remainder)) = (flat.checked_div(dimension), flat.checked_rem(dimension))
+        {
+            *place = remainder;
+            flat = quotient;
+        }
+    }
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flat_index_becomes_one_in_each_dimension() {
+        assert_eq!(unravel(0, &[]), [0; 0]);
+        assert_eq!(unravel(23, &[2, 3, 4]), [1, 2, 3]);
+        assert_eq!(unravel(13, &[2, 3, 4]), [1, 0, 1]);
+    }
+
+    #[test]
+    fn chunks_are_whole_rows() {
+        for shape in [&[][..], &[5], &[7, 0], &[100, 3], &[2, CHUNK_ELEMS + 1], &[9, 4096]] {
+            let rows = Rows::of(shape);
+            assert!(rows.chunk_elems > 0 && rows.chunk_elems.is_multiple_of(rows.row_elems), "{shape:?}");
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! The report for machines: `diff-report`, version 1, which `docs/diff-report.md` describes.
+
+use golden::Role;
+use serde::{Serialize, Serializer};
+
+use super::{Format, words};
+use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
+use crate::diff::{DiffReport, Divergence, EntryReport, Side};
+use crate::metric::{Difference, Measurement, NonFinite};
+use crate::tolerance::{Failure, Metric, Tolerance, Verdict};
+
+/// Renders JSON.
+pub(super) struct Json;
+
+impl Format for Json {
+    fn extension(&self) -> &'static str {
+        "json"
+    }
+
+    fn render(&self, report: &DiffReport) -> String {
+        // These types have string keys and no fallible parts, so the fallback is never taken.
+        let mut text = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// A number that JSON may lack: NaN and the infinities are the strings `NaN`, `Infinity` and `-Infinity`.
+#[derive(Clone, Copy)]
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            value if value.is_finite() => serializer.serialize_f64(value),
+            value if value.is_nan() => serializer.serialize_str("NaN"),
+            value if value > 0.0 => serializer.serialize_str("Infinity"),
+            _ => serializer.serialize_str("-Infinity"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format: &'static str,
+    version: u64,
+    tool: Tool,
+    verdict: &'static str,
+    golden: SideJson<'a>,
+    candidate: SideJson<'a>,
+    policy: Option<String>,
+    hashes_verified: bool,
+    first_divergence: Option<DivergenceJson<'a>>,
+    summary: SummaryJson<'a>,
+    answer: AnswerJson<'a>,
+    notes: Vec<String>,
+    entries: Vec<EntryJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct SideJson<'a> {
+    path: String,
+    producer: &'a str,
+    dtype: &'a str,
+    device: Option<&'a str>,
+    checkpoint: Option<&'a str>,
+    entries: usize,
+}
+
+#[derive(Serialize)]
+struct DivergenceJson<'a> {
+    kind: &'static str,
+    name: Option<&'a str>,
+    order: Option<u64>,
+    module: Option<&'a str>,
+    reason: String,
+    last_agreement: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct SummaryJson<'a> {
+    entries: usize,
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    bit_equal: usize,
+    worst_relative_l2: Option<WorstJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct WorstJson<'a> {
+    name: &'a str,
+    value: Option<Number>,
+}
+
+#[derive(Serialize)]
+struct AnswerJson<'a> {
+    prompt: ComparisonJson<TextJson<'a>>,
+    generated_ids: ComparisonJson<IdsJson>,
+    text: ComparisonJson<TextJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ComparisonJson<Difference> {
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    difference: Option<Difference>,
+}
+
+#[derive(Serialize)]
+struct TextJson<'a> {
+    position: usize,
+    golden: &'a str,
+    candidate: &'a str,
+}
+
+#[derive(Serialize)]
+struct IdsJson {
+    position: usize,
+    golden_margin: Option<Number>,
+    positions: Vec<PositionJson>,
+}
+
+#[derive(Serialize)]
+struct PositionJson {
+    golden: Option<i64>,
+    candidate: Option<i64>,
+    equal: bool,
+}
+
+#[derive(Serialize)]
+struct EntryJson<'a> {
+    order: u64,
+    name: &'a str,
+    role: Role,
+    module: &'a str,
+    dtype: &'static str,
+    shape: &'a [usize],
+    verdict: &'static str,
+    reason: Option<String>,
+    failure: Option<FailureJson<'a>>,
+    tolerance: ToleranceJson,
+    measurement: Option<MeasurementJson<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum FailureJson<'a> {
+    Missing,
+    Extra,
+    Dtype { expected: &'static str, found: &'static str },
+    Shape { expected: &'a [usize], found: &'a [usize] },
+    NonFinite { mismatches: usize },
+    Unequal { differing: usize, elements: usize },
+    Exceeded { metric: &'static str, limit: Number, found: Number },
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum ToleranceJson {
+    Exact,
+    Ignored,
+    Bounds {
+        relative_l2: Option<Number>,
+        row_relative_l2: Option<Number>,
+        max_abs: Option<Number>,
+        max_ulps: Option<u64>,
+        cosine: Option<Number>,
+    },
+}
+
+#[derive(Serialize)]
+struct MeasurementJson<'a> {
+    elements: usize,
+    bit_equal: bool,
+    differing: usize,
+    relative_l2: Option<Number>,
+    row_relative_l2: Option<Number>,
+    max_abs: Option<Number>,
+    max_ulps: Option<u64>,
+    cosine: Option<Number>,
+    first: Option<DifferenceJson<'a>>,
+    largest: Option<DifferenceJson<'a>>,
+    golden: NonFiniteJson,
+    candidate: NonFiniteJson,
+    non_finite_mismatches: usize,
+    first_non_finite_mismatch: Option<DifferenceJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct DifferenceJson<'a> {
+    index: &'a [usize],
+    golden: Number,
+    candidate: Number,
+}
+
+#[derive(Serialize)]
+struct NonFiniteJson {
+    nan: usize,
+    inf: usize,
+}
+
+impl<'a> Document<'a> {
+    fn of(report: &'a DiffReport) -> Self {
+        let summary = report.summary();
+        Document {
+            format: "diff-report",
+            version: 1,
+            tool: Tool { name: "nvl-validate", version: env!("CARGO_PKG_VERSION") },
+            verdict: if report.passes() { "pass" } else { "fail" },
+            golden: SideJson::of(&report.golden),
+            candidate: SideJson::of(&report.candidate),
+            policy: report.policy.as_ref().map(|path| path.display().to_string()),
+            hashes_verified: report.verified,
+            first_divergence: report
+                .first_divergence()
+                .map(|divergence| DivergenceJson::of(report, divergence)),
+            summary: SummaryJson {
+                entries: summary.entries,
+                passed: summary.passed,
+                failed: summary.failed,
+                ignored: summary.ignored,
+                bit_equal: summary.bit_equal,
+                worst_relative_l2: summary.worst_relative_l2.map(|index| WorstJson {
+                    name: &report.entries[index].entry.name,
+                    value: report.entries[index].measurement.as_ref().and_then(|m| m.relative_l2).map(Number),
+                }),
+            },
+            answer: AnswerJson {
+                prompt: text(&report.answer.prompt),
+                generated_ids: comparison(&report.answer.generated_ids, IdsJson::of),
+                text: text(&report.answer.text),
+            },
+            notes: report.notes.iter().map(|note| words::note(report, note)).collect(),
+            entries: report.entries.iter().map(EntryJson::of).collect(),
+        }
+    }
+}
+
+impl<'a> SideJson<'a> {
+    fn of(side: &'a Side) -> Self {
+        SideJson {
+            path: side.path.display().to_string(),
+            producer: &side.producer,
+            dtype: &side.dtype,
+            device: side.device.as_deref(),
+            checkpoint: side.checkpoint.as_deref(),
+            entries: side.entries,
+        }
+    }
+}
+
+impl<'a> DivergenceJson<'a> {
+    fn of(report: &'a DiffReport, divergence: Divergence) -> Self {
+        let answer = |kind, reason| DivergenceJson {
+            kind,
+            name: None,
+            order: None,
+            module: None,
+            reason,
+            last_agreement: None,
+        };
+        match divergence {
+            Divergence::Prompt => answer("prompt", words::text("prompt", &report.answer.prompt)),
+            Divergence::GeneratedIds => answer("generated_ids", words::ids(&report.answer.generated_ids)),
+            Divergence::Text => answer("text", words::text("text", &report.answer.text)),
+            Divergence::Entry(index) => {
+                let entry = &report.entries[index];
+                let last = report.last_agreement_before(index);
+                DivergenceJson {
+                    kind: "entry",
+                    name: Some(&entry.entry.name),
+                    order: Some(entry.entry.order),
+                    module: Some(&entry.entry.module),
+                    reason: reason(&entry.verdict).unwrap_or_default(),
+                    last_agreement: last.map(|last| last.entry.name.as_str()),
+                }
+            }
+        }
+    }
+}
+
+impl IdsJson {
+    fn of(difference: &IdDifference) -> Self {
+        let (golden, candidate) = (&difference.golden, &difference.candidate);
+        let positions = (0..golden.len().max(candidate.len())).map(|position| {
+            let (golden, candidate) = (golden.get(position).copied(), candidate.get(position).copied());
+            PositionJson { golden, candidate, equal: golden == candidate }
+        });
+        IdsJson {
+            position: difference.position,
+            golden_margin: difference.margin.map(Number),
+            positions: positions.collect(),
+        }
+    }
+}
+
+impl<'a> EntryJson<'a> {
+    fn of(report: &'a EntryReport) -> Self {
+        let entry = &report.entry;
+        EntryJson {
+            order: entry.order,
+            name: &entry.name,
+            role: entry.role,
+            module: &entry.module,
+            dtype: entry.dtype.name(),
+            shape: &entry.shape,
+            verdict: match report.verdict {
+                Verdict::Pass => "pass",
+                Verdict::Ignored { .. } => "ignored",
+                Verdict::Fail(_) => "fail",
+            },
+            reason: reason(&report.verdict),
+            failure: match &report.verdict {
+                Verdict::Fail(failure) => Some(FailureJson::of(failure)),
+                _ => None,
+            },
+            tolerance: ToleranceJson::of(&report.tolerance),
+            measurement: report.measurement.as_ref().map(MeasurementJson::of),
+        }
+    }
+}
+
+impl<'a> FailureJson<'a> {
+    fn of(failure: &'a Failure) -> Self {
+        match failure {
+            Failure::Missing => FailureJson::Missing,
+            Failure::Extra => FailureJson::Extra,
+            Failure::Dtype { expected, found } => {
+                FailureJson::Dtype { expected: expected.name(), found: found.name() }
+            }
+            Failure::Shape { expected, found } => FailureJson::Shape { expected, found },
+            Failure::NonFinite { mismatches } => FailureJson::NonFinite { mismatches: *mismatches },
+            Failure::Unequal { differing, elements } => {
+                FailureJson::Unequal { differing: *differing, elements: *elements }
+            }
+            Failure::Exceeded { metric, limit, found } => {
+                FailureJson::Exceeded { metric: metric.name(), limit: Number(*limit), found: Number(*found) }
+            }
+        }
+    }
+}
+
+impl ToleranceJson {
+    fn of(tolerance: &Tolerance) -> Self {
+        match tolerance {
+            Tolerance::Exact => ToleranceJson::Exact,
+            Tolerance::Ignored { .. } => ToleranceJson::Ignored,
+            Tolerance::Bounds(bounds) => ToleranceJson::Bounds {
+                relative_l2: bounds.relative_l2.map(Number),
+                row_relative_l2: bounds.row_relative_l2.map(Number),
+                max_abs: bounds.max_abs.map(Number),
+                max_ulps: bounds.max_ulps,
+                cosine: bounds.cosine.map(Number),
+            },
+        }
+    }
+}
+
+impl<'a> MeasurementJson<'a> {
+    fn of(measurement: &'a Measurement) -> Self {
+        MeasurementJson {
+            elements: measurement.elements,
+            bit_equal: measurement.bit_equal,
+            differing: measurement.differing,
+            relative_l2: measurement.relative_l2.map(Number),
+            row_relative_l2: measurement.row_relative_l2.map(Number),
+            max_abs: Metric::MaxAbs.of(measurement).map(Number),
+            max_ulps: measurement.max_ulps,
+            cosine: measurement.cosine.map(Number),
+            first: measurement.first.as_ref().map(DifferenceJson::of),
+            largest: measurement.largest.as_ref().map(DifferenceJson::of),
+            golden: NonFiniteJson::of(measurement.golden),
+            candidate: NonFiniteJson::of(measurement.candidate),
+            non_finite_mismatches: measurement.non_finite_mismatches,
+            first_non_finite_mismatch: measurement.first_non_finite_mismatch.as_ref().map(DifferenceJson::of),
+        }
+    }
+}
+
+impl<'a> DifferenceJson<'a> {
+    fn of(difference: &'a Difference) -> Self {
+        DifferenceJson {
+            index: &difference.index,
+            golden: Number(difference.golden),
+            candidate: Number(difference.candidate),
+        }
+    }
+}
+
+impl NonFiniteJson {
+    fn of(counts: NonFinite) -> Self {
+        NonFiniteJson { nan: counts.nan, inf: counts.inf }
+    }
+}
+
+/// Why an entry is not judged or does not pass.
+fn reason(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Pass => None,
+        Verdict::Ignored { reason } => Some(reason.clone()),
+        Verdict::Fail(failure) => Some(words::failure(failure)),
+    }
+}
+
+fn text(of: &Comparison<TextDifference>) -> ComparisonJson<TextJson<'_>> {
+    comparison(of, |difference| TextJson {
+        position: difference.position,
+        golden: &difference.golden,
+        candidate: &difference.candidate,
+    })
+}
+
+fn comparison<'a, D, J>(of: &'a Comparison<D>, json: impl FnOnce(&'a D) -> J) -> ComparisonJson<J> {
+    let (verdict, reason, difference) = match of {
+        Comparison::Equal => ("pass", None, None),
+        Comparison::Missing => ("fail", Some("missing"), None),
+        Comparison::Differs(difference) => ("fail", Some("differs"), Some(json(difference))),
+        Comparison::Skipped(reason) => {
+            let reason = match reason {
+                Skipped::NotInGolden => "not_in_golden",
+                Skipped::Policy => "policy",
+                Skipped::NothingGenerated => "nothing_generated",
+                Skipped::Sampled => "sampled",
+            };
+            ("ignored", Some(reason), None)
+        }
+    };
+    ComparisonJson { verdict, reason, difference }
+}

@@ -1,0 +1,55 @@
+//! Presents a [`DiffReport`]. Nothing here measures or decides.
+//!
+//! A format is a file of this folder with a type that implements [`Format`], and a line in [`format`] and [`NAMES`].
+
+mod json;
+mod names;
+mod numbers;
+mod show;
+mod table;
+mod words;
+
+use crate::DiffReport;
+
+pub use show::show;
+
+/// A way to present a report.
+pub trait Format {
+    /// The extension of its files.
+    fn extension(&self) -> &'static str;
+
+    /// The report as text.
+    fn render(&self, report: &DiffReport) -> String;
+}
+
+/// What the presentations can vary.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Whether each entry has a row of its own, where runs of alike ones would share one.
+    pub all: bool,
+    /// Whether text is coloured for a terminal.
+    pub colour: bool,
+}
+
+/// The names of all formats.
+pub const NAMES: [&str; 2] = ["table", "json"];
+
+/// The format of a name.
+pub fn format(name: &str, options: Options) -> Option<Box<dyn Format>> {
+    Some(match name {
+        "table" => Box::new(table::Table(options)),
+        "json" => Box::new(json::Json),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_format() {
+        assert!(NAMES.iter().all(|name| format(name, Options::default()).is_some()));
+        assert!(format("xml", Options::default()).is_none());
+    }
+}

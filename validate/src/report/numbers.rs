@@ -1,0 +1,52 @@
+//! Numbers as people read them.
+
+/// A number of few digits: `0`, `1.2e-5`, `inf`, `nan`.
+pub(super) fn short(value: f64) -> String {
+    if value == 0.0 {
+        "0".to_owned()
+    } else if value.is_nan() {
+        "nan".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "inf" } else { "-inf" }.to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
+}
+
+/// A number that is there or not.
+pub(super) fn short_or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), short)
+}
+
+/// A count in at most seven characters.
+pub(super) fn count(value: u64) -> String {
+    if value < 10_000_000 { value.to_string() } else { format!("{:.1e}", value as f64) }
+}
+
+/// An element's value with all the digits that tell it from its neighbours.
+pub(super) fn element(value: f64) -> String {
+    let magnitude = value.abs();
+    if value.fract() == 0.0 && magnitude < 1e15 || (1e-4..1e6).contains(&magnitude) || !value.is_finite() {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
+
+/// A shape or an index: `[1, 72, 96]`.
+pub(super) fn list(values: &[usize]) -> String {
+    format!("{values:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0, -0.0, 1.0, 0.000012345, f64::INFINITY, f64::NAN].map(short);
+        assert_eq!(numbers, ["0", "0", "1.0e0", "1.2e-5", "inf", "nan"]);
+        assert_eq!([9_999_999, 10_000_000, u64::MAX].map(count), ["9999999", "1.0e7", "1.8e19"]);
+        assert_eq!([334.0, -0.03125, 3e-9, 1e20].map(element), ["334", "-0.03125", "3e-9", "1e20"]);
+    }
+}

@@ -1,0 +1,236 @@
+//! The report for a terminal of 80 columns.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use super::names::Abbreviations;
+use super::numbers::{count, short_or_dash};
+use super::{Format, Options, words};
+use crate::answer::Comparison;
+use crate::diff::{DiffReport, EntryReport};
+use crate::tolerance::{Metric, Tolerance, Verdict};
+
+/// The width of the whole table.
+const WIDTH: usize = 80;
+
+/// The width of each of the four columns after the site.
+const COLUMN: usize = 7;
+
+/// How many failing rows of a run are shown before the rest of them share one.
+const FAILING_ROWS: usize = 12;
+
+/// Renders a table with the first divergence above it and the counts below.
+pub(super) struct Table(pub(super) Options);
+
+/// A line of the table: an entry, or a run of them.
+struct Row<'a> {
+    entries: &'a [EntryReport],
+    /// The entry whose numbers are shown.
+    shown: &'a EntryReport,
+}
+
+impl Format for Table {
+    fn extension(&self) -> &'static str {
+        "txt"
+    }
+
+    fn render(&self, report: &DiffReport) -> String {
+        let mut out = String::new();
+        self.header(&mut out, report);
+        self.rows(&mut out, report);
+        self.footer(&mut out, report);
+        out
+    }
+}
+
+impl Table {
+    fn header(&self, out: &mut String, report: &DiffReport) {
+        for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
+            line(out, &format!("{name:<10} {}", side.path.display()));
+            line(out, &format!("           {}", words::producer(side)));
+        }
+        if let Some(policy) = &report.policy {
+            line(out, &format!("policy     {}", policy.display()));
+        }
+        for note in &report.notes {
+            wrapped(out, "note: ", "      ", &words::note(report, note));
+        }
+        out.push('\n');
+        if let Some((headline, lines)) = words::divergence(report) {
+            let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+            let mut text = String::new();
+            wrapped(&mut text, "first divergence: ", "  ", &headline);
+            line(out, &self.styled(style, text.trim_end()));
+            for text in lines {
+                wrapped(out, "  ", "    ", &text);
+            }
+            out.push('\n');
+        }
+    }
+
+    fn rows(&self, out: &mut String, report: &DiffReport) {
+        let rows = if self.0.all { unfolded(&report.entries) } else { folded(&report.entries) };
+        let orders: Vec<String> = rows.iter().map(Row::order).collect();
+        let order_width = orders.iter().map(String::len).max().unwrap_or(0).max("order".len());
+        let site_width = WIDTH - order_width - 2 - 4 * (COLUMN + 2);
+        let names: Vec<&str> = rows.iter().map(|row| row.shown.entry.name.as_str()).collect();
+        let abbreviations = Abbreviations::for_names(&names, site_width);
+        for (prefix, alias) in &abbreviations.prefixes {
+            line(out, &format!("{alias:<10} {prefix}"));
+        }
+        if !abbreviations.prefixes.is_empty() {
+            out.push('\n');
+        }
+        line(
+            out,
+            &format!(
+                "{:>order_width$}  {:<site_width$}  {:>COLUMN$}  {:>COLUMN$}  {:>COLUMN$}  {}",
+                "order", "site", "rel L2", "max abs", "ulps", "verdict"
+            ),
+        );
+        for (row, order) in rows.iter().zip(orders) {
+            let measurement = row.shown.measurement.as_ref();
+            let max_abs = measurement.and_then(|measurement| Metric::MaxAbs.of(measurement));
+            let cells = format!(
+                "{order:>order_width$}  {:<site_width$}  {:>COLUMN$}  {:>COLUMN$}  {:>COLUMN$}",
+                row.site(&abbreviations, site_width),
+                short_or_dash(measurement.and_then(|measurement| measurement.relative_l2)),
+                short_or_dash(max_abs),
+                measurement.and_then(|m| m.max_ulps).map_or_else(|| "-".to_owned(), count),
+            );
+            let verdict = self.styled(verdict_style(row.shown), words::verdict(row.shown));
+            line(out, &format!("{cells}  {verdict}"));
+        }
+        out.push('\n');
+    }
+
+    fn footer(&self, out: &mut String, report: &DiffReport) {
+        line(out, &words::counts(report));
+        if let Some(index) = report.summary().worst_relative_l2 {
+            let worst = &report.entries[index];
+            let l2 = worst.measurement.as_ref().and_then(|measurement| measurement.relative_l2);
+            wrapped(
+                out,
+                "",
+                "  ",
+                &format!("worst relative L2: {} at {}", short_or_dash(l2), worst.entry.name),
+            );
+        }
+        let answer = &report.answer;
+        wrapped(out, "", "  ", &words::text("prompt", &answer.prompt));
+        wrapped(out, "", "  ", &words::ids(&answer.generated_ids));
+        if let Comparison::Differs(difference) = &answer.generated_ids {
+            for text in words::id_lines(difference) {
+                line(out, &format!("  {text}"));
+            }
+        }
+        wrapped(out, "", "  ", &words::text("text", &answer.text));
+        if !report.verified {
+            line(out, "the recorded hashes were not checked");
+        }
+        let (word, colour) =
+            if report.passes() { ("pass", AnsiColor::Green) } else { ("FAIL", AnsiColor::Red) };
+        let style = Style::new().bold().fg_color(Some(colour.into()));
+        line(out, &format!("verdict: {}", self.styled(style, word)));
+    }
+
+    fn styled(&self, style: Style, text: &str) -> String {
+        if self.0.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+impl Row<'_> {
+    fn order(&self) -> String {
+        match self.entries {
+            [first, .., last] => format!("{}-{}", first.entry.order, last.entry.order),
+            _ => self.shown.entry.order.to_string(),
+        }
+    }
+
+    fn site(&self, abbreviations: &Abbreviations, width: usize) -> String {
+        if self.entries.len() == 1 {
+            return abbreviations.fit(&self.shown.entry.name, width);
+        }
+        let sites = self.entries.len();
+        if self.entries.iter().all(EntryReport::is_bit_equal) {
+            return format!("{sites} sites, all bit-equal");
+        }
+        let start = if self.shown.is_failure() {
+            format!("{sites} more, worst ")
+        } else {
+            format!("{sites} sites, worst ")
+        };
+        let left = width.saturating_sub(start.chars().count());
+        format!("{start}{}", abbreviations.fit(&self.shown.entry.name, left))
+    }
+}
+
+fn unfolded(entries: &[EntryReport]) -> Vec<Row<'_>> {
+    entries.iter().map(|shown| Row { entries: std::slice::from_ref(shown), shown }).collect()
+}
+
+/// A row for each run of passing entries, and for the rest of each long run of failing ones.
+fn folded(entries: &[EntryReport]) -> Vec<Row<'_>> {
+    let kind = |entry: &EntryReport| std::mem::discriminant(&entry.verdict);
+    let mut rows = Vec::new();
+    for run in entries.chunk_by(|a, b| kind(a) == kind(b)) {
+        let own_rows = match run {
+            [first, ..] if first.is_failure() && run.len() > FAILING_ROWS + 1 => FAILING_ROWS,
+            [first, ..] if first.is_failure() => run.len(),
+            [_] => 1,
+            _ => 0,
+        };
+        let (own, shared) = run.split_at(own_rows);
+        rows.extend(unfolded(own));
+        if let Some(shown) = worst(shared) {
+            rows.push(Row { entries: shared, shown });
+        }
+    }
+    rows
+}
+
+/// The entry that is nearest to its limit, or furthest beyond it; the first of several.
+fn worst(entries: &[EntryReport]) -> Option<&EntryReport> {
+    let strain = |entry: &EntryReport| {
+        let Some(measurement) = &entry.measurement else { return f64::INFINITY };
+        let Tolerance::Bounds(bounds) = &entry.tolerance else {
+            return if measurement.bit_equal { 0.0 } else { f64::INFINITY };
+        };
+        let limits = bounds.limits().filter(|(metric, _)| *metric != Metric::Cosine);
+        limits.filter_map(|(metric, limit)| Some(metric.of(measurement)? / limit)).fold(0.0, f64::max)
+    };
+    entries.iter().rev().max_by(|a, b| strain(a).total_cmp(&strain(b)))
+}
+
+fn verdict_style(entry: &EntryReport) -> Style {
+    match entry.verdict {
+        Verdict::Pass => Style::new().fg_color(Some(AnsiColor::Green.into())),
+        Verdict::Ignored { .. } => Style::new().fg_color(Some(AnsiColor::Yellow.into())),
+        Verdict::Fail(_) => Style::new().fg_color(Some(AnsiColor::Red.into())),
+    }
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{}", text.trim_end());
+}
+
+/// Writes a text broken at spaces, with one beginning for the first line and another for those that follow.
+fn wrapped(out: &mut String, first: &str, next: &str, text: &str) {
+    let mut current = first.to_owned();
+    let mut empty = true;
+    for word in text.split(' ') {
+        if !empty && current.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(out, &current);
+            current = next.to_owned();
+            empty = true;
+        }
+        if !empty {
+            current.push(' ');
+        }
+        current.push_str(word);
+        empty = false;
+    }
+    line(out, &current);
+}

@@ -1,0 +1,249 @@
+//! Sentences that more than one format says.
+
+use super::numbers::{element, list, short};
+use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
+use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
+use crate::metric::Difference;
+use crate::tolerance::{Failure, Metric, Verdict};
+
+/// The verdict in one word of at most seven characters.
+pub(super) fn verdict(entry: &EntryReport) -> &'static str {
+    match &entry.verdict {
+        Verdict::Pass if entry.is_bit_equal() => "equal",
+        Verdict::Pass => "pass",
+        Verdict::Ignored { .. } => "ignored",
+        Verdict::Fail(Failure::Missing) => "MISSING",
+        Verdict::Fail(Failure::Extra) => "EXTRA",
+        Verdict::Fail(Failure::Dtype { .. }) => "DTYPE",
+        Verdict::Fail(Failure::Shape { .. }) => "SHAPE",
+        Verdict::Fail(Failure::NonFinite { .. }) => "NAN/INF",
+        Verdict::Fail(Failure::Unequal { .. } | Failure::Exceeded { .. }) => "FAIL",
+    }
+}
+
+/// A metric as people call it.
+pub(super) fn metric(metric: Metric) -> &'static str {
+    match metric {
+        Metric::RelativeL2 => "relative L2",
+        Metric::RowRelativeL2 => "relative L2 of the worst row",
+        Metric::MaxAbs => "largest absolute difference",
+        Metric::MaxUlps => "largest ULP distance",
+        Metric::Cosine => "cosine",
+    }
+}
+
+/// Why an entry does not pass: what was expected and what was found.
+pub(super) fn failure(failure: &Failure) -> String {
+    match failure {
+        Failure::Missing => "expected an entry in the candidate, found none".to_owned(),
+        Failure::Extra => "expected no entry of this name, found one in the candidate only".to_owned(),
+        Failure::Dtype { expected, found } => format!("dtype: expected {expected}, found {found}"),
+        Failure::Shape { expected, found } => {
+            format!("shape: expected {}, found {}", list(expected), list(found))
+        }
+        Failure::NonFinite { mismatches } => {
+            format!("NaN and infinities: expected at the same places, found {mismatches} that are not")
+        }
+        Failure::Unequal { differing, elements } => {
+            format!("bits: expected all {elements} elements equal, found {differing} that differ")
+        }
+        Failure::Exceeded { metric: exceeded, limit, found } => {
+            let bound = if *exceeded == Metric::Cosine { "at least" } else { "at most" };
+            // A cosine near one needs its digits; the others are read by their exponents.
+            let number =
+                |value: f64| if *exceeded == Metric::Cosine { value.to_string() } else { short(value) };
+            format!("{}: expected {bound} {}, found {}", metric(*exceeded), number(*limit), number(*found))
+        }
+    }
+}
+
+/// An element that differs.
+pub(super) fn difference(difference: &Difference) -> String {
+    format!(
+        "at {}: expected {}, found {}",
+        list(&difference.index),
+        element(difference.golden),
+        element(difference.candidate)
+    )
+}
+
+/// An entry by name, class and order.
+pub(super) fn site(entry: &EntryReport) -> String {
+    let class = if entry.entry.module.is_empty() { entry.entry.role.name() } else { &entry.entry.module };
+    format!("{} ({class}, order {})", entry.entry.name, entry.entry.order)
+}
+
+/// Who made a dump: `nvl-reference 0.1.0, bfloat16, cpu`.
+pub(super) fn producer(side: &Side) -> String {
+    let parts = [Some(side.producer.as_str()), Some(side.dtype.as_str()), side.device.as_deref()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The first divergence: a headline and the lines under it; `None` if there is no divergence.
+pub(super) fn divergence(report: &DiffReport) -> Option<(String, Vec<String>)> {
+    let divergence = report.first_divergence()?;
+    Some(match divergence {
+        Divergence::Prompt => ("prompt".to_owned(), vec![text("prompt", &report.answer.prompt)]),
+        Divergence::GeneratedIds => ("generated ids".to_owned(), vec![ids(&report.answer.generated_ids)]),
+        Divergence::Text => ("text of the answer".to_owned(), vec![text("text", &report.answer.text)]),
+        Divergence::Entry(index) => {
+            let entry = &report.entries[index];
+            (site(entry), entry_lines(report, index, entry))
+        }
+    })
+}
+
+fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Verdict::Fail(reason) = &entry.verdict {
+        lines.push(failure(reason));
+    }
+    if let Some(measurement) = &entry.measurement {
+        if let Some(mismatch) = &measurement.first_non_finite_mismatch {
+            lines.push(format!("first of them {}", difference(mismatch)));
+        } else if let Some(largest) = &measurement.largest {
+            let magnitude = short(largest.magnitude());
+            lines.push(format!("largest difference {magnitude} {}", difference(largest)));
+        }
+        if measurement.differing > 0 {
+            lines.push(format!("{} of {} elements differ", measurement.differing, measurement.elements));
+        }
+    }
+    lines.push(match report.last_agreement_before(index) {
+        None => "no entry before it agrees".to_owned(),
+        Some(last) => format!("last agreement: {}{}", site(last), agreement(last)),
+    });
+    let missing = report.entries.iter().take(index).filter(|entry| entry.is_unpaired()).count();
+    if missing > 0 {
+        lines.push(format!(
+            "{missing} entries before it are not in the candidate: the divergence may be earlier"
+        ));
+    }
+    lines
+}
+
+fn agreement(entry: &EntryReport) -> String {
+    match &entry.measurement {
+        Some(measurement) if measurement.bit_equal => ", bit-equal".to_owned(),
+        Some(measurement) => {
+            measurement.relative_l2.map_or_else(String::new, |l2| format!(", relative L2 {}", short(l2)))
+        }
+        None => String::new(),
+    }
+}
+
+/// How two texts compare.
+pub(super) fn text(name: &str, comparison: &Comparison<TextDifference>) -> String {
+    match comparison {
+        Comparison::Equal => format!("{name}: equal"),
+        Comparison::Skipped(reason) => format!("{name}: not compared, {}", skipped(*reason)),
+        Comparison::Missing => format!("{name}: expected one in the candidate's manifest, found none"),
+        Comparison::Differs(difference) => {
+            let from = |text: &str| {
+                let rest: String = text.chars().skip(difference.position).take(24).collect();
+                if rest.is_empty() { "its end".to_owned() } else { format!("{rest:?}") }
+            };
+            format!(
+                "{name}: at character {}: expected {}, found {}",
+                difference.position,
+                from(&difference.golden),
+                from(&difference.candidate)
+            )
+        }
+    }
+}
+
+/// How two sequences of generated ids compare.
+pub(super) fn ids(comparison: &Comparison<IdDifference>) -> String {
+    match comparison {
+        Comparison::Equal => "generated ids: equal".to_owned(),
+        Comparison::Skipped(reason) => format!("generated ids: not compared, {}", skipped(*reason)),
+        Comparison::Missing => {
+            "generated ids: expected them in the candidate's manifest, found none".to_owned()
+        }
+        Comparison::Differs(difference) => {
+            let id = |id: Option<i64>| id.map_or_else(|| "the end".to_owned(), |id| id.to_string());
+            let margin = difference.margin.map_or_else(String::new, |margin| {
+                format!("; the golden logits preferred it by {}", element(margin))
+            });
+            format!(
+                "generated ids: at position {}: expected {}, found {}{margin}",
+                difference.position,
+                id(difference.expected()),
+                id(difference.found())
+            )
+        }
+    }
+}
+
+/// The generated ids of both sides, position by position, as far as they need be shown.
+pub(super) fn id_lines(difference: &IdDifference) -> [String; 2] {
+    /// How many positions before the difference are shown, and how many in all.
+    const BEFORE: usize = 4;
+    const SHOWN: usize = 10;
+    let start = difference.position.saturating_sub(BEFORE);
+    let line = |name: &str, ids: &[i64]| {
+        let mut line = format!("{name:<10}");
+        if start > 0 {
+            line.push_str(" …");
+        }
+        for (position, id) in ids.iter().enumerate().skip(start).take(SHOWN) {
+            let mark = if position == difference.position { ["[", "]"] } else { ["", ""] };
+            line.push_str(&format!(" {}{id}{}", mark[0], mark[1]));
+        }
+        if ids.len() > start + SHOWN {
+            line.push_str(" …");
+        } else if ids.len() <= difference.position {
+            line.push_str(" [end]");
+        }
+        line
+    };
+    [line("golden", &difference.golden), line("candidate", &difference.candidate)]
+}
+
+fn skipped(reason: Skipped) -> &'static str {
+    match reason {
+        Skipped::NotInGolden => "the golden dump has none",
+        Skipped::Policy => "the policy leaves it out",
+        Skipped::NothingGenerated => "the candidate generated nothing",
+        Skipped::Sampled => "the tokens were drawn by chance",
+    }
+}
+
+/// What the reader ought to know.
+pub(super) fn note(report: &DiffReport, note: &Note) -> String {
+    let (golden, candidate) = (&report.golden, &report.candidate);
+    match note {
+        Note::RunDtype => {
+            format!("the golden run was in {}, the candidate's in {}", golden.dtype, candidate.dtype)
+        }
+        Note::Checkpoint => format!(
+            "the golden run had the checkpoint `{}`, the candidate's `{}`",
+            golden.checkpoint.as_deref().unwrap_or_default(),
+            candidate.checkpoint.as_deref().unwrap_or_default()
+        ),
+        Note::Image { index } => format!("picture {index} is not the same file in both requests"),
+        Note::ImageCount { golden, candidate } => {
+            format!("the golden request had {golden} pictures, the candidate's {candidate}")
+        }
+        Note::Order { name } => {
+            format!("the candidate recorded `{name}` in another order; entries are paired by name")
+        }
+        Note::IdleRule { sites } => {
+            format!("the policy's rule for `{}` matches no entry", sites.join("`, `"))
+        }
+    }
+}
+
+/// How many entries are how: `105 entries: 104 pass (60 bit-equal), 1 fail`.
+pub(super) fn counts(report: &DiffReport) -> String {
+    let summary = report.summary();
+    let mut line = format!(
+        "{} entries: {} pass, {} bit-equal, {} fail",
+        summary.entries, summary.passed, summary.bit_equal, summary.failed
+    );
+    if summary.ignored > 0 {
+        line.push_str(&format!(", {} ignored", summary.ignored));
+    }
+    line
+}

@@ -1,0 +1,270 @@
+//! Decides whether a measured difference is too large. Nothing here measures or words anything.
+
+mod policy;
+
+use golden::Dtype;
+
+pub use policy::{AnswerPolicy, Policy, Rule, Unpaired};
+
+use crate::metric::Measurement;
+
+/// A measured number that can have a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// [`Measurement::relative_l2`]
+    RelativeL2,
+    /// [`Measurement::row_relative_l2`]
+    RowRelativeL2,
+    /// The magnitude of [`Measurement::largest`].
+    MaxAbs,
+    /// [`Measurement::max_ulps`]
+    MaxUlps,
+    /// [`Measurement::cosine`], the only one that must be *at least* its limit.
+    Cosine,
+}
+
+impl Metric {
+    /// The name in policies and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::RelativeL2 => "relative_l2",
+            Metric::RowRelativeL2 => "row_relative_l2",
+            Metric::MaxAbs => "max_abs",
+            Metric::MaxUlps => "max_ulps",
+            Metric::Cosine => "cosine",
+        }
+    }
+
+    /// Its value in a measurement; `None` where it has no meaning.
+    pub fn of(self, measurement: &Measurement) -> Option<f64> {
+        match self {
+            Metric::RelativeL2 => measurement.relative_l2,
+            Metric::RowRelativeL2 => measurement.row_relative_l2,
+            Metric::MaxAbs => Some(measurement.largest.as_ref().map_or(0.0, |largest| largest.magnitude())),
+            Metric::MaxUlps => measurement.max_ulps.map(|ulps| ulps as f64),
+            Metric::Cosine => measurement.cosine,
+        }
+    }
+
+    /// Whether a value is within a limit; NaN never is.
+    fn allows(self, value: f64, limit: f64) -> bool {
+        if self == Metric::Cosine { value >= limit } else { value <= limit }
+    }
+}
+
+/// How much further than the whole tensor its worst row may be off, unless a policy says otherwise.
+const ROW_FACTOR: f64 = 5.0;
+
+/// Limits, all of which must hold; a metric without one is not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Bounds {
+    /// For [`Metric::RelativeL2`].
+    pub relative_l2: Option<f64>,
+    /// For [`Metric::RowRelativeL2`].
+    pub row_relative_l2: Option<f64>,
+    /// For [`Metric::MaxAbs`].
+    pub max_abs: Option<f64>,
+    /// For [`Metric::MaxUlps`].
+    pub max_ulps: Option<u64>,
+    /// For [`Metric::Cosine`].
+    pub cosine: Option<f64>,
+}
+
+impl Bounds {
+    /// The metrics that have a limit, with it.
+    pub fn limits(&self) -> impl Iterator<Item = (Metric, f64)> {
+        [
+            (Metric::RelativeL2, self.relative_l2),
+            (Metric::RowRelativeL2, self.row_relative_l2),
+            (Metric::MaxAbs, self.max_abs),
+            (Metric::MaxUlps, self.max_ulps.map(|ulps| ulps as f64)),
+            (Metric::Cosine, self.cosine),
+        ]
+        .into_iter()
+        .filter_map(|(metric, limit)| Some((metric, limit?)))
+    }
+
+    /// The limits of another, where it has any, and else these.
+    ///
+    /// A limit for the whole tensor brings one for its rows with it, unless the other names that itself: else widening
+    /// the one would leave the narrow other in force.
+    fn overridden_by(self, other: Bounds) -> Bounds {
+        let row_relative_l2 = other.row_relative_l2.or(other.relative_l2.map(|limit| ROW_FACTOR * limit));
+        Bounds {
+            relative_l2: other.relative_l2.or(self.relative_l2),
+            row_relative_l2: row_relative_l2.or(self.row_relative_l2),
+            max_abs: other.max_abs.or(self.max_abs),
+            max_ulps: other.max_ulps.or(self.max_ulps),
+            cosine: other.cosine.or(self.cosine),
+        }
+    }
+}
+
+/// What an entry is held to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tolerance {
+    /// Every bit.
+    Exact,
+    /// Limits.
+    Bounds(Bounds),
+    /// Nothing, for the reason given in the policy.
+    Ignored {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// Whether an entry is what it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Within its tolerance.
+    Pass,
+    /// Not judged, for the reason given in the policy or by the candidate.
+    Ignored {
+        /// The reason.
+        reason: String,
+    },
+    /// Not a pass.
+    Fail(Failure),
+}
+
+/// Why an entry does not pass.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failure {
+    /// The candidate has no entry of the name.
+    Missing,
+    /// The golden dump has no entry of the name.
+    Extra,
+    /// The dtypes differ.
+    Dtype {
+        /// The golden's.
+        expected: Dtype,
+        /// The candidate's.
+        found: Dtype,
+    },
+    /// The shapes differ.
+    Shape {
+        /// The golden's.
+        expected: Vec<usize>,
+        /// The candidate's.
+        found: Vec<usize>,
+    },
+    /// NaN or infinities are not at the same places on both sides.
+    NonFinite {
+        /// How many places disagree.
+        mismatches: usize,
+    },
+    /// Bits differ where none may.
+    Unequal {
+        /// How many elements differ.
+        differing: usize,
+        /// Of how many.
+        elements: usize,
+    },
+    /// A metric is beyond its limit.
+    Exceeded {
+        /// The metric.
+        metric: Metric,
+        /// Its limit.
+        limit: f64,
+        /// Its value.
+        found: f64,
+    },
+}
+
+/// Judges a measurement.
+pub fn judge(measurement: &Measurement, tolerance: &Tolerance) -> Verdict {
+    let bounds = match tolerance {
+        Tolerance::Ignored { reason } => return Verdict::Ignored { reason: reason.clone() },
+        _ if measurement.bit_equal => return Verdict::Pass,
+        Tolerance::Exact => {
+            let Measurement { differing, elements, .. } = *measurement;
+            return Verdict::Fail(Failure::Unequal { differing, elements });
+        }
+        Tolerance::Bounds(bounds) => bounds,
+    };
+    if measurement.non_finite_mismatches > 0 {
+        return Verdict::Fail(Failure::NonFinite { mismatches: measurement.non_finite_mismatches });
+    }
+    let exceeded = bounds.limits().find_map(|(metric, limit)| {
+        let found = metric.of(measurement)?;
+        (!metric.allows(found, limit)).then_some(Failure::Exceeded { metric, limit, found })
+    });
+    exceeded.map_or(Verdict::Pass, Verdict::Fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::{Difference, NonFinite};
+
+    fn measurement() -> Measurement {
+        let difference = Difference { index: vec![0], golden: 1.0, candidate: 1.5 };
+        Measurement {
+            elements: 10,
+            bit_equal: false,
+            differing: 1,
+            first: Some(difference.clone()),
+            largest: Some(difference),
+            relative_l2: Some(0.01),
+            row_relative_l2: Some(0.02),
+            cosine: Some(0.99),
+            max_ulps: Some(7),
+            golden: NonFinite::default(),
+            candidate: NonFinite::default(),
+            non_finite_mismatches: 0,
+            first_non_finite_mismatch: None,
+        }
+    }
+
+    #[test]
+    fn each_limit_alone_passes_at_its_value_and_fails_beyond_it() {
+        let none = Bounds::default();
+        let cases = [
+            (
+                Metric::RelativeL2,
+                Bounds { relative_l2: Some(0.01), ..none },
+                Bounds { relative_l2: Some(0.0099), ..none },
+            ),
+            (
+                Metric::RowRelativeL2,
+                Bounds { row_relative_l2: Some(0.02), ..none },
+                Bounds { row_relative_l2: Some(0.0199), ..none },
+            ),
+            (Metric::MaxAbs, Bounds { max_abs: Some(0.5), ..none }, Bounds { max_abs: Some(0.4), ..none }),
+            (Metric::MaxUlps, Bounds { max_ulps: Some(7), ..none }, Bounds { max_ulps: Some(6), ..none }),
+            (Metric::Cosine, Bounds { cosine: Some(0.99), ..none }, Bounds { cosine: Some(0.991), ..none }),
+        ];
+        for (expected, within, beyond) in cases {
+            assert_eq!(judge(&measurement(), &Tolerance::Bounds(within)), Verdict::Pass, "{expected:?}");
+            match judge(&measurement(), &Tolerance::Bounds(beyond)) {
+                Verdict::Fail(Failure::Exceeded { metric, .. }) => assert_eq!(metric, expected),
+                other => panic!("{expected:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn nan_is_within_no_limit() {
+        let bounds = Tolerance::Bounds(Bounds { relative_l2: Some(f64::INFINITY), ..Bounds::default() });
+        let spoiled = Measurement { relative_l2: Some(f64::NAN), ..measurement() };
+        assert!(matches!(judge(&spoiled, &bounds), Verdict::Fail(Failure::Exceeded { .. })));
+    }
+
+    #[test]
+    fn a_non_finite_mismatch_fails_within_every_limit() {
+        let spoiled = Measurement { non_finite_mismatches: 1, ..measurement() };
+        let verdict = judge(&spoiled, &Tolerance::Bounds(Bounds::default()));
+        assert_eq!(verdict, Verdict::Fail(Failure::NonFinite { mismatches: 1 }));
+    }
+
+    #[test]
+    fn exact_means_every_bit() {
+        assert_eq!(
+            judge(&measurement(), &Tolerance::Exact),
+            Verdict::Fail(Failure::Unequal { differing: 1, elements: 10 })
+        );
+        let equal = Measurement { bit_equal: true, differing: 0, ..measurement() };
+        assert_eq!(judge(&equal, &Tolerance::Exact), Verdict::Pass);
+    }
+}
