@@ -83,6 +83,57 @@ pub enum Error {
         /// What is there.
         found: String,
     },
+    /// A value that would change the computation, and that this program doesn't support.
+    #[error("`{path}`: field `{field}`: expected {expected}, found {found}: {reason}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// Dotted path of the value.
+        field: String,
+        /// What is supported.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What it would change.
+        reason: String,
+    },
+    /// `--strict`, and a behaviour that nothing but this program's knowledge of the architecture says.
+    #[error("`--strict` refuses an assumption: {}", assumptions(.behaviours))]
+    Assumed {
+        /// Each behaviour with its value and what would settle it.
+        behaviours: Vec<(String, String, String)>,
+    },
+    /// A repository of the hub where a folder is needed.
+    #[error(
+        "`{repository}`: expected a folder, found none; repositories of the hub are not downloaded by this version"
+    )]
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// The revision asked for.
+        revision: Option<String>,
+    },
+    /// The output would overwrite something.
+    #[error("`{path}`: expected nothing at the output's path, found {found}")]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The output can't be where it was asked for, `--force` or not.
+    #[error("`{path}`: expected an output {expected}, found {found}")]
+    OutputPlace {
+        /// The output.
+        path: PathBuf,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// The user stopped the program.
+    #[error("interrupted; nothing was written under the output's name")]
+    Interrupted,
     /// The tensors are not the ones that the configuration implies.
     #[error("`{path}`: {}", list(.problems))]
     Tensors {
@@ -134,6 +185,40 @@ pub enum TensorProblem {
         /// The tensor.
         name: String,
     },
+    /// Its content is impossible.
+    Value {
+        /// The tensor.
+        name: String,
+        /// What is possible.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// It becomes a tensor that another one becomes, too.
+    Collision {
+        /// The tensor.
+        name: String,
+        /// What it becomes.
+        target: String,
+        /// The tensor that became it first.
+        first: String,
+    },
+    /// It should equal another one.
+    Differs {
+        /// The tensor.
+        name: String,
+        /// The other.
+        from: String,
+        /// Why they must be equal.
+        reason: &'static str,
+    },
+    /// It belongs to a part of the model that is not supported.
+    Refused {
+        /// The tensor.
+        name: String,
+        /// Which part.
+        reason: &'static str,
+    },
     /// Its dtype is none that the format has.
     Dtype {
         /// The tensor.
@@ -168,6 +253,25 @@ impl Display for TensorProblem {
             Self::Shape { name, expected, found } => {
                 write!(f, "tensor `{}`: expected shape {expected:?}, found {found:?}", visible(name))
             }
+            Self::Value { name, expected, found } => {
+                write!(f, "tensor `{}`: expected {expected}, found {found}", visible(name))
+            }
+            Self::Collision { name, target, first } => write!(
+                f,
+                "tensor `{}`: expected one source of `{}`, found `{}` too",
+                visible(name),
+                visible(target),
+                visible(first)
+            ),
+            Self::Differs { name, from, reason } => write!(
+                f,
+                "tensor `{}`: expected the bytes of `{}`, found others: {reason}",
+                visible(name),
+                visible(from)
+            ),
+            Self::Refused { name, reason } => {
+                write!(f, "tensor `{}`: expected no such tensor, found it: {reason}", visible(name))
+            }
             Self::Dtype { name, expected, found } => {
                 write!(f, "tensor `{}`: expected dtype {expected}, found `{found}`", visible(name))
             }
@@ -182,6 +286,12 @@ impl Error {
             Self::Header { found, .. } if found.contains("cut off") => {
                 Some("the file may be an unfinished download: compare its size and SHA-256".into())
             }
+            Self::Hub { repository, revision } => {
+                let revision = revision.as_ref().map_or(String::new(), |name| format!(" --revision {name}"));
+                Some(format!("`hf download {repository}{revision}` prints the folder to give instead"))
+            }
+            Self::OutputExists { .. } => Some("`--force` replaces it once the conversion is complete".into()),
+            Self::Assumed { .. } => Some("without `--strict` the ledger marks each as assumed".into()),
             _ => None,
         }
     }
@@ -189,6 +299,22 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn unsupported(
+        path: &Path,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Unsupported {
+            path: path.to_path_buf(),
+            field: field.into(),
+            expected: expected.into(),
+            found: found.into(),
+            reason: reason.into(),
+        }
     }
 
     pub(crate) fn field(
@@ -213,6 +339,18 @@ pub(crate) fn visible(text: &str) -> impl Display + '_ {
 
 fn field_suffix(field: &str) -> String {
     if field.is_empty() { String::new() } else { format!(", field `{}`", visible(field)) }
+}
+
+fn assumptions(behaviours: &[(String, String, String)]) -> String {
+    behaviours
+        .iter()
+        .map(|(name, value, settled_by)| {
+            format!(
+                "behaviour `{name}`: expected evidence, found `{value}` assumed, which {settled_by} settles"
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The first problems in full, the others as a count: a wrong configuration makes hundreds.

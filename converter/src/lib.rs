@@ -3,9 +3,22 @@
 //! [`normalized::Checkpoint`] reads what this crate writes; the other rooms are [`weights`] (safetensors
 //! files, one or many, always mapped) and [`json`] (JSON that is not trusted).
 
+mod convert;
+pub mod digest;
 mod error;
 pub mod json;
+pub mod ledger;
+pub mod names;
 pub mod normalized;
+pub mod plan;
+pub mod report;
+pub mod resolve;
+pub mod source;
+pub mod transform;
+mod verify;
 pub mod weights;
+pub mod write;
 
+pub use convert::Conversion;
 pub use error::{Error, TensorProblem};
+pub use verify::{Difference, Verification, read_ledger, verify, verify_source};

@@ -1,2 +1,98 @@
-//! `nvl-convert`.
-fn main() {}
+//! `nvl-convert`: inspects, converts and verifies checkpoints.
+
+mod arguments;
+mod progress;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use converter::report::{Inspection, plan_text, verification_text};
+use converter::source::Location;
+use converter::write::check_place;
+use converter::{Conversion, Error, verify, verify_source};
+
+use arguments::{Arguments, Command, ConvertArguments};
+use progress::Progress;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the command; whether its answer is yes.
+fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    match arguments.command {
+        Command::Inspect { source, json } => {
+            let conversion =
+                Conversion::prepare(Location::parse(&source), Default::default(), arguments::keep())?;
+            let inspection = Inspection::of(&conversion);
+            if json {
+                print(&format!("{}\n", serde_json::to_string_pretty(&inspection)?))?;
+            } else {
+                print(&inspection.to_string())?;
+            }
+            Ok(true)
+        }
+        Command::Convert(convert_arguments) => convert(&convert_arguments),
+        Command::Verify { out, source } => {
+            let progress = Progress::watching()?;
+            let (ledger, mut verification) = verify(&out, &progress)?;
+            if let Some(source) = source {
+                let of_source = verify_source(&out, &ledger, Location::parse(&source), &progress)?;
+                verification.files += of_source.files;
+                verification.source_tensors = of_source.source_tensors;
+                verification.differences.extend(of_source.differences);
+            }
+            progress.finish();
+            print(&verification_text(&verification))?;
+            Ok(verification.is_clean())
+        }
+    }
+}
+
+fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
+    let location = Location::parse(&arguments.source);
+    if !arguments.dry_run {
+        // Said before anything is read, since reading may take long.
+        check_place(&arguments.out, location.folder()?, arguments.force)?;
+    }
+    let conversion = Conversion::prepare(location, arguments.settings(), arguments.options())?;
+    if arguments.strict {
+        conversion.findings().refuse_assumptions()?;
+    }
+    if arguments.dry_run {
+        print(&plan_text(conversion.plan()))?;
+        for warning in &conversion.findings().warnings {
+            eprintln!("warning: {warning}");
+        }
+        return Ok(true);
+    }
+    let progress = Progress::watching()?;
+    progress.expect(conversion.source_bytes());
+    let ledger = conversion.write(&arguments.out, arguments.force, &progress)?;
+    let summary = progress.finish();
+    for warning in &ledger.warnings {
+        eprintln!("warning: {warning}");
+    }
+    eprintln!("{} written: {summary}", arguments.out.display());
+    Ok(true)
+}
+
+/// Writes to stdout; a reader that went away is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to stdout"),
+    }
+}

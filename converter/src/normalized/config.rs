@@ -75,6 +75,12 @@ impl Config {
         (1.0 / self.downsample_ratio).round() as usize
     }
 
+    /// Language-model tokens of one tile, by the tile's side, the patch's and `downsample_ratio`.
+    pub fn tokens_per_tile(&self) -> usize {
+        let grid = self.vision_config.image_size / self.vision_config.patch_size;
+        (grid / self.shuffle_factor().max(1)).saturating_pow(2)
+    }
+
     /// Width of the projector's input: the tower's features, folded.
     pub fn projector_input_size(&self) -> usize {
         self.vision_hidden_size * self.shuffle_factor() * self.shuffle_factor()

@@ -129,7 +129,7 @@ impl Config {
             self.vision_hidden_size.saturating_mul(factor).saturating_mul(factor),
             MAX_SIZE,
         )?;
-        check.equal("image_seq_length", &self.image_seq_length, &(grid / factor).pow(2))?;
+        check.equal("image_seq_length", &self.image_seq_length, &self.tokens_per_tile())?;
 
         let (start, end) = match self.image_tag_type {
             ImageTagType::Internvl => ("<img>", "</img>"),

@@ -51,6 +51,12 @@ impl MappedFile {
         &self.map
     }
 
+    /// Tells the system that the file will be read from its beginning to its end.
+    pub fn read_ahead(&self) {
+        // Advice only: where it is refused, reading is slower and nothing else.
+        let _ = self.map.advise(memmap2::Advice::Sequential);
+    }
+
     /// The data of a tensor of this file's own header.
     pub fn data(&self, entry: &HeaderEntry) -> &[u8] {
         let start = self.header.data_start;

@@ -1,0 +1,114 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use converter::normalized::{Part, TorchDtype};
+use converter::plan::{PlanOptions, ShardSize};
+use converter::resolve::Settings;
+
+/// Converts a Llama-3.1-Nemotron-Nano-VL checkpoint to a normalized one that needs no Python
+#[derive(Debug, Parser)]
+#[command(name = "nvl-convert", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a checkpoint holds and how each behaviour of the model is known
+    Inspect {
+        /// A folder, or a hub id with an optional revision (`owner/name@rev`)
+        source: String,
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a normalized checkpoint with a ledger of everything that was done
+    Convert(ConvertArguments),
+    /// Hash a normalized checkpoint and compare it with its ledger, and with its source
+    Verify {
+        /// The normalized checkpoint
+        out: PathBuf,
+        /// Convert this source again, in memory, and compare
+        #[arg(long)]
+        source: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArguments {
+    /// A folder, or a hub id with an optional revision (`owner/name@rev`)
+    pub(crate) source: String,
+    /// The folder to write
+    pub(crate) out: PathBuf,
+    /// Which tensors to write: `vision` is the tower and the projector
+    #[arg(long, value_enum, default_value_t = PartArgument::All)]
+    part: PartArgument,
+    /// The dtype of the weights written
+    #[arg(long, value_enum, default_value_t = DtypeArgument::Keep)]
+    dtype: DtypeArgument,
+    /// The largest file, unless a single tensor is larger
+    #[arg(long, value_name = "SIZE", default_value = "5GB")]
+    max_shard_size: ShardSize,
+    /// How the tower resizes its positions, where no source file says it
+    #[arg(long, value_name = "true|false")]
+    align_corners: Option<bool>,
+    /// By how much a picture is enlarged before it is cut into tiles, where no source file says it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    upscale_factor: Option<u8>,
+    /// Refuse behaviours that are only assumed
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Print the plan and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PartArgument {
+    All,
+    Text,
+    Vision,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DtypeArgument {
+    Keep,
+    Float32,
+    Bfloat16,
+    Float16,
+}
+
+impl ConvertArguments {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            align_corners: self.align_corners,
+            upscale_factor: self.upscale_factor.map(usize::from),
+            part: match self.part {
+                PartArgument::All => Part::All,
+                PartArgument::Text => Part::Text,
+                PartArgument::Vision => Part::Vision,
+            },
+        }
+    }
+
+    pub(crate) fn options(&self) -> PlanOptions {
+        let dtype = match self.dtype {
+            DtypeArgument::Keep => None,
+            DtypeArgument::Float32 => Some(TorchDtype::Float32),
+            DtypeArgument::Bfloat16 => Some(TorchDtype::Bfloat16),
+            DtypeArgument::Float16 => Some(TorchDtype::Float16),
+        };
+        PlanOptions { dtype, max_shard_size: self.max_shard_size }
+    }
+}
+
+/// The options of a conversion that changes nothing.
+pub(crate) fn keep() -> PlanOptions {
+    PlanOptions { dtype: None, max_shard_size: ShardSize::default() }
+}

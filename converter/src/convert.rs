@@ -1,0 +1,276 @@
+//! A conversion from end to end.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::digest::{hex, sha256};
+use crate::ledger::{
+    LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
+    ReadFile, Tool, WrittenFile,
+};
+use crate::normalized::{CONFIG_FILE, Checkpoint, Config};
+use crate::plan::{Plan, PlanOptions, SourceTensor};
+use crate::resolve::{Findings, Settings, resolve};
+use crate::source::{Buffers, CHAT_TEMPLATE_FILE, Location, SourceCheckpoint, chat_template};
+use crate::weights::INDEX_FILE;
+use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
+use crate::{Error, TensorProblem};
+
+/// Files that a normalized folder has as the source has them.
+const COPIED: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    CHAT_TEMPLATE_FILE,
+    "generation_config.json",
+];
+/// Skipped tensors up to this size are kept in the ledger.
+const KEPT_BYTES: usize = 4096;
+
+/// A source that was read and understood, and the plan of its conversion; nothing is written yet.
+#[derive(Debug)]
+pub struct Conversion {
+    source: SourceCheckpoint,
+    config: Config,
+    findings: Findings,
+    plan: Plan,
+    options: PlanOptions,
+    /// The template, where it has to be taken out of the tokenizer's configuration.
+    template: Option<String>,
+}
+
+impl Conversion {
+    /// Reads the source at `location`, resolves its configuration and plans its conversion.
+    ///
+    /// # Errors
+    /// Where the source can't be read, contradicts itself, or isn't supported.
+    pub fn prepare(location: Location, settings: Settings, options: PlanOptions) -> Result<Self, Error> {
+        let source = SourceCheckpoint::open(location)?;
+        let dir = source.folder().path();
+        let buffers = Buffers::read(source.weights(), dir)?;
+        let (config, mut findings) = resolve(&source, &buffers, settings)?;
+        let plan = Plan::new(SourceTensor::all(source.weights()), &config, options)
+            .map_err(|problems| Error::Tensors { path: dir.to_path_buf(), problems })?;
+        check_equal(&source, &plan)?;
+        let (template, warning) = chat_template(&source)?;
+        findings.warnings.extend(warning);
+        findings.warnings.extend(stray_weights(&source)?);
+        Ok(Self { source, config, findings, plan, options, template })
+    }
+
+    /// The source.
+    pub fn source(&self) -> &SourceCheckpoint {
+        &self.source
+    }
+
+    /// The normalized configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Behaviours, defaults, fields without influence, warnings.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Bytes of the source's weights: what an observer of [`Conversion::write`] counts up to.
+    pub fn source_bytes(&self) -> u64 {
+        self.source.weights().files().iter().map(|file| file.bytes().len() as u64).sum()
+    }
+
+    /// Writes the normalized checkpoint to the folder `out` and returns its ledger.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] and [`Error::OutputPlace`] before anything is done, [`Error::Io`]; `out` is then as it was.
+    pub fn write(&self, out: &Path, force: bool, observer: &dyn Observer) -> Result<Ledger, Error> {
+        check_place(out, self.source.folder().path(), force)?;
+        let staging = Staging::begin(out, force)?;
+        let shards = ShardFiles::create(staging.dir(), &self.plan)?;
+        let streamed = stream(self.source.weights(), &self.plan, &shards, observer)?;
+        shards.sync()?;
+
+        let mut files: Vec<WrittenFile> = self
+            .plan
+            .shards
+            .iter()
+            .map(|shard| WrittenFile {
+                name: shard.file.clone(),
+                bytes: (shard.header.len() + shard.data_bytes) as u64,
+                sha256: sha256(&shard.header),
+                hashed_bytes: shard.header.len() as u64,
+            })
+            .collect();
+        for (name, bytes) in self.small_files()? {
+            staging.write(&name, &bytes)?;
+            let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
+            files.push(WrittenFile { name, bytes: size, sha256, hashed_bytes: size });
+        }
+        let ledger = self.ledger(&streamed, files)?;
+        staging.write(LEDGER_FILE, &pretty(&ledger, LEDGER_FILE)?)?;
+        // The reader's own eye on it, before anybody else's.
+        drop(Checkpoint::open(staging.dir())?);
+        if observer.is_stopped() {
+            return Err(Error::Interrupted);
+        }
+        staging.commit()?;
+        Ok(ledger)
+    }
+
+    /// Everything but the weights and the ledger.
+    fn small_files(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let mut files = vec![(CONFIG_FILE.to_string(), pretty(&self.config, CONFIG_FILE)?)];
+        if self.plan.shards.len() > 1 {
+            files.push((INDEX_FILE.to_string(), pretty(&self.index(), INDEX_FILE)?));
+        }
+        for name in COPIED {
+            if let Some(file) = self.source.file(name) {
+                files.push((name.to_string(), file.bytes.clone()));
+            } else if name == CHAT_TEMPLATE_FILE
+                && let Some(template) = &self.template
+            {
+                files.push((name.to_string(), template.clone().into_bytes()));
+            }
+        }
+        Ok(files)
+    }
+
+    /// `model.safetensors.index.json`.
+    fn index(&self) -> Value {
+        let mut map = Map::new();
+        for output in &self.plan.outputs {
+            map.insert(output.name.clone(), self.plan.shards[output.shard].file.clone().into());
+        }
+        json!({ "metadata": { "total_size": self.plan.output_bytes() }, "weight_map": map })
+    }
+
+    fn ledger(&self, streamed: &Streamed, files: Vec<WrittenFile>) -> Result<Ledger, Error> {
+        let (repository, revision) = self.source.location().repository();
+        let small = self.source.files().iter().map(|file| ReadFile {
+            name: file.name.clone(),
+            bytes: file.bytes.len() as u64,
+            sha256: file.sha256.clone(),
+            text: match COPIED.contains(&file.name.as_str()) {
+                true => None,
+                false => String::from_utf8(file.bytes.clone()).ok(),
+            },
+        });
+        let weights = streamed.files.iter().map(|file| ReadFile {
+            name: file.name.clone(),
+            bytes: file.bytes,
+            sha256: file.sha256.clone(),
+            text: None,
+        });
+        let mut warnings = self.findings.warnings.clone();
+        for (output, hash) in self.plan.outputs.iter().zip(&streamed.outputs) {
+            if hash.overflows > 0 {
+                warnings.push(format!(
+                    "tensor `{}`: {} finite elements became infinite in {}",
+                    output.name, hash.overflows, output.dtype
+                ));
+            }
+        }
+        Ok(Ledger {
+            format: LEDGER_FORMAT.into(),
+            format_version: LEDGER_VERSION,
+            tool: Tool { name: "nvl-convert".into(), version: env!("CARGO_PKG_VERSION").into() },
+            options: LedgerOptions {
+                part: self.config.part,
+                dtype: self.options.dtype.map_or("keep", |dtype| dtype.as_str()).into(),
+                max_shard_bytes: self.options.max_shard_size.bytes(),
+            },
+            source: LedgerSource {
+                name: self.source.location().name(),
+                repository: repository.map(str::to_string),
+                revision: revision.map(str::to_string),
+                files: small.chain(weights).collect(),
+            },
+            files,
+            tensors: self.ledger_rows(streamed),
+            behaviours: self.findings.behaviours.clone(),
+            defaults: self.findings.defaults.clone(),
+            ignored_fields: self.findings.ignored.clone(),
+            warnings,
+        })
+    }
+
+    fn ledger_rows(&self, streamed: &Streamed) -> Vec<LedgerRow> {
+        let rows = self.plan.rows.iter().zip(&streamed.rows);
+        rows.map(|(row, sha256)| {
+            let bytes_hex = (row.outputs.is_empty() && row.source.bytes() <= KEPT_BYTES)
+                .then(|| self.source.weights().get(&row.source.name).map(|tensor| hex(tensor.data)))
+                .flatten();
+            let targets = row.outputs.iter().map(|&i| {
+                let (output, hash) = (&self.plan.outputs[i], &streamed.outputs[i]);
+                LedgerTarget {
+                    name: output.name.clone(),
+                    file: self.plan.shards[output.shard].file.clone(),
+                    dtype: output.dtype.dtype().to_string(),
+                    shape: output.shape.clone(),
+                    sha256: hash.sha256.clone(),
+                    overflows: hash.overflows,
+                }
+            });
+            LedgerRow {
+                source: row.source.name.clone(),
+                source_file: row.source.file.clone(),
+                action: row.action,
+                reason: row.reason.clone(),
+                dtype: row.source.dtype.to_string(),
+                shape: row.source.shape.clone(),
+                sha256: sha256.clone(),
+                targets: targets.collect(),
+                bytes_hex,
+            }
+        })
+        .collect()
+    }
+}
+
+/// Compares the tensors that the plan takes for equal.
+fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    for row in &plan.rows {
+        let Some(other) = &row.same_as else { continue };
+        let (tensor, same) = (source.weights().get(&row.source.name), source.weights().get(other));
+        let equal =
+            tensor.zip(same).is_some_and(|(a, b)| (a.dtype, a.shape, a.data) == (b.dtype, b.shape, b.data));
+        if !equal {
+            problems.push(TensorProblem::Differs {
+                name: row.source.name.clone(),
+                from: other.clone(),
+                reason: "`tie_word_embeddings` is true, and releases of transformers disagree on which is used",
+            });
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Tensors { path: source.folder().path().to_path_buf(), problems })
+    }
+}
+
+/// Warns of safetensors files that belong to the checkpoint by their place but not by its index.
+fn stray_weights(source: &SourceCheckpoint) -> Result<Option<String>, Error> {
+    let used: Vec<&str> = source.weights().files().iter().map(|file| file.name()).collect();
+    let stray: Vec<String> = source
+        .folder()
+        .names()?
+        .into_iter()
+        .filter(|name| name.ends_with(".safetensors") && !used.contains(&name.as_str()))
+        .map(|name| format!("`{}`", name.escape_debug()))
+        .collect();
+    Ok((!stray.is_empty()).then(|| format!("not part of the checkpoint, and not read: {}", stray.join(", "))))
+}
+
+fn pretty<T: serde::Serialize>(value: &T, name: &str) -> Result<Vec<u8>, Error> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::io("write", Path::new(name))(error.into()))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

@@ -1,0 +1,152 @@
+//! `conversion.json`: what was done to every tensor, and how every behaviour is known.
+
+use serde::{Deserialize, Serialize};
+
+use crate::normalized::Part;
+use crate::plan::Action;
+use crate::resolve::{DefaultedField, IgnoredField};
+use crate::source::Behaviour;
+
+/// The ledger's name in the normalized folder.
+pub const LEDGER_FILE: &str = "conversion.json";
+/// The value of `format` in every ledger.
+pub const LEDGER_FORMAT: &str = "nemotron-vl-conversion";
+/// The version of the ledger that this program writes and reads.
+pub const LEDGER_VERSION: u32 = 1;
+
+/// The ledger of a conversion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Always [`LEDGER_FORMAT`].
+    pub format: String,
+    /// Always [`LEDGER_VERSION`].
+    pub format_version: u32,
+    /// The program that wrote it.
+    pub tool: Tool,
+    /// What the user asked for.
+    pub options: LedgerOptions,
+    /// What was converted.
+    pub source: LedgerSource,
+    /// The files of the folder, but for this one.
+    pub files: Vec<WrittenFile>,
+    /// A row for each tensor of the source, in the order of its files.
+    pub tensors: Vec<LedgerRow>,
+    /// Every behaviour that came from Python code.
+    pub behaviours: Vec<Behaviour>,
+    /// Fields that the source does not write and a library's default gave.
+    pub defaults: Vec<DefaultedField>,
+    /// Fields of the source that were not used.
+    pub ignored_fields: Vec<IgnoredField>,
+    /// What the user was told.
+    pub warnings: Vec<String>,
+}
+
+/// A program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
+    /// `nvl-convert`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerOptions {
+    /// `--part`.
+    pub part: Part,
+    /// `--dtype`: `keep`, `float32`, `bfloat16` or `float16`.
+    pub dtype: String,
+    /// `--max-shard-size`, in bytes.
+    pub max_shard_bytes: u64,
+}
+
+/// What was converted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSource {
+    /// The folder's own name, or the repository's: no path of a machine.
+    pub name: String,
+    /// `owner/name` on the hub, where it is known.
+    pub repository: Option<String>,
+    /// The commit, where it is known.
+    pub revision: Option<String>,
+    /// Every file that was read.
+    pub files: Vec<ReadFile>,
+}
+
+/// A file of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadFile {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Its text, where the normalized folder has no copy of it: with it the source can be written back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// A file of the normalized folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenFile {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The SHA-256 of the whole file; of a safetensors file that of everything in front of its tensors, which have their
+    /// own in `tensors`.
+    pub sha256: String,
+    /// How many of its bytes `sha256` covers.
+    pub hashed_bytes: u64,
+}
+
+/// What became of one tensor of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerRow {
+    /// Its name in the source.
+    pub source: String,
+    /// The file that has it.
+    pub source_file: String,
+    /// What was done with it.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+    /// Its dtype before, under the name that safetensors has for it.
+    pub dtype: String,
+    /// Its shape before.
+    pub shape: Vec<usize>,
+    /// The SHA-256 of its bytes before.
+    pub sha256: String,
+    /// What it became; nothing where it was skipped.
+    pub targets: Vec<LedgerTarget>,
+    /// Its bytes in hexadecimal digits, where it was skipped and small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_hex: Option<String>,
+}
+
+/// A tensor of the normalized folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerTarget {
+    /// Its name.
+    pub name: String,
+    /// The file that has it.
+    pub file: String,
+    /// Its dtype.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The SHA-256 of its bytes.
+    pub sha256: String,
+    /// Finite elements that became infinite when the dtype changed.
+    pub overflows: u64,
+}

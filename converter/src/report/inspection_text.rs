@@ -1,0 +1,225 @@
+//! `inspect` for people.
+
+use std::fmt::{self, Display};
+
+use super::{Inspection, counted, grouped};
+use crate::normalized::{ImageTagType, PsVersion, RopeScaling};
+use crate::plan::human_bytes;
+use crate::source::Evidence;
+
+impl Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head(f)?;
+        self.model(f)?;
+        self.tensors(f)?;
+        self.behaviours(f)?;
+        self.rest(f)
+    }
+}
+
+/// Width of the words at the left.
+const LABEL: usize = 15;
+
+fn line(f: &mut fmt::Formatter<'_>, label: &str, text: impl Display) -> fmt::Result {
+    writeln!(f, "{label:LABEL$} {text}")
+}
+
+impl Inspection {
+    fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, "checkpoint", &self.name)?;
+        if let Some(repository) = &self.repository {
+            let revision = self.revision.as_deref().unwrap_or("an unknown revision");
+            line(f, "repository", format_args!("{repository} at {revision}"))?;
+        }
+        line(f, "model", &self.config.model_type)?;
+        let tensors = self.parts.iter().map(|part| part.tensors).sum();
+        let (parameters, bytes) = (grouped(self.parameters), human_bytes(self.bytes));
+        line(f, "weights", format_args!("{parameters} parameters, {}, {bytes}", counted(tensors, "tensor")))?;
+        writeln!(f)
+    }
+
+    fn model(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (config, tower, text) = (&self.config, &self.config.vision_config, &self.config.text_config);
+        line(
+            f,
+            "tower",
+            format_args!(
+                "C-RADIO, {} blocks, width {}, {} heads, MLP {}, {}",
+                tower.num_hidden_layers,
+                tower.hidden_size,
+                tower.num_attention_heads,
+                tower.intermediate_size(),
+                tower.dtype
+            ),
+        )?;
+        let side = tower.max_img_size / tower.patch_size;
+        line(
+            f,
+            "",
+            format_args!(
+                "patches of {} pixels, positions {side} x {side}, {} class tokens and {} registers",
+                tower.patch_size, tower.num_cls_tokens, tower.num_registers
+            ),
+        )?;
+        line(
+            f,
+            "",
+            format_args!(
+                "{}, {}",
+                if tower.model_norm { "a final norm" } else { "no final norm" },
+                if tower.layerscale_value.is_some() { "LayerScale" } else { "no LayerScale" }
+            ),
+        )?;
+        line(
+            f,
+            "projector",
+            format_args!(
+                "pixel shuffle {} by {}, then {} to {} to {}",
+                match config.ps_version {
+                    PsVersion::V1 => "v1",
+                    PsVersion::V2 => "v2",
+                },
+                config.shuffle_factor(),
+                config.projector_input_size(),
+                config.projector_hidden_size,
+                text.hidden_size
+            ),
+        )?;
+        line(
+            f,
+            "language model",
+            format_args!(
+                "Llama, {} layers, width {}, {} query and {} key-value heads of {}, MLP {}",
+                text.num_hidden_layers,
+                text.hidden_size,
+                text.num_attention_heads,
+                text.num_key_value_heads,
+                text.head_dim,
+                text.intermediate_size
+            ),
+        )?;
+        let scaling = match &text.rope_scaling {
+            None => "not scaled".to_string(),
+            Some(RopeScaling::Linear { factor }) => format!("linear scaling by {factor}"),
+            Some(RopeScaling::Dynamic { factor, .. }) => format!("dynamic scaling by {factor}"),
+            Some(RopeScaling::Llama3 { factor, .. }) => format!("llama3 scaling by {factor}"),
+            Some(RopeScaling::Yarn { factor, .. }) => format!("yarn scaling by {factor}"),
+        };
+        line(
+            f,
+            "",
+            format_args!(
+                "vocabulary {}, {} positions, rotary base {}, {scaling}, {} embeddings, {}",
+                text.vocab_size,
+                text.max_position_embeddings,
+                text.rope_theta,
+                if text.tie_word_embeddings { "tied" } else { "untied" },
+                text.torch_dtype
+            ),
+        )?;
+        let pictures = &config.image_processor;
+        line(
+            f,
+            "pictures",
+            format_args!(
+                "enlarged by {}, up to {} tiles of {} x {} pixels{}, {} tokens a tile",
+                pictures.upscale_factor,
+                pictures.max_num_tiles,
+                pictures.image_size,
+                pictures.image_size,
+                if pictures.use_thumbnail { " and a thumbnail" } else { "" },
+                config.image_seq_length
+            ),
+        )?;
+        let tile_tags = match config.image_tag_type {
+            ImageTagType::Internvl => "",
+            ImageTagType::Nvlm => ", with a tag in front of each tile",
+        };
+        line(
+            f,
+            "prompt",
+            format_args!(
+                "{}{}…{} (token {}){tile_tags}",
+                config.image_start_token, config.image_token, config.image_end_token, config.image_token_id
+            ),
+        )?;
+        writeln!(f)
+    }
+
+    fn tensors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:24} {:>8} {:>16} {:>10}  dtype", "tensors", "count", "parameters", "size")?;
+        for part in &self.parts {
+            let dtypes: Vec<String> = match part.dtypes.len() {
+                1 => part.dtypes.keys().cloned().collect(),
+                _ => part.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect(),
+            };
+            writeln!(
+                f,
+                "  {:22} {:>8} {:>16} {:>10}  {}",
+                part.name,
+                part.tensors,
+                grouped(part.parameters),
+                human_bytes(part.bytes),
+                dtypes.join(", ")
+            )?;
+        }
+        let actions: Vec<String> =
+            self.actions.iter().map(|(action, count)| format!("{count} {action}")).collect();
+        writeln!(f, "  of the source's tensors: {}", actions.join(", "))?;
+        writeln!(f)?;
+        writeln!(f, "{:40} {:>8} {:>10}", "files", "tensors", "size")?;
+        for file in &self.files {
+            writeln!(f, "  {:38} {:>8} {:>10}", file.name, file.tensors, human_bytes(file.bytes))?;
+        }
+        if !self.buffers.is_empty() {
+            writeln!(f)?;
+            writeln!(f, "not weights")?;
+            for buffer in &self.buffers {
+                write!(f, "  {} {} {:?}", buffer.name, buffer.dtype, buffer.shape)?;
+                match (&buffer.field, &buffer.value) {
+                    (Some(field), Some(value)) => writeln!(f, ": {field} = {value}")?,
+                    _ => writeln!(f, ": not needed")?,
+                }
+            }
+        }
+        writeln!(f)
+    }
+
+    fn behaviours(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "behaviours that come from Python code")?;
+        for behaviour in &self.behaviours {
+            write!(f, "  {} = {}: ", behaviour.name, behaviour.value)?;
+            match &behaviour.evidence {
+                Evidence::SourceFile { file, detail, .. } => writeln!(f, "`{file}`, {detail}")?,
+                Evidence::CommandLine { flag } => writeln!(f, "given as `{flag}`")?,
+                Evidence::Assumed { reason, settled_by } => {
+                    writeln!(f, "assumed, since {reason}; {settled_by} settles it")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.defaults.is_empty() {
+            writeln!(f)?;
+            writeln!(f, "defaults made explicit")?;
+            for default in &self.defaults {
+                writeln!(f, "  {} = {} ({})", default.field, default.value, default.default_of)?;
+            }
+        }
+        let known = self.ignored_fields.iter().filter(|field| field.known).count();
+        if known > 0 {
+            writeln!(f)?;
+            writeln!(f, "{} of the source without influence on inference", counted(known, "field"))?;
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f)?;
+            writeln!(f, "warnings")?;
+            for warning in &self.warnings {
+                writeln!(f, "  {warning}")?;
+            }
+        }
+        Ok(())
+    }
+}

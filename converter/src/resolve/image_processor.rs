@@ -1,0 +1,99 @@
+//! `preprocessor_config.json` to `image_processor`.
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::findings::Findings;
+use super::tower::{CLIP_MEAN, CLIP_STD};
+use crate::Error;
+use crate::normalized::ImageProcessorConfig;
+use crate::source::{CONFIG_FILE, PREPROCESSOR_FILE};
+
+/// The class whose defaults hold for absent fields.
+const CLASS: &str = "LlamaNemotronNanoVLImageProcessor";
+
+/// Resolves the image processor; `image_size` is `force_image_size`.
+pub(super) fn image_processor(
+    fields: &Fields<'_>,
+    image_size: usize,
+    upscale_factor: usize,
+    findings: &mut Findings,
+) -> Result<ImageProcessorConfig, Error> {
+    if fields.text("image_processor_type")?.is_some_and(|class| class != CLASS) {
+        let reason = "only this image processor is supported";
+        return Err(fields.unsupported("image_processor_type", &format!("`{CLASS}`"), reason));
+    }
+    let declared = fields.size("image_size")?;
+    if let Some(declared) = declared
+        && declared != image_size
+    {
+        let expected = format!("`{image_size}`, as `force_image_size` in `{CONFIG_FILE}`");
+        return Err(fields.wrong("image_size", expected, format!("`{declared}`")));
+    }
+    if declared.is_none() && image_size != 512 {
+        let expected = format!("`{image_size}`, as `force_image_size` in `{CONFIG_FILE}`");
+        return Err(fields.wrong("image_size", expected, format!("none, which `{CLASS}` takes for 512")));
+    }
+    let mut default = |name: &str, value: Value| {
+        findings.assumed_default(&format!("image_processor.{name}"), &fields.name(name), value, CLASS);
+    };
+    let max_num_tiles = fields.size("max_num_tiles")?.unwrap_or_else(|| {
+        default("max_num_tiles", 12.into());
+        12
+    });
+    let use_thumbnail = fields.flag("use_thumbnail")?.unwrap_or_else(|| {
+        default("use_thumbnail", true.into());
+        true
+    });
+    let do_rescale = fields.flag("do_rescale")?.unwrap_or_else(|| {
+        default("do_rescale", false.into());
+        false
+    });
+    let rescale_factor = match fields.number("rescale_factor")? {
+        Some(factor) => factor,
+        None => {
+            if do_rescale {
+                default("rescale_factor", (1.0 / 255.0).into());
+            }
+            1.0 / 255.0
+        }
+    };
+    let do_normalize = fields.flag("do_normalize")?.unwrap_or_else(|| {
+        default("do_normalize", false.into());
+        false
+    });
+    let channels = |name: &str, unused: [f64; 3]| match fields.numbers(name)? {
+        Some(values) if values.len() == 3 => Ok(values),
+        None if !do_normalize => Ok(unused.to_vec()),
+        found => {
+            let found = found.map_or("none".into(), |values| format!("{} numbers", values.len()));
+            Err(fields.wrong(name, "3 numbers", found))
+        }
+    };
+    let config = ImageProcessorConfig {
+        image_size,
+        max_num_tiles,
+        use_thumbnail,
+        upscale_factor,
+        do_rescale,
+        rescale_factor,
+        do_normalize,
+        image_mean: channels("image_mean", CLIP_MEAN)?,
+        image_std: channels("image_std", CLIP_STD)?,
+    };
+    findings.ignore_rest(PREPROCESSOR_FILE, fields, KNOWN);
+    Ok(config)
+}
+
+/// Fields that the class does not act on: it always converts to RGB and resizes bilinearly.
+const KNOWN: &[&str] = &[
+    "auto_map",
+    "data_format",
+    "device",
+    "do_convert_rgb",
+    "image_processor_type",
+    "input_data_format",
+    "processor_class",
+    "resample",
+    "return_tensors",
+];

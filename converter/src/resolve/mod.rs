@@ -1,0 +1,314 @@
+//! From the source's configuration files to the one that describes the whole model.
+
+mod dtype;
+mod fields;
+mod findings;
+mod image_processor;
+mod rope;
+mod text;
+mod tower;
+mod tower_models;
+
+pub use findings::{DefaultedField, Findings, IgnoredField};
+
+use std::path::Path;
+
+use fields::{Fields, show};
+use findings::BOOKKEEPING;
+
+use crate::Error;
+use crate::normalized::{Config, FORMAT, FORMAT_VERSION, ImageTagType, Part, PsVersion, TorchDtype};
+use crate::source::{
+    Behaviour, Buffers, CONFIG_FILE, CodeFinding, Evidence, PREPROCESSOR_FILE, SourceCheckpoint,
+    align_corners_of_code, image_token_id,
+};
+
+/// The only `model_type` and architecture that is supported.
+const MODEL: &str = "Llama_Nemotron_Nano_VL";
+/// The source's configuration class.
+const CLASS: &str = "Llama_Nemotron_Nano_VL_Config";
+/// The text of the token that features replace.
+const IMAGE_TOKEN: &str = "<image>";
+
+/// What the user said about behaviours that come from Python code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `--align-corners`.
+    pub align_corners: Option<bool>,
+    /// `--upscale-factor`.
+    pub upscale_factor: Option<usize>,
+    /// `--part`.
+    pub part: Part,
+}
+
+/// Resolves the configuration of `source`.
+///
+/// # Errors
+/// [`Error::Unsupported`] for what this program can't compute, [`Error::Field`] for what contradicts itself.
+pub fn resolve(
+    source: &SourceCheckpoint,
+    buffers: &Buffers,
+    settings: Settings,
+) -> Result<(Config, Findings), Error> {
+    let path = source.folder().file_path(CONFIG_FILE);
+    let json = source.json(CONFIG_FILE)?;
+    let fields = Fields::root(&path, &json)?;
+    let mut findings = Findings::default();
+    check_model(&fields)?;
+    fields.refuse("quantization_config", &[], "quantized weights are not supported")?;
+    fields.refuse("select_layer", &[(-1).into()], "features of another layer are not supported")?;
+
+    let torch_dtype = dtype::dtype(&fields, &["dtype", "torch_dtype"])?;
+    let image_size = fields.size("force_image_size")?;
+    let image_size = fields.required("force_image_size", "a size in pixels", image_size)?;
+    let downsample_ratio = fields.number("downsample_ratio")?.unwrap_or(0.5);
+    let ps_version = ps_version(&fields, source, &mut findings)?;
+    let image_tag_type = image_tag_type(&fields, &mut findings)?;
+    let projector_hidden_size = fields.size("projector_hidden_size")?.unwrap_or(4096);
+    let vision_hidden_size = fields.size("vit_hidden_size")?.unwrap_or(1280);
+    let align_corners = align_corners(source, settings, &mut findings);
+    let upscale_factor = upscale_factor(settings, &mut findings);
+
+    let text = fields.child("llm_config")?;
+    let text = fields.required("llm_config", "an object", text)?;
+    let text_config = text::text_config(&text, torch_dtype, &mut findings)?;
+
+    let config_sha256 = &source.needed(CONFIG_FILE)?.sha256;
+    let context = tower::Context { image_size, config_sha256, buffers, align_corners };
+    let vision = fields.child("vision_config")?;
+    let vision = fields.required("vision_config", "an object", vision)?;
+    let vision_config = tower::vision_config(&vision, &context, &mut findings)?;
+    if let Some(patch_size) = fields.size("patch_size")?
+        && patch_size != vision_config.patch_size
+    {
+        let expected = format!("`{}`, the tower's", vision_config.patch_size);
+        return Err(fields.wrong("patch_size", expected, format!("`{patch_size}`")));
+    }
+
+    let preprocessor_path = source.folder().file_path(PREPROCESSOR_FILE);
+    let preprocessor = source.json(PREPROCESSOR_FILE)?;
+    let preprocessor = Fields::root(&preprocessor_path, &preprocessor)?;
+    let image_processor =
+        image_processor::image_processor(&preprocessor, image_size, upscale_factor, &mut findings)?;
+
+    if fields.value("template").is_some() {
+        findings.warnings.push(format!(
+            "`{CONFIG_FILE}`: `template` was ignored: the prompt is made by the tokenizer's chat template"
+        ));
+    }
+    findings.ignore_rest(CONFIG_FILE, &fields, BOOKKEEPING);
+
+    let (image_start_token, image_end_token) = match image_tag_type {
+        ImageTagType::Internvl => ("<img>", "</img>"),
+        ImageTagType::Nvlm => ("<Image>", "</Image>"),
+    };
+    let mut config = Config {
+        format: FORMAT.into(),
+        format_version: FORMAT_VERSION,
+        architectures: vec![MODEL.into()],
+        model_type: MODEL.into(),
+        text_config,
+        vision_config,
+        downsample_ratio,
+        ps_version,
+        projector_hidden_size,
+        vision_hidden_size,
+        // The default of torch's LayerNorm, which the projector is built with.
+        projector_layer_norm_eps: 1e-5,
+        image_seq_length: 0,
+        image_tag_type,
+        image_token: IMAGE_TOKEN.into(),
+        image_token_id: image_token_id(source, IMAGE_TOKEN)?,
+        image_start_token: image_start_token.into(),
+        image_end_token: image_end_token.into(),
+        torch_dtype: torch_dtype.unwrap_or(TorchDtype::Float32),
+        image_processor,
+        part: settings.part,
+    };
+    config.image_seq_length = config.tokens_per_tile();
+    config.validate(&path).map_err(|error| in_source_terms(error, &path, &preprocessor_path))?;
+    named_by_architecture(&config, config_sha256, &mut findings);
+    Ok((config, findings))
+}
+
+/// The names that the source has for fields of the normalized configuration.
+const SOURCE_FIELDS: &[(&str, &str)] = &[
+    ("text_config", "llm_config"),
+    ("vision_hidden_size", "vit_hidden_size"),
+    ("image_seq_length", "downsample_ratio"),
+    ("vision_config.hidden_size", "vision_config.args.model_kwargs.embed_dim"),
+    ("vision_config.num_hidden_layers", "vision_config.args.model_kwargs.depth"),
+    ("vision_config.num_attention_heads", "vision_config.args.model_kwargs.num_heads"),
+    ("vision_config.mlp_ratio", "vision_config.args.model_kwargs.mlp_ratio"),
+    ("vision_config.patch_size", "vision_config.args.model_kwargs.patch_size"),
+    ("vision_config.image_size", "force_image_size"),
+    ("vision_config.max_img_size", "vision_config.args.cpe_max_size"),
+    ("vision_config.num_cls_tokens", "vision_config.args.teachers"),
+    ("vision_config.num_registers", "vision_config.args.register_multiple and cpe_num_registers"),
+    ("vision_config.summary_idxs", "vision_config.args.teachers"),
+];
+
+/// A failure of the normalized rules, under the names that the source's author knows.
+fn in_source_terms(error: Error, config: &Path, preprocessor: &Path) -> Error {
+    match error {
+        Error::Field { field, expected, found, .. } => match field.strip_prefix("image_processor.") {
+            Some(field) => Error::field(preprocessor, field, expected, found),
+            None => {
+                let name = SOURCE_FIELDS.iter().find_map(|(normalized, source)| {
+                    field.strip_prefix(normalized).map(|rest| format!("{source}{rest}"))
+                });
+                Error::field(config, name.unwrap_or(field), expected, found)
+            }
+        },
+        other => other,
+    }
+}
+
+fn check_model(fields: &Fields<'_>) -> Result<(), Error> {
+    if fields.text("format")? == Some(FORMAT) {
+        let reason = "this checkpoint is normalized already";
+        return Err(fields.unsupported("format", "no such field", reason));
+    }
+    let reason = "only this model is supported";
+    if fields.text("model_type")? != Some(MODEL) {
+        return Err(fields.unsupported("model_type", &format!("`{MODEL}`"), reason));
+    }
+    match fields.texts("architectures")? {
+        Some(architectures) if architectures != [MODEL] => {
+            Err(fields.unsupported("architectures", &format!("`[\"{MODEL}\"]`"), reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn ps_version(
+    fields: &Fields<'_>,
+    source: &SourceCheckpoint,
+    findings: &mut Findings,
+) -> Result<PsVersion, Error> {
+    let version = match fields.text("ps_version")? {
+        None => {
+            findings.assumed_default("ps_version", "ps_version", "v1", CLASS);
+            return Ok(PsVersion::V1);
+        }
+        Some("v1") => PsVersion::V1,
+        Some("v2") => PsVersion::V2,
+        Some(_) => {
+            return Err(fields.unsupported(
+                "ps_version",
+                "`v1` or `v2`",
+                "another pixel shuffle is not supported",
+            ));
+        }
+    };
+    let evidence = Evidence::SourceFile {
+        file: CONFIG_FILE.into(),
+        sha256: source.needed(CONFIG_FILE)?.sha256.clone(),
+        detail: "field `ps_version`".into(),
+    };
+    findings.behaviour("ps_version", show_version(version), evidence);
+    Ok(version)
+}
+
+fn show_version(version: PsVersion) -> &'static str {
+    match version {
+        PsVersion::V1 => "v1",
+        PsVersion::V2 => "v2",
+    }
+}
+
+fn image_tag_type(fields: &Fields<'_>, findings: &mut Findings) -> Result<ImageTagType, Error> {
+    match fields.text("image_tag_type")? {
+        None => {
+            findings.assumed_default("image_tag_type", "image_tag_type", "internvl", CLASS);
+            Ok(ImageTagType::Internvl)
+        }
+        Some("internvl") => Ok(ImageTagType::Internvl),
+        Some("nvlm") => Ok(ImageTagType::Nvlm),
+        Some(other) => {
+            let found = show(&other.into());
+            Err(fields.wrong("image_tag_type", "`internvl` or `nvlm`", found))
+        }
+    }
+}
+
+/// How the position table is resized: the command line, else the code in the folder, else the date of release.
+fn align_corners(source: &SourceCheckpoint, settings: Settings, findings: &mut Findings) -> bool {
+    const NAME: &str = "position_interpolation_align_corners";
+    let code = align_corners_of_code(source.files());
+    let (value, evidence) = match (settings.align_corners, code) {
+        (Some(value), code) => {
+            if let CodeFinding::Recognised { value: of_code, evidence: Evidence::SourceFile { file, .. } } =
+                code
+                && of_code != value
+            {
+                findings.warnings.push(format!(
+                    "`--align-corners {value}` contradicts `{file}`, which does {of_code}; the command line was taken"
+                ));
+            }
+            (value, Evidence::CommandLine { flag: format!("--align-corners {value}") })
+        }
+        (None, CodeFinding::Recognised { value, evidence }) => (value, evidence),
+        (None, code) => {
+            let mut reason =
+                "the 8B was released before 2025-06-28, when RADIO's code changed from true to false \
+                              (NVlabs/RADIO cb07f55)"
+                    .to_string();
+            if let CodeFinding::Unrecognised { file, sha256 } = code {
+                findings.warnings.push(format!(
+                    "`{file}` (SHA-256 {sha256}) is no revision that this program knows; it was not read"
+                ));
+                reason.push_str(&format!("; `{file}` is no known revision"));
+            }
+            (true, Evidence::Assumed { reason, settled_by: "`--align-corners`".into() })
+        }
+    };
+    findings.behaviour(NAME, value, evidence);
+    value
+}
+
+/// By how much a picture is enlarged first.
+fn upscale_factor(settings: Settings, findings: &mut Findings) -> usize {
+    let (value, evidence) = match settings.upscale_factor {
+        Some(value) => (value, Evidence::CommandLine { flag: format!("--upscale-factor {value}") }),
+        None => {
+            let reason = "the released `image_processing.py` doubles a picture before it chooses tiles";
+            (2, Evidence::Assumed { reason: reason.into(), settled_by: "`--upscale-factor`".into() })
+        }
+    };
+    findings.behaviour("upscale_factor", value, evidence);
+    value
+}
+
+/// Constants of the modeling code that `architectures` names.
+fn named_by_architecture(config: &Config, config_sha256: &str, findings: &mut Findings) {
+    let evidence = || Evidence::SourceFile {
+        file: CONFIG_FILE.into(),
+        sha256: config_sha256.to_string(),
+        detail: format!("`model_type` names `{MODEL}`"),
+    };
+    findings.behaviour("projector_layer_norm_eps", config.projector_layer_norm_eps, evidence());
+    findings.behaviour("image_token", config.image_token.as_str(), evidence());
+    findings.behaviour("image_start_token", config.image_start_token.as_str(), evidence());
+    findings.behaviour("image_end_token", config.image_end_token.as_str(), evidence());
+}
+
+impl Findings {
+    /// Refuses what was only assumed.
+    ///
+    /// # Errors
+    /// [`Error::Assumed`] with every behaviour that nothing settles.
+    pub fn refuse_assumptions(&self) -> Result<(), Error> {
+        let assumed: Vec<_> = self
+            .behaviours
+            .iter()
+            .filter_map(|Behaviour { name, value, evidence }| match evidence {
+                Evidence::Assumed { settled_by, .. } => {
+                    Some((name.clone(), value.to_string(), settled_by.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        if assumed.is_empty() { Ok(()) } else { Err(Error::Assumed { behaviours: assumed }) }
+    }
+}

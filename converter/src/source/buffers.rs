@@ -1,0 +1,103 @@
+//! The tower's buffers: tensors in the source, values in the normalized configuration.
+
+use safetensors::Dtype;
+
+use crate::names::{Buffer, Fate, fate};
+use crate::weights::{Tensor, Weights};
+use crate::{Error, TensorProblem};
+
+/// The values of the buffers that a checkpoint has.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Buffers {
+    /// Mean of each channel, exactly as stored.
+    pub norm_mean: Option<Vec<f64>>,
+    /// Standard deviation of each channel, exactly as stored.
+    pub norm_std: Option<Vec<f64>>,
+    /// Class tokens of the summary.
+    pub summary_idxs: Option<Vec<usize>>,
+}
+
+impl Buffers {
+    /// Reads the buffers among `weights`; a few dozen bytes.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] for one of another shape or dtype, or a negative index.
+    pub fn read(weights: &Weights, folder: &std::path::Path) -> Result<Self, Error> {
+        let mut buffers = Self::default();
+        let mut problems = Vec::new();
+        for tensor in weights.iter() {
+            let Some((Fate::Value(buffer), _)) = fate(tensor.name) else { continue };
+            let result = match buffer {
+                Buffer::NormMean => channels(tensor).map(|values| buffers.norm_mean = Some(values)),
+                Buffer::NormStd => channels(tensor).map(|values| buffers.norm_std = Some(values)),
+                Buffer::SummaryIdxs => indices(tensor).map(|values| buffers.summary_idxs = Some(values)),
+            };
+            problems.extend(result.err());
+        }
+        if problems.is_empty() {
+            Ok(buffers)
+        } else {
+            Err(Error::Tensors { path: folder.to_path_buf(), problems })
+        }
+    }
+}
+
+fn channels(tensor: Tensor<'_>) -> Result<Vec<f64>, TensorProblem> {
+    if tensor.shape != [3, 1, 1] && tensor.shape != [3] {
+        return Err(TensorProblem::Shape {
+            name: tensor.name.to_string(),
+            expected: vec![3, 1, 1],
+            found: tensor.shape.to_vec(),
+        });
+    }
+    let halves = || tensor.data.as_chunks::<2>().0.iter();
+    match tensor.dtype {
+        Dtype::BF16 => Ok(halves().map(|&elem| half::bf16::from_le_bytes(elem).to_f64()).collect()),
+        Dtype::F16 => Ok(halves().map(|&elem| half::f16::from_le_bytes(elem).to_f64()).collect()),
+        Dtype::F32 => {
+            let elems = tensor.data.as_chunks::<4>().0.iter();
+            Ok(elems.map(|&elem| f64::from(f32::from_le_bytes(elem))).collect())
+        }
+        Dtype::F64 => {
+            Ok(tensor.data.as_chunks::<8>().0.iter().map(|&elem| f64::from_le_bytes(elem)).collect())
+        }
+        found => Err(TensorProblem::Dtype {
+            name: tensor.name.to_string(),
+            expected: "`F32`, `BF16`, `F16` or `F64`",
+            found,
+        }),
+    }
+}
+
+fn indices(tensor: Tensor<'_>) -> Result<Vec<usize>, TensorProblem> {
+    if tensor.shape.len() != 1 {
+        return Err(TensorProblem::Value {
+            name: tensor.name.to_string(),
+            expected: "a list of indices".into(),
+            found: format!("shape {:?}", tensor.shape),
+        });
+    }
+    let values: Vec<i64> = match tensor.dtype {
+        Dtype::I64 => tensor.data.as_chunks::<8>().0.iter().map(|&elem| i64::from_le_bytes(elem)).collect(),
+        Dtype::I32 => {
+            tensor.data.as_chunks::<4>().0.iter().map(|&elem| i32::from_le_bytes(elem).into()).collect()
+        }
+        found => {
+            return Err(TensorProblem::Dtype {
+                name: tensor.name.to_string(),
+                expected: "`I64` or `I32`",
+                found,
+            });
+        }
+    };
+    values
+        .iter()
+        .map(|&value| {
+            usize::try_from(value).map_err(|_| TensorProblem::Value {
+                name: tensor.name.to_string(),
+                expected: "indices from 0".into(),
+                found: format!("`{value}`"),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,127 @@
+//! A checkpoint as Hugging Face has it: a folder of JSON, tokenizer files, Python that is never run, and weights.
+
+mod buffers;
+mod evidence;
+mod location;
+mod tokenizer;
+
+pub use buffers::Buffers;
+pub use evidence::{Behaviour, Evidence};
+pub use location::Location;
+
+use serde_json::Value;
+
+use crate::digest::sha256;
+use crate::weights::{Folder, INDEX_FILE, Weights};
+use crate::{Error, json};
+
+pub(crate) use evidence::{CodeFinding, align_corners_of_code};
+pub(crate) use tokenizer::{chat_template, image_token_id};
+
+/// The file that describes the model.
+pub const CONFIG_FILE: &str = "config.json";
+/// The file that describes how a picture becomes tiles.
+pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+/// The tokenizer.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The tokenizer's settings.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// The chat template, where it has a file of its own.
+pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+
+/// Files without which there is no model.
+const NEEDED: [&str; 4] = [CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
+/// Files that are read where they are there.
+const OPTIONAL: [&str; 4] =
+    ["special_tokens_map.json", CHAT_TEMPLATE_FILE, "generation_config.json", INDEX_FILE];
+
+/// A Hugging Face checkpoint: its small files read and hashed, its weights mapped.
+#[derive(Debug)]
+pub struct SourceCheckpoint {
+    folder: Folder,
+    location: Location,
+    files: Vec<SourceFile>,
+    weights: Weights,
+}
+
+/// A small file of the source.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// The SHA-256 of its content.
+    pub sha256: String,
+}
+
+impl SourceCheckpoint {
+    /// Opens the checkpoint at `location`.
+    ///
+    /// # Errors
+    /// Where the folder, one of its needed files or its weights cannot be read.
+    pub fn open(location: Location) -> Result<Self, Error> {
+        let folder = Folder::open(location.folder()?)?;
+        let mut files = Vec::new();
+        for name in NEEDED {
+            files.push(SourceFile::read(&folder, name)?);
+        }
+        for name in OPTIONAL.into_iter().filter(|name| folder.has(name)) {
+            files.push(SourceFile::read(&folder, name)?);
+        }
+        // Kept for its SHA-256: what Python went with the checkpoint is part of where it came from.
+        for name in folder.names()?.iter().filter(|name| name.ends_with(".py")) {
+            files.push(SourceFile::read(&folder, name)?);
+        }
+        let weights = Weights::open(&folder)?;
+        Ok(Self { folder, location, files, weights })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Where the checkpoint was found.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The small files, in the order in which they were read.
+    pub fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
+    /// The small file `name`, if there is one.
+    pub fn file(&self, name: &str) -> Option<&SourceFile> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The JSON of the small file `name`.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::Json`].
+    pub fn json(&self, name: &str) -> Result<Value, Error> {
+        let file = self.needed(name)?;
+        json::parse(&self.folder.file_path(name), &file.bytes)
+    }
+
+    pub(crate) fn needed(&self, name: &str) -> Result<&SourceFile, Error> {
+        self.file(name).ok_or_else(|| Error::MissingFile {
+            dir: self.folder.path().to_path_buf(),
+            expected: format!("`{name}`"),
+        })
+    }
+}
+
+impl SourceFile {
+    fn read(folder: &Folder, name: &str) -> Result<Self, Error> {
+        let bytes = folder.read(name)?;
+        Ok(Self { name: name.to_string(), sha256: sha256(&bytes), bytes })
+    }
+}

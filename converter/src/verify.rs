@@ -1,0 +1,327 @@
+//! Whether a normalized folder is still what its ledger says, and whether that is what its source gives.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use crate::digest::sha256;
+use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerTarget, WrittenFile};
+use crate::normalized::{CONFIG_FILE, Checkpoint, TorchDtype};
+use crate::plan::{PlanOptions, ShardSize};
+use crate::resolve::Settings;
+use crate::source::{Evidence, Location};
+use crate::weights::{Folder, INDEX_FILE, MappedFile, SINGLE_FILE};
+use crate::write::{Nowhere, Observer, stream};
+use crate::{Conversion, Error, json};
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Files that were compared with the ledger.
+    pub files: usize,
+    /// Tensors that were hashed.
+    pub tensors: usize,
+    /// Tensors of the source that were hashed.
+    pub source_tensors: usize,
+    /// Everything that differs.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that is not what the ledger, or the source, says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs: a file or a tensor.
+    pub place: String,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, found {}", self.place, self.expected, self.found)
+    }
+}
+
+impl Verification {
+    /// Whether nothing differs.
+    pub fn is_clean(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    fn differ(&mut self, place: String, expected: impl Into<String>, found: impl Into<String>) {
+        self.differences.push(Difference { place, expected: expected.into(), found: found.into() });
+    }
+}
+
+/// Reads the ledger of the normalized folder `out`.
+///
+/// # Errors
+/// Where there is none, or none of this version.
+pub fn read_ledger(out: &Folder) -> Result<Ledger, Error> {
+    let path = out.file_path(LEDGER_FILE);
+    let ledger: Ledger = json::parse(&path, &out.read(LEDGER_FILE)?)?;
+    if ledger.format != LEDGER_FORMAT {
+        let found = format!("`{}`", ledger.format.escape_debug());
+        return Err(Error::field(&path, "format", format!("`{LEDGER_FORMAT}`"), found));
+    }
+    if ledger.format_version != LEDGER_VERSION {
+        let found = format!("`{}`", ledger.format_version);
+        return Err(Error::field(&path, "format_version", format!("`{LEDGER_VERSION}`"), found));
+    }
+    Ok(ledger)
+}
+
+/// Hashes everything in the normalized folder `out` and compares it with the ledger.
+///
+/// # Errors
+/// Where the ledger can't be read; a folder that contradicts its ledger is no error but a finding.
+pub fn verify(out: &Path, observer: &dyn Observer) -> Result<(Ledger, Verification), Error> {
+    let folder = Folder::open(out)?;
+    let ledger = read_ledger(&folder)?;
+    let mut verification = Verification::default();
+    let shards: BTreeSet<&str> =
+        ledger.tensors.iter().flat_map(|row| &row.targets).map(|target| target.file.as_str()).collect();
+    for written in &ledger.files {
+        verification.files += 1;
+        if !shards.contains(written.name.as_str()) {
+            check_small_file(&folder, written, &mut verification);
+        }
+    }
+    let checked: Vec<Verification> = shards
+        .par_iter()
+        .map(|name| check_shard(&folder, name, &ledger, observer))
+        .collect::<Result<_, Error>>()?;
+    for shard in checked {
+        verification.tensors += shard.tensors;
+        verification.differences.extend(shard.differences);
+    }
+    let listed: BTreeSet<&str> = ledger.files.iter().map(|file| file.name.as_str()).collect();
+    for name in folder.names()? {
+        let is_weights = name.ends_with(".safetensors") || name == INDEX_FILE || name == SINGLE_FILE;
+        if is_weights && !listed.contains(name.as_str()) {
+            verification.differ(format!("file `{}`", name.escape_debug()), "no such file", "it");
+        }
+    }
+    if verification.is_clean()
+        && let Err(error) = Checkpoint::open(out)
+    {
+        // Every byte is as the ledger says: then the ledger is of another checkpoint.
+        verification.differ("checkpoint".into(), "a complete normalized checkpoint", error.to_string());
+    }
+    Ok((ledger, verification))
+}
+
+fn check_small_file(folder: &Folder, written: &WrittenFile, verification: &mut Verification) {
+    let place = format!("file `{}`", written.name.escape_debug());
+    match folder.read(&written.name) {
+        Err(Error::MissingFile { .. }) => verification.differ(place, "it", "no such file"),
+        Err(error) => verification.differ(place, "a readable file", error.to_string()),
+        Ok(bytes) => {
+            let found = sha256(&bytes);
+            if found != written.sha256 {
+                verification.differ(place, format!("SHA-256 {}", written.sha256), found);
+            }
+        }
+    }
+}
+
+fn check_shard(
+    folder: &Folder,
+    name: &str,
+    ledger: &Ledger,
+    observer: &dyn Observer,
+) -> Result<Verification, Error> {
+    let mut verification = Verification::default();
+    let place = format!("file `{}`", name.escape_debug());
+    let targets: HashMap<&str, &LedgerTarget> = ledger
+        .tensors
+        .iter()
+        .flat_map(|row| &row.targets)
+        .filter(|target| target.file == name)
+        .map(|target| (target.name.as_str(), target))
+        .collect();
+    let file = match MappedFile::open(folder, name) {
+        Ok(file) => file,
+        Err(Error::MissingFile { .. }) => {
+            verification.differ(place, "it", "no such file");
+            return Ok(verification);
+        }
+        Err(error) => {
+            verification.differ(place, "a readable safetensors file", error.to_string());
+            return Ok(verification);
+        }
+    };
+    file.read_ahead();
+    match ledger.files.iter().find(|written| written.name == name) {
+        None => verification.differ(place, "a row in the ledger's `files`", "none"),
+        Some(written) => {
+            let header = sha256(&file.bytes()[..file.header().data_start]);
+            if header != written.sha256 {
+                let expected = format!("a header of SHA-256 {}", written.sha256);
+                verification.differ(place, expected, header);
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for entry in &file.header().tensors {
+        let place = format!("tensor `{}`", entry.name.escape_debug());
+        seen.insert(entry.name.as_str());
+        let Some(target) = targets.get(entry.name.as_str()) else {
+            verification.differ(place, "no such tensor", format!("it in `{}`", name.escape_debug()));
+            continue;
+        };
+        if entry.dtype.to_string() != target.dtype || entry.shape != target.shape {
+            let expected = format!("`{}` of shape {:?}", target.dtype, target.shape);
+            verification.differ(
+                place.clone(),
+                expected,
+                format!("`{}` of shape {:?}", entry.dtype, entry.shape),
+            );
+        }
+        let found = hash_watched(file.data(entry), observer)?;
+        verification.tensors += 1;
+        if found != target.sha256 {
+            verification.differ(place, format!("SHA-256 {}", target.sha256), found);
+        }
+    }
+    for missing in targets.keys().filter(|name| !seen.contains(**name)).collect::<BTreeSet<_>>() {
+        let place = format!("tensor `{}`", missing.escape_debug());
+        verification.differ(place, format!("it in `{}`", name.escape_debug()), "no such tensor");
+    }
+    Ok(verification)
+}
+
+fn hash_watched(data: &[u8], observer: &dyn Observer) -> Result<String, Error> {
+    let mut digest = crate::digest::Digest::default();
+    for chunk in data.chunks(4 << 20) {
+        if observer.is_stopped() {
+            return Err(Error::Interrupted);
+        }
+        digest.update(chunk);
+        observer.advance(chunk.len() as u64);
+    }
+    Ok(digest.finish())
+}
+
+/// Converts the source at `location` again, writing nothing, and compares what it gives with the ledger of `out`.
+///
+/// # Errors
+/// Where the source can't be read or isn't supported; one that gives something else is no error but a finding.
+pub fn verify_source(
+    out: &Path,
+    ledger: &Ledger,
+    location: Location,
+    observer: &dyn Observer,
+) -> Result<Verification, Error> {
+    let ledger_path = out.join(LEDGER_FILE);
+    let options = options_of(ledger, &ledger_path)?;
+    let conversion = Conversion::prepare(location, settings_of(ledger), options)?;
+    let mut verification = Verification::default();
+
+    let config_path = out.join(CONFIG_FILE);
+    let text = std::fs::read(&config_path).map_err(Error::io("read", &config_path))?;
+    let found: Value = json::parse(&config_path, &text)?;
+    let expected = serde_json::to_value(conversion.config()).unwrap_or_default();
+    compare_json("", &expected, &found, &mut verification);
+
+    for file in conversion.source().files() {
+        let listed = ledger.source.files.iter().find(|listed| listed.name == file.name);
+        let place = format!("source file `{}`", file.name.escape_debug());
+        match listed {
+            Some(listed) if listed.sha256 == file.sha256 => {}
+            Some(listed) => {
+                verification.differ(place, format!("SHA-256 {}", listed.sha256), file.sha256.clone());
+            }
+            None => verification.differ(place, "no such file, by the ledger", "it"),
+        }
+        verification.files += 1;
+    }
+    let streamed = stream(conversion.source().weights(), conversion.plan(), &Nowhere, observer)?;
+    let plan = conversion.plan();
+    let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
+    let mut seen = BTreeSet::new();
+    for (row, sha256) in plan.rows.iter().zip(&streamed.rows) {
+        let name = row.source.name.as_str();
+        seen.insert(name);
+        verification.source_tensors += 1;
+        let place = format!("source tensor `{}`", name.escape_debug());
+        let Some(listed) = rows.get(name) else {
+            verification.differ(place, "no such tensor, by the ledger", "it");
+            continue;
+        };
+        if listed.sha256 != *sha256 {
+            verification.differ(place.clone(), format!("SHA-256 {}", listed.sha256), sha256.clone());
+        }
+        let now: Vec<(&str, &str)> = row
+            .outputs
+            .iter()
+            .map(|&i| (plan.outputs[i].name.as_str(), streamed.outputs[i].sha256.as_str()))
+            .collect();
+        let then: Vec<(&str, &str)> =
+            listed.targets.iter().map(|target| (target.name.as_str(), target.sha256.as_str())).collect();
+        if listed.sha256 == *sha256 && now != then {
+            verification.differ(place, format!("targets {then:?}"), format!("{now:?}"));
+        }
+    }
+    for row in ledger.tensors.iter().filter(|row| !seen.contains(row.source.as_str())) {
+        verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
+    }
+    Ok(verification)
+}
+
+/// What the user had said about behaviours, by the ledger.
+fn settings_of(ledger: &Ledger) -> Settings {
+    let said = |name: &str| {
+        ledger
+            .behaviours
+            .iter()
+            .find(|behaviour| behaviour.name == name)
+            .filter(|behaviour| matches!(behaviour.evidence, Evidence::CommandLine { .. }))
+            .map(|behaviour| &behaviour.value)
+    };
+    Settings {
+        align_corners: said("position_interpolation_align_corners").and_then(Value::as_bool),
+        upscale_factor: said("upscale_factor").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()),
+        part: ledger.options.part,
+    }
+}
+
+fn options_of(ledger: &Ledger, path: &Path) -> Result<PlanOptions, Error> {
+    let dtype = match ledger.options.dtype.as_str() {
+        "keep" => None,
+        "float32" => Some(TorchDtype::Float32),
+        "bfloat16" => Some(TorchDtype::Bfloat16),
+        "float16" => Some(TorchDtype::Float16),
+        other => {
+            let found = format!("`{}`", other.escape_debug());
+            let expected = "`keep`, `float32`, `bfloat16` or `float16`";
+            return Err(Error::field(path, "options.dtype", expected, found));
+        }
+    };
+    let bytes = ledger.options.max_shard_bytes;
+    let max_shard_size: ShardSize = bytes
+        .to_string()
+        .parse()
+        .map_err(|_| Error::field(path, "options.max_shard_bytes", "a size above 0", format!("`{bytes}`")))?;
+    Ok(PlanOptions { dtype, max_shard_size })
+}
+
+/// Names every field of `config.json` that differs.
+fn compare_json(field: &str, expected: &Value, found: &Value, verification: &mut Verification) {
+    if let (Value::Object(expected), Value::Object(found)) = (expected, found) {
+        let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+        for name in names {
+            let inner = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
+            let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
+            compare_json(&inner, &of(expected), &of(found), verification);
+        }
+    } else if expected != found {
+        let place = format!("`{CONFIG_FILE}`, field `{}`", field.escape_debug());
+        verification.differ(place, format!("`{expected}`, as the source gives"), format!("`{found}`"));
+    }
+}

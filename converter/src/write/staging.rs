@@ -1,0 +1,156 @@
+//! A folder that appears under its final name when it is complete, and never before.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::Error;
+
+/// A folder being written under a temporary name beside its final one. Dropped uncommitted, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Staging {
+    root: TempDir,
+    dir: PathBuf,
+    parent: PathBuf,
+    out: PathBuf,
+    force: bool,
+}
+
+/// Refuses an output path that would overwrite something, or that can't be an output at all.
+///
+/// # Errors
+/// [`Error::OutputExists`] where something is there and `force` is not set; [`Error::OutputPlace`] where it could not be
+/// replaced even so, or holds `source`.
+pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> {
+    let place = |expected: &'static str, found: &str| Error::OutputPlace {
+        path: out.to_path_buf(),
+        expected,
+        found: found.to_string(),
+    };
+    if out.file_name().is_none() {
+        return Err(place("with a name of its own", "a path that ends in none"));
+    }
+    let parent = parent_of(out);
+    match fs::metadata(parent) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(Error::NotAFolder { path: parent.to_path_buf(), found: "a file" }),
+        Err(_) => return Err(Error::NotAFolder { path: parent.to_path_buf(), found: "nothing" }),
+    }
+    let Ok(metadata) = fs::symlink_metadata(out) else { return Ok(()) };
+    let found = match metadata.file_type() {
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_symlink() => "a link",
+        _ => "a file",
+    };
+    if !force {
+        return Err(Error::OutputExists { path: out.to_path_buf(), found });
+    }
+    if found != "a folder" {
+        return Err(place("that is a folder or nothing", found));
+    }
+    let real = fs::canonicalize(out).map_err(Error::io("read", out))?;
+    if fs::canonicalize(source).is_ok_and(|source| source.starts_with(&real)) {
+        return Err(place("apart from the source", "a folder that holds the source"));
+    }
+    if std::env::current_dir().and_then(fs::canonicalize).is_ok_and(|current| current.starts_with(&real)) {
+        return Err(place("apart from the current folder", "a folder that holds it"));
+    }
+    Ok(())
+}
+
+fn parent_of(out: &Path) -> &Path {
+    match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl Staging {
+    /// Begins the folder that will be `out`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn begin(out: &Path, force: bool) -> Result<Self, Error> {
+        let parent = parent_of(out).to_path_buf();
+        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let root = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .tempdir_in(&parent)
+            .map_err(Error::io("create a folder in", &parent))?;
+        // Inside, since the temporary folder itself is closed to everybody else and would stay so.
+        let dir = root.path().join("new");
+        fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
+        Ok(Self { root, dir, parent, out: out.to_path_buf(), force })
+    }
+
+    /// The folder to write to.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes a whole file.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        use std::io::Write;
+        let path = self.dir.join(name);
+        let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))
+    }
+
+    /// Gives the folder its final name in one step; what was there before is gone after it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::OutputExists`]; the final name is then as it was before.
+    pub fn commit(self) -> Result<(), Error> {
+        sync_folder(&self.dir)?;
+        if self.force && fs::symlink_metadata(&self.out).is_ok() {
+            self.exchange()?;
+        } else {
+            self.rename_to_nothing()?;
+        }
+        sync_folder(&self.parent)?;
+        // What was replaced is in there.
+        self.root.close().map_err(Error::io("remove the replaced", &self.out))
+    }
+
+    fn rename_to_nothing(&self) -> Result<(), Error> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, &self.dir, CWD, &self.out, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(Error::OutputExists { path: self.out.clone(), found: "a new one" }),
+            // A file system without the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                fs::rename(&self.dir, &self.out).map_err(Error::io("rename to", &self.out))
+            }
+            Err(error) => Err(Error::io("rename to", &self.out)(error.into())),
+        }
+    }
+
+    fn exchange(&self) -> Result<(), Error> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, &self.dir, CWD, &self.out, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(()),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                let old = self.root.path().join("old");
+                fs::rename(&self.out, &old).map_err(Error::io("move away", &self.out))?;
+                fs::rename(&self.dir, &self.out).map_err(|error| {
+                    // Back to where it was; if that fails too, the first failure is still the one to tell.
+                    let _ = fs::rename(&old, &self.out);
+                    Error::io("rename to", &self.out)(error)
+                })
+            }
+            Err(error) => Err(Error::io("rename to", &self.out)(error.into())),
+        }
+    }
+}
+
+/// Waits until the disk knows the folder's entries.
+fn sync_folder(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(Error::io("write", dir))
+}
