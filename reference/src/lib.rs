@@ -1,1 +1,4 @@
 //! Runs the model.
+
+pub mod pictures;
+pub mod prompt;
