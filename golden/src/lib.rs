@@ -1,1 +1,51 @@
-//! Reads and writes activation dumps.
+//! Reads and writes activation dumps, version 1.
+//!
+//! A dump is a folder: `manifest.json` says who computed what from which request, and lists the recorded tensors
+//! in order of execution; one or more safetensors files hold their bytes. `docs/activation-dump.md` is the
+//! format's description.
+//!
+//! Reading maps the files, so that an 18 GB dump costs no memory:
+//!
+//! ```no_run
+//! # fn main() -> golden::Result<()> {
+//! let dump = golden::Dump::open("goldens/shapes-text-float32")?;
+//! dump.verify()?;
+//! for (entry, tensor) in dump.tensors() {
+//!     println!("{} {:?} {:?}", entry.name, tensor.dtype(), tensor.shape());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Writing streams each tensor to disk as it is pushed, and the folder appears under its name only when it is complete:
+//!
+//! ```no_run
+//! # fn main() -> golden::Result<()> {
+//! use golden::manifest::{ManifestHead, Producer, Role};
+//! let mut writer = golden::DumpWriter::create("out/run-1")?;
+//! let bytes = [0u8; 8];
+//! writer.push("mlp1.0", Role::Activation, "LayerNorm", golden::Dtype::BFloat16, &[1, 4], &bytes)?;
+//! writer.finish(ManifestHead::new(Producer::new("my engine", "bfloat16")))?;
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(target_endian = "big")]
+compile_error!("activation dumps are little-endian and their bytes are viewed in place");
+
+mod dtype;
+mod dump;
+mod error;
+mod hash;
+pub mod manifest;
+mod shard;
+mod tensor;
+mod writer;
+
+pub use dtype::{Dtype, UnknownDtype};
+pub use dump::Dump;
+pub use error::{Error, Result};
+pub use hash::sha256_hex;
+pub use manifest::{Entry, Manifest, ManifestHead, Role};
+pub use tensor::{Element, TensorView};
+pub use writer::{DumpWriter, WriteOptions};

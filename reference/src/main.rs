@@ -1,2 +1,40 @@
-//! `nvl-convert`.
-fn main() {}
+//! `nvl-reference`: runs the model from a normalized checkpoint.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::Outcome;
+
+/// Runs Llama-3.1-Nemotron-Nano-VL from a normalized checkpoint: reference answers, and activations of every layer.
+#[derive(Debug, Parser)]
+#[command(name = "nvl-reference", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer a question, about pictures or without any
+    Generate(commands::generate::Args),
+    /// Run a golden's own request again, from its recorded `pixel_values` and `input_ids`
+    Replay(commands::replay::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Generate(args) => commands::generate::run(args),
+        Command::Replay(args) => commands::replay::run(args),
+    };
+    match result {
+        Ok(Outcome::Yes) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        Err(error) => {
+            commands::print_error(&error);
+            ExitCode::from(2)
+        }
+    }
+}

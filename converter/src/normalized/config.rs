@@ -51,6 +51,51 @@ pub struct Config {
     pub torch_dtype: TorchDtype,
     /// How a picture becomes tiles.
     pub image_processor: ImageProcessorConfig,
+    /// Which of the described tensors the folder holds; not written where it holds all of them.
+    #[serde(default, skip_serializing_if = "Part::is_all")]
+    pub part: Part,
+}
+
+/// Which tensors of the described model a folder holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// All of them.
+    #[default]
+    All,
+    /// The language model's: `language_model.*`.
+    Text,
+    /// The tower's and the projector's: `vision_model.*` and `multi_modal_projector.*`.
+    Vision,
+}
+
+impl Config {
+    /// How many patches of each side the pixel shuffle folds into one token: `1 / downsample_ratio`, 2 in every release.
+    pub fn shuffle_factor(&self) -> usize {
+        (1.0 / self.downsample_ratio).round() as usize
+    }
+
+    /// Width of the projector's input: the tower's features, folded.
+    pub fn projector_input_size(&self) -> usize {
+        self.vision_hidden_size * self.shuffle_factor() * self.shuffle_factor()
+    }
+}
+
+impl Part {
+    /// Whether nothing is left out.
+    pub fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+
+    /// Whether the language model is there.
+    pub fn has_text(self) -> bool {
+        self != Self::Vision
+    }
+
+    /// Whether the tower and the projector are there.
+    pub fn has_vision(self) -> bool {
+        self != Self::Text
+    }
 }
 
 /// Order of the pixel shuffle (`modeling.py`, `Llama_Nemotron_Nano_VL.pixel_shuffle`).

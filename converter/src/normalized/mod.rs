@@ -1,10 +1,15 @@
 //! The normalized checkpoint: a folder that describes the model completely, with no Python to run.
 
+mod checkpoint;
 mod config;
+mod consistency;
+mod layout;
 mod text;
 mod vision;
 
-pub use config::{Config, FORMAT, FORMAT_VERSION, ImageProcessorConfig, ImageTagType, PsVersion};
+pub use checkpoint::{CONFIG_FILE, Checkpoint, TensorView};
+pub use config::{Config, FORMAT, FORMAT_VERSION, ImageProcessorConfig, ImageTagType, Part, PsVersion};
+pub use layout::{TensorLayout, layout};
 pub use text::{RopeScaling, TextConfig};
 pub use vision::VisionConfig;
 

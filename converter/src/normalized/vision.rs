@@ -57,4 +57,15 @@ impl VisionConfig {
     pub fn num_prefix_tokens(&self) -> usize {
         self.num_cls_tokens + self.num_registers
     }
+
+    /// Rows of the position table.
+    pub fn num_positions(&self) -> usize {
+        let side = self.max_img_size / self.patch_size;
+        side * side
+    }
+
+    /// Width of a block's MLP.
+    pub fn intermediate_size(&self) -> usize {
+        (self.hidden_size as f64 * self.mlp_ratio) as usize
+    }
 }

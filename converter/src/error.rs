@@ -1,0 +1,226 @@
+//! What can go wrong, each in one sentence that names the file, the field or tensor, and what was found.
+
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+
+/// Why a checkpoint could not be read, converted or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system said no.
+    #[error("cannot {action} `{path}`: {source}")]
+    Io {
+        /// What was tried: `read`, `map`, `write`, ….
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A path that should be a folder is none.
+    #[error("`{path}`: expected a folder, found {found}")]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+        /// `nothing` or `a file`.
+        found: &'static str,
+    },
+    /// A file that must be in the folder isn't.
+    #[error("`{dir}`: expected a file {expected}, found none")]
+    MissingFile {
+        /// The folder.
+        dir: PathBuf,
+        /// The name or names, in backticks.
+        expected: String,
+    },
+    /// A file that cannot be taken as what its name says: a folder, a pipe, a link that leads elsewhere.
+    #[error("`{path}`: expected {expected}, found {found}")]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Text that is not JSON, or JSON of another structure.
+    #[error("`{path}`: line {line}, column {column}{}: {message}", field_suffix(.field))]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// Dotted path of the value; empty at the top.
+        field: String,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A value of a JSON file that contradicts the format or another value.
+    #[error("`{path}`: field `{field}`: expected {expected}, found {found}")]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Dotted path of the value.
+        field: String,
+        /// What the format or the other value asks for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A safetensors file whose header lies.
+    #[error("`{path}`: {place}: expected {expected}, found {found}")]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// `header`, or the tensor.
+        place: String,
+        /// What the format asks for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The tensors are not the ones that the configuration implies.
+    #[error("`{path}`: {}", list(.problems))]
+    Tensors {
+        /// The folder or file.
+        path: PathBuf,
+        /// Every problem that was seen.
+        problems: Vec<TensorProblem>,
+    },
+}
+
+/// One tensor that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TensorProblem {
+    /// The configuration implies it, and no file has it.
+    Missing {
+        /// The tensor.
+        name: String,
+        /// Its shape by the configuration.
+        shape: Vec<usize>,
+    },
+    /// A file has it, and the configuration doesn't imply it.
+    Unknown {
+        /// The tensor.
+        name: String,
+        /// The file that has it.
+        file: String,
+    },
+    /// Two files have it, or the index and the files disagree about where it is.
+    Misplaced {
+        /// The tensor.
+        name: String,
+        /// Where the index says it is.
+        expected: String,
+        /// Where it is.
+        found: String,
+    },
+    /// Its shape is not the configuration's.
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Shape by the configuration.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// It was asked for by name, and the checkpoint has none of it.
+    Absent {
+        /// The tensor.
+        name: String,
+    },
+    /// Its dtype is none that the format has.
+    Dtype {
+        /// The tensor.
+        name: String,
+        /// Dtypes that are possible.
+        expected: &'static str,
+        /// Dtype in the file.
+        found: Dtype,
+    },
+}
+
+impl Display for TensorProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { name, shape } => {
+                write!(f, "tensor `{}`: expected shape {shape:?}, found no such tensor", visible(name))
+            }
+            Self::Absent { name } => {
+                write!(f, "tensor `{}`: expected it in the checkpoint, found no such tensor", visible(name))
+            }
+            Self::Unknown { name, file } => {
+                write!(
+                    f,
+                    "tensor `{}`: expected no such tensor, found it in `{}`",
+                    visible(name),
+                    visible(file)
+                )
+            }
+            Self::Misplaced { name, expected, found } => {
+                write!(f, "tensor `{}`: expected it in {expected}, found it in {found}", visible(name))
+            }
+            Self::Shape { name, expected, found } => {
+                write!(f, "tensor `{}`: expected shape {expected:?}, found {found:?}", visible(name))
+            }
+            Self::Dtype { name, expected, found } => {
+                write!(f, "tensor `{}`: expected dtype {expected}, found `{found}`", visible(name))
+            }
+        }
+    }
+}
+
+impl Error {
+    /// What to try, where we know it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Header { found, .. } if found.contains("cut off") => {
+                Some("the file may be an unfinished download: compare its size and SHA-256".into())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn field(
+        path: &Path,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Field {
+            path: path.to_path_buf(),
+            field: field.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+/// Text that came from a file, with its control characters escaped.
+pub(crate) fn visible(text: &str) -> impl Display + '_ {
+    text.escape_debug()
+}
+
+fn field_suffix(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!(", field `{}`", visible(field)) }
+}
+
+/// The first problems in full, the others as a count: a wrong configuration makes hundreds.
+fn list(problems: &[TensorProblem]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = problems.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if problems.len() > SHOWN {
+        text.push_str(&format!("; and {} more tensors", problems.len() - SHOWN));
+    }
+    text
+}

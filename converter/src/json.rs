@@ -1,0 +1,147 @@
+//! JSON that is not trusted: every failure names the file, line, column and field; a key given twice is a failure.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::Error;
+
+/// Deserializes `text`, the content of the file at `path`.
+///
+/// # Errors
+/// [`Error::Json`] if it is not JSON, not a `T`, or gives a key twice.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
+    reject_duplicate_keys(path, text)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let field = match error.path().to_string() {
+            dot if dot == "." => String::new(),
+            field => field,
+        };
+        json_error(path, &field, error.inner())
+    })?;
+    deserializer.end().map_err(|error| json_error(path, "", &error))?;
+    Ok(value)
+}
+
+/// The failure that `error` is, in the file at `path`.
+fn json_error(path: &Path, field: &str, error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    // serde_json puts the position behind its message; ours goes in front.
+    let message = match text.rfind(" at line ") {
+        Some(end) if error.line() > 0 => text[..end].to_string(),
+        _ => text,
+    };
+    Error::Json {
+        path: path.to_path_buf(),
+        line: error.line(),
+        column: error.column(),
+        field: field.to_string(),
+        message,
+    }
+}
+
+/// Walks the whole text and refuses a key that one object gives twice: maps would keep the last in silence.
+fn reject_duplicate_keys(path: &Path, text: &[u8]) -> Result<(), Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    UniqueKeys
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end())
+        .map_err(|error| json_error(path, "", &error))
+}
+
+struct UniqueKeys;
+
+impl<'de> DeserializeSeed<'de> for UniqueKeys {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(UniqueKeys)?.is_some() {}
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen: HashSet<String> = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if seen.contains(&key) {
+                return Err(serde::de::Error::custom(format!(
+                    "expected each key once, found `{}` twice",
+                    key.escape_debug()
+                )));
+            }
+            entries.next_value_seed(UniqueKeys)?;
+            seen.insert(key);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn message(text: &str) -> String {
+        parse::<Value>(Path::new("a.json"), text.as_bytes()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn names_line_and_column_of_broken_text() {
+        assert_eq!(message("{\n  \"a\": }"), "`a.json`: line 2, column 8: expected value");
+        assert_eq!(message("{} {}"), "`a.json`: line 1, column 4: trailing characters");
+        assert!(message("").starts_with("`a.json`: line 1, column 0: EOF"));
+    }
+
+    #[test]
+    fn refuses_a_key_given_twice_at_any_depth() {
+        assert_eq!(
+            message("{\"a\": [{\"b\": 1, \"b\": 2}]}"),
+            "`a.json`: line 1, column 19: expected each key once, found `b` twice"
+        );
+        assert!(message("{\"a\": 1, \"\\u0061\": 2}").contains("found `a` twice"));
+    }
+
+    #[test]
+    fn names_the_field_of_a_wrong_type() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Outer {
+            #[allow(dead_code)]
+            inner: Vec<u8>,
+        }
+        let error = parse::<Outer>(Path::new("a.json"), b"{\"inner\": [1, \"x\"]}").expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "`a.json`: line 1, column 17, field `inner[1]`: invalid type: string \"x\", expected u8"
+        );
+    }
+}

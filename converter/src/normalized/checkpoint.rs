@@ -1,0 +1,158 @@
+//! The reader of a normalized checkpoint.
+
+use std::path::Path;
+
+use safetensors::Dtype;
+
+use super::{Config, layout};
+use crate::weights::{Folder, Weights};
+use crate::{Error, TensorProblem, json};
+
+/// The file that describes the model.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// A normalized checkpoint: its configuration, and its tensors mapped from their files.
+///
+/// Opening proves that the configuration agrees with itself and that the files hold exactly the tensors that it
+/// implies, in their shapes; the bytes of the tensors are only read when they are used.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: Folder,
+    config: Config,
+    weights: Weights,
+}
+
+/// One tensor of a [`Checkpoint`]; its bytes stay in the mapped file.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorView<'a> {
+    /// The name that was asked for.
+    pub name: &'a str,
+    /// `F32`, `BF16` or `F16`.
+    pub dtype: Dtype,
+    /// The shape that the configuration implies.
+    pub shape: &'a [usize],
+    /// Little-endian elements, row by row; aligned to nothing.
+    pub data: &'a [u8],
+}
+
+impl Checkpoint {
+    /// Opens the normalized checkpoint in the folder `dir`.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`], for a folder that is not a complete and consistent normalized checkpoint.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let folder = Folder::open(dir)?;
+        let path = folder.file_path(CONFIG_FILE);
+        let text = folder.read(CONFIG_FILE)?;
+        // Asked first, so that another format or version is called that, and not a list of unknown fields.
+        let kind: Kind = json::parse(&path, &text)?;
+        kind.check(&path)?;
+        let config: Config = json::parse(&path, &text)?;
+        config.validate(&path)?;
+        let weights = Weights::open(&folder)?;
+        check_tensors(&folder, &config, &weights)?;
+        Ok(Self { folder, config, weights })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The folder, as it was named.
+    pub fn dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder, for its other files.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The mapped files.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The names of all tensors, in the order of the files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.weights.iter().map(|tensor| tensor.name)
+    }
+
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] where the checkpoint has none of this name.
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        match self.weights.get(name) {
+            Some(tensor) => Ok(TensorView {
+                name: tensor.name,
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                data: tensor.data,
+            }),
+            None => Err(Error::Tensors {
+                path: self.dir().to_path_buf(),
+                problems: vec![TensorProblem::Absent { name: name.to_string() }],
+            }),
+        }
+    }
+}
+
+/// The two fields that say what the rest of the file is.
+#[derive(serde::Deserialize)]
+struct Kind {
+    format: Option<serde_json::Value>,
+    format_version: Option<serde_json::Value>,
+}
+
+impl Kind {
+    fn check(&self, path: &Path) -> Result<(), Error> {
+        for (field, found, expected) in [
+            ("format", &self.format, serde_json::Value::from(super::FORMAT)),
+            ("format_version", &self.format_version, serde_json::Value::from(super::FORMAT_VERSION)),
+        ] {
+            if found.as_ref() != Some(&expected) {
+                let found = found.as_ref().map_or("no such field".into(), |found| format!("`{found}`"));
+                return Err(Error::field(path, field, format!("`{expected}`"), found));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_tensors(folder: &Folder, config: &Config, weights: &Weights) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    let mut expected_names = std::collections::HashSet::new();
+    for expected in layout(config) {
+        match weights.get(&expected.name) {
+            None => problems
+                .push(TensorProblem::Missing { name: expected.name.clone(), shape: expected.shape.clone() }),
+            Some(found) if found.shape != expected.shape => problems.push(TensorProblem::Shape {
+                name: expected.name.clone(),
+                expected: expected.shape.clone(),
+                found: found.shape.to_vec(),
+            }),
+            Some(found) if !matches!(found.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
+                problems.push(TensorProblem::Dtype {
+                    name: expected.name.clone(),
+                    expected: "`F32`, `BF16` or `F16`",
+                    found: found.dtype,
+                });
+            }
+            Some(_) => {}
+        }
+        expected_names.insert(expected.name);
+    }
+    for tensor in weights.iter().filter(|tensor| !expected_names.contains(tensor.name)) {
+        problems.push(TensorProblem::Unknown {
+            name: tensor.name.to_string(),
+            file: tensor.file.name().to_string(),
+        });
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Tensors { path: folder.path().to_path_buf(), problems })
+    }
+}

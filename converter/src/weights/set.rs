@@ -1,0 +1,165 @@
+//! All tensors of a checkpoint, whether in one file or in shards with an index.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use safetensors::Dtype;
+use serde::Deserialize;
+
+use super::{Folder, HeaderEntry, INDEX_FILE, MappedFile, SINGLE_FILE};
+use crate::{Error, TensorProblem, json};
+
+/// Every tensor of a checkpoint's folder, mapped.
+#[derive(Debug)]
+pub struct Weights {
+    files: Vec<MappedFile>,
+    places: HashMap<String, (usize, usize)>,
+    index: Option<String>,
+}
+
+/// One tensor, and the file it is in.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    /// The tensor.
+    pub name: &'a str,
+    /// Its dtype.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its little-endian elements, row by row.
+    pub data: &'a [u8],
+    /// The file that has it.
+    pub file: &'a MappedFile,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Debug, Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// Those of [`MappedFile::open`] for each file; [`Error::MissingFile`] where there is neither;
+    /// [`Error::BadFile`] where there are both; [`Error::Tensors`] where index and shards disagree.
+    pub fn open(folder: &Folder) -> Result<Self, Error> {
+        match (folder.has(INDEX_FILE), folder.has(SINGLE_FILE)) {
+            (true, true) => Err(Error::BadFile {
+                path: folder.file_path(SINGLE_FILE),
+                expected: "either one file or shards with an index",
+                found: format!("both `{SINGLE_FILE}` and `{INDEX_FILE}`"),
+            }),
+            (true, false) => Self::open_shards(folder),
+            (false, true) => {
+                let file = MappedFile::open(folder, SINGLE_FILE)?;
+                let places = file
+                    .header()
+                    .tensors
+                    .iter()
+                    .enumerate()
+                    .map(|(entry, tensor)| (tensor.name.clone(), (0, entry)))
+                    .collect();
+                Ok(Self { files: vec![file], places, index: None })
+            }
+            (false, false) => Err(Error::MissingFile {
+                dir: folder.path().to_path_buf(),
+                expected: format!("`{SINGLE_FILE}` or `{INDEX_FILE}`"),
+            }),
+        }
+    }
+
+    fn open_shards(folder: &Folder) -> Result<Self, Error> {
+        let path = folder.file_path(INDEX_FILE);
+        let index: Index = json::parse(&path, &folder.read(INDEX_FILE)?)?;
+        let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+        if names.is_empty() {
+            return Err(Error::field(&path, "weight_map", "at least one tensor", "none"));
+        }
+        let files =
+            names.into_iter().map(|name| MappedFile::open(folder, name)).collect::<Result<Vec<_>, _>>()?;
+
+        let mut places: HashMap<String, (usize, usize)> = HashMap::new();
+        let mut problems = Vec::new();
+        for (file, shard) in files.iter().enumerate() {
+            for (entry, tensor) in shard.header().tensors.iter().enumerate() {
+                let misplaced = |expected: String, found: String| TensorProblem::Misplaced {
+                    name: tensor.name.clone(),
+                    expected,
+                    found,
+                };
+                if let Some(&(first, _)) = places.get(&tensor.name) {
+                    let both = format!("both `{}` and `{}`", files[first].name(), shard.name());
+                    problems.push(misplaced("one file".into(), both));
+                    continue;
+                }
+                places.insert(tensor.name.clone(), (file, entry));
+                match index.weight_map.get(&tensor.name) {
+                    Some(named) if named == shard.name() => {}
+                    Some(named) => {
+                        problems.push(misplaced(
+                            format!("`{named}`, by the index"),
+                            format!("`{}`", shard.name()),
+                        ));
+                    }
+                    None => problems.push(misplaced(
+                        "no file, since the index does not list it".into(),
+                        format!("`{}`", shard.name()),
+                    )),
+                }
+            }
+        }
+        for (name, file) in &index.weight_map {
+            if !places.contains_key(name) {
+                problems.push(TensorProblem::Misplaced {
+                    name: name.clone(),
+                    expected: format!("`{file}`, by the index"),
+                    found: "no file".into(),
+                });
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { files, places, index: Some(INDEX_FILE.to_string()) })
+        } else {
+            Err(Error::Tensors { path, problems })
+        }
+    }
+
+    /// The files, in the order of their names.
+    pub fn files(&self) -> &[MappedFile] {
+        &self.files
+    }
+
+    /// The name of the index, if the checkpoint has one.
+    pub fn index(&self) -> Option<&str> {
+        self.index.as_deref()
+    }
+
+    /// The tensor `name`, if there is one.
+    pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
+        let &(file, entry) = self.places.get(name)?;
+        let file = &self.files[file];
+        Some(Self::tensor(file, &file.header().tensors[entry]))
+    }
+
+    /// Every tensor, in the order of the files and of the data inside each.
+    pub fn iter(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.files
+            .iter()
+            .flat_map(|file| file.header().tensors.iter().map(move |entry| Self::tensor(file, entry)))
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn tensor<'a>(file: &'a MappedFile, entry: &'a HeaderEntry) -> Tensor<'a> {
+        Tensor { name: &entry.name, dtype: entry.dtype, shape: &entry.shape, data: file.data(entry), file }
+    }
+}

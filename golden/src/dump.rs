@@ -1,0 +1,337 @@
+//! Reading a dump.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::SafeTensors;
+
+use crate::manifest::{self, Entry, Manifest};
+use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
+use crate::{Dtype, Error, Result, TensorView, sha256_hex};
+
+/// An open dump: its manifest, checked against its mapped tensors.
+#[derive(Debug)]
+pub struct Dump {
+    path: PathBuf,
+    manifest: Manifest,
+    files: Vec<MappedFile>,
+    /// Where each entry's bytes are, in the order of the entries.
+    places: Vec<Place>,
+    index_by_name: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct MappedFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    file: usize,
+    bytes: Range<usize>,
+}
+
+/// A tensor as the header of its file describes it.
+struct Stored {
+    place: Place,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl Dump {
+    /// Opens a dump and checks that manifest and tensors describe each other; the bytes are not read
+    /// (see [`Dump::verify`]).
+    ///
+    /// # Errors
+    ///
+    /// Whatever is unreadable, or in disagreement: each has its own variant of [`enum@Error`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let manifest = read_manifest(&path.join(manifest::FILE_NAME))?;
+        let index_by_name = check_entries(&path.join(manifest::FILE_NAME), &manifest.entries)?;
+        let (files, mut stored) = map_files(path, &manifest.entries)?;
+
+        let mut places = Vec::with_capacity(manifest.entries.len());
+        for entry in &manifest.entries {
+            let missing = |path: PathBuf| Error::MissingTensor { path, name: entry.name.clone() };
+            let Some(tensor) = stored.remove(&entry.name) else {
+                return Err(missing(match &entry.file {
+                    Some(file) => path.join(file),
+                    None => path.to_owned(),
+                }));
+            };
+            let found_in = &files[tensor.place.file].path;
+            if let Some(file) = &entry.file
+                && found_in.file_name() != Some(OsStr::new(file))
+            {
+                return Err(missing(path.join(file)));
+            }
+            if tensor.dtype != entry.dtype {
+                return Err(Error::DtypeMismatch {
+                    path: found_in.clone(),
+                    name: entry.name.clone(),
+                    expected: entry.dtype,
+                    found: tensor.dtype,
+                });
+            }
+            if tensor.shape != entry.shape {
+                return Err(Error::ShapeMismatch {
+                    path: found_in.clone(),
+                    name: entry.name.clone(),
+                    expected: entry.shape.clone(),
+                    found: tensor.shape,
+                });
+            }
+            places.push(tensor.place);
+        }
+        // The smallest name, so that the message does not change from run to run.
+        if let Some((name, tensor)) = stored.into_iter().min_by(|a, b| a.0.cmp(&b.0)) {
+            return Err(Error::UnlistedTensor { path: files[tensor.place.file].path.clone(), name });
+        }
+        Ok(Dump { path: path.to_owned(), manifest, files, places, index_by_name })
+    }
+
+    /// The dump's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The entries in order of execution.
+    pub fn entries(&self) -> &[Entry] {
+        &self.manifest.entries
+    }
+
+    /// The entry of a name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.index_by_name.get(name).map(|&index| &self.manifest.entries[index])
+    }
+
+    /// The tensor of a name.
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        self.index_by_name.get(name).map(|&index| self.view(index))
+    }
+
+    /// The tensor of a name that the caller cannot do without.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEntry`], which names the dump, if it has no such entry.
+    pub fn require(&self, name: &str) -> Result<TensorView<'_>> {
+        self.get(name).ok_or_else(|| Error::NoEntry {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            entries: self.manifest.entries.len(),
+        })
+    }
+
+    /// The tensor of one of this dump's own entries.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEntry`] if the entry is another dump's and this one has none of its name.
+    pub fn tensor(&self, entry: &Entry) -> Result<TensorView<'_>> {
+        self.require(&entry.name)
+    }
+
+    /// The entries with their tensors, in order of execution.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&Entry, TensorView<'_>)> {
+        self.manifest.entries.iter().enumerate().map(|(index, entry)| (entry, self.view(index)))
+    }
+
+    /// The safetensors file that holds an entry's tensor.
+    pub fn file_of(&self, name: &str) -> Option<&Path> {
+        self.index_by_name.get(name).map(|&index| self.files[self.places[index].file].path.as_path())
+    }
+
+    /// The sum of all tensors' sizes.
+    pub fn size_bytes(&self) -> u64 {
+        self.places.iter().map(|place| place.bytes.len() as u64).sum()
+    }
+
+    /// Checks that the bytes of every tensor are those that were recorded, on all threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HashMismatch`] for the first entry, in order of execution, whose bytes differ.
+    pub fn verify(&self) -> Result<()> {
+        let failures: Vec<_> =
+            self.manifest.entries.par_iter().map(|entry| self.verify_entry(&entry.name)).collect();
+        failures.into_iter().collect()
+    }
+
+    /// Checks that the bytes of one tensor are those that were recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HashMismatch`] if they are not, [`Error::NoEntry`] if there is no such entry.
+    pub fn verify_entry(&self, name: &str) -> Result<()> {
+        let tensor = self.require(name)?;
+        let index = self.index_by_name[name];
+        let expected = &self.manifest.entries[index].sha256;
+        let found = sha256_hex(tensor.data());
+        if *expected == found {
+            return Ok(());
+        }
+        Err(Error::HashMismatch {
+            path: self.files[self.places[index].file].path.clone(),
+            name: name.to_owned(),
+            expected: expected.clone(),
+            found,
+        })
+    }
+
+    fn view(&self, index: usize) -> TensorView<'_> {
+        let entry = &self.manifest.entries[index];
+        let place = &self.places[index];
+        TensorView::new(entry.dtype, &entry.shape, &self.files[place.file].map[place.bytes.clone()])
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest> {
+    /// Read first: a manifest of another format or version need not have the fields of this one.
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        format: String,
+        version: u64,
+    }
+    let bytes = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let kind: Kind = parse(path, &bytes)?;
+    if kind.format != manifest::FORMAT {
+        return Err(Error::Format { path: path.to_owned(), found: kind.format });
+    }
+    if kind.version != manifest::VERSION {
+        return Err(Error::Version { path: path.to_owned(), found: kind.version });
+    }
+    parse(path, &bytes)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::Manifest {
+        path: path.to_owned(),
+        field: error.path().to_string(),
+        source: error.into_inner(),
+    })?;
+    deserializer.end().map_err(|source| Error::Manifest {
+        path: path.to_owned(),
+        field: ".".to_owned(),
+        source,
+    })?;
+    Ok(value)
+}
+
+/// Checks what the entries say among themselves; returns the index of each name.
+fn check_entries(path: &Path, entries: &[Entry]) -> Result<HashMap<String, usize>> {
+    let mut index_by_name = HashMap::with_capacity(entries.len());
+    let mut previous: Option<u64> = None;
+    for (index, entry) in entries.iter().enumerate() {
+        if index_by_name.insert(entry.name.clone(), index).is_some() {
+            return Err(Error::DuplicateName { name: entry.name.clone() });
+        }
+        if let Some(previous) = previous
+            && entry.order <= previous
+        {
+            return Err(Error::Order {
+                path: path.to_owned(),
+                name: entry.name.clone(),
+                previous,
+                found: entry.order,
+            });
+        }
+        previous = Some(entry.order);
+        if let Some(file) = &entry.file {
+            let mut components = Path::new(file).components();
+            if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
+                return Err(Error::FileName {
+                    path: path.to_owned(),
+                    name: entry.name.clone(),
+                    found: file.clone(),
+                });
+            }
+        }
+    }
+    Ok(index_by_name)
+}
+
+/// Maps the dump's files and reads their headers.
+fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<MappedFile>, HashMap<String, Stored>)> {
+    let mut files = Vec::new();
+    let mut stored: HashMap<String, Stored> = HashMap::with_capacity(entries.len());
+    for name in file_names(dump, entries)? {
+        let path = dump.join(&name);
+        let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        // SAFETY: the mapping is read-only. A file that somebody shortens or rewrites while it is mapped would
+        // break the promise that its bytes do not change; as with every mapped checkpoint, a dump is written
+        // once, under a temporary name, and not touched again.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::Read { path: path.clone(), source })?;
+        let (header_bytes, metadata) = SafeTensors::read_metadata(&map).map_err(|source| {
+            Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source }
+        })?;
+        let data_start = header_bytes + size_of::<u64>();
+        for (name, info) in metadata.tensors() {
+            let dtype = Dtype::try_from(info.dtype).map_err(|source| Error::UnsupportedDtype {
+                path: path.clone(),
+                name: name.clone(),
+                source,
+            })?;
+            let (start, end) = info.data_offsets;
+            let place = Place { file: files.len(), bytes: data_start + start..data_start + end };
+            let tensor = Stored { place, dtype, shape: info.shape.clone() };
+            if let Some(first) = stored.insert(name.clone(), tensor) {
+                let first: &MappedFile = &files[first.place.file];
+                return Err(Error::DuplicateTensor { name, first: first.path.clone(), second: path });
+            }
+        }
+        files.push(MappedFile { path, map });
+    }
+    Ok((files, stored))
+}
+
+/// The files of a dump: those of the standard names, and those that entries name.
+fn file_names(dump: &Path, entries: &[Entry]) -> Result<BTreeSet<String>> {
+    let read_error = |source| Error::Read { path: dump.to_owned(), source };
+    let mut names: BTreeSet<String> = entries.iter().filter_map(|entry| entry.file.clone()).collect();
+    for item in fs::read_dir(dump).map_err(read_error)? {
+        let name = item.map_err(read_error)?.file_name();
+        if let Some(name) = name.to_str()
+            && (name == SINGLE_FILE || parse_shard_name(name).is_some())
+        {
+            names.insert(name.to_owned());
+        }
+    }
+    let counts: HashSet<usize> =
+        names.iter().filter_map(|name| parse_shard_name(name)).map(|(_, count)| count).collect();
+    for count in counts {
+        for index in 1..=count {
+            let name = shard_name(index, count);
+            if !names.contains(&name) {
+                let present =
+                    names.iter().filter(|name| parse_shard_name(name).is_some_and(|n| n.1 == count));
+                return Err(Error::MissingFile {
+                    path: dump.to_owned(),
+                    expected: format!("`{name}` and the other {} files of its set", count - 1),
+                    found: format!("{} of them", present.count()),
+                });
+            }
+        }
+    }
+    if names.is_empty() {
+        return Err(Error::MissingFile {
+            path: dump.to_owned(),
+            expected: format!("`{SINGLE_FILE}`"),
+            found: "no safetensors file".to_owned(),
+        });
+    }
+    Ok(names)
+}

@@ -1,0 +1,282 @@
+//! What can be wrong with a dump.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::{Dtype, manifest};
+
+/// A result whose error is [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a dump could not be read, written or trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("`{}` cannot be read: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A file or folder could not be written.
+    #[error("`{}` cannot be written: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// `manifest.json` is no manifest.
+    #[error("`{}`: field `{field}`: {source}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The path of the field inside the JSON document (`.`: the document).
+        field: String,
+        /// What was expected and found there.
+        source: serde_json::Error,
+    },
+
+    /// `format` names another format.
+    #[error("`{}`: field `format`: expected `{}`, found `{found}`", path.display(), manifest::FORMAT)]
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// The format found.
+        found: String,
+    },
+
+    /// `version` is not a version that this library reads.
+    #[error("`{}`: field `version`: expected {}, found {found}", path.display(), manifest::VERSION)]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+    },
+
+    /// Two entries have the same name.
+    #[error("entry `{name}`: expected a name of its own, found the name a second time")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+
+    /// `order` does not increase.
+    #[error("`{}`: entry `{name}`: expected an `order` above {previous}, found {found}", path.display())]
+    Order {
+        /// The manifest.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+        /// The order of the entry before it.
+        previous: u64,
+        /// The entry's order.
+        found: u64,
+    },
+
+    /// An entry's `file` points out of the dump's folder.
+    #[error("`{}`: entry `{name}`: expected a plain file name in `file`, found `{found}`", path.display())]
+    FileName {
+        /// The manifest.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+        /// The file it names.
+        found: String,
+    },
+
+    /// A dump has no tensors file, or some of a set are missing.
+    #[error("`{}`: expected {expected}, found {found}", path.display())]
+    MissingFile {
+        /// The dump.
+        path: PathBuf,
+        /// The file or set of files.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
+    /// A file is no safetensors file, or is cut short.
+    #[error("`{}`: expected a complete safetensors file, found {found_bytes} bytes: {source}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// The file's length.
+        found_bytes: u64,
+        /// What is wrong with it.
+        source: safetensors::SafeTensorError,
+    },
+
+    /// A tensor has an element type that a dump cannot hold.
+    #[error("`{}`: tensor `{name}`: {source}", path.display())]
+    UnsupportedDtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The element type.
+        source: crate::UnknownDtype,
+    },
+
+    /// A tensor is in two files.
+    #[error("tensor `{name}`: expected in one file, found in `{}` and in `{}`", first.display(), second.display())]
+    DuplicateTensor {
+        /// The tensor.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+
+    /// An entry has no tensor.
+    #[error("`{}`: entry `{name}`: expected its tensor, found none", path.display())]
+    MissingTensor {
+        /// The file that was to have it, or the dump.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+    },
+
+    /// A tensor has no entry.
+    #[error("`{}`: tensor `{name}`: expected an entry in the manifest, found none", path.display())]
+    UnlistedTensor {
+        /// The file that has it.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+
+    /// The dtype of the tensor is not that of its entry.
+    #[error("`{}`: tensor `{name}`: expected dtype `{expected}` (from the manifest), found `{found}`", path.display())]
+    DtypeMismatch {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The entry's.
+        expected: Dtype,
+        /// The tensor's.
+        found: Dtype,
+    },
+
+    /// The shape of the tensor is not that of its entry.
+    #[error("`{}`: tensor `{name}`: expected shape {expected:?} (from the manifest), found {found:?}", path.display())]
+    ShapeMismatch {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The entry's.
+        expected: Vec<usize>,
+        /// The tensor's.
+        found: Vec<usize>,
+    },
+
+    /// The bytes are not those that were recorded.
+    #[error("`{}`: tensor `{name}`: expected SHA-256 `{expected}` (from the manifest), found `{found}`", path.display())]
+    HashMismatch {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The entry's.
+        expected: String,
+        /// The hash of the bytes.
+        found: String,
+    },
+
+    /// A dump was asked for an entry that it does not have.
+    #[error("`{}`: expected an entry `{name}`, found none of that name among {entries}", path.display())]
+    NoEntry {
+        /// The dump.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+        /// How many entries there are.
+        entries: usize,
+    },
+
+    /// A tensor was read as another element type than its own.
+    #[error("expected elements of dtype `{expected}`, found a tensor of dtype `{found}`")]
+    WrongElement {
+        /// What the caller asked for.
+        expected: Dtype,
+        /// The tensor's.
+        found: Dtype,
+    },
+
+    /// The target of a new dump exists already.
+    #[error("`{}`: expected no file and no folder with content, found one", path.display())]
+    Exists {
+        /// The target.
+        path: PathBuf,
+    },
+
+    /// The target to be replaced is not a dump.
+    #[error("`{}`: expected a dump to replace, found no `manifest.json` of one in it", path.display())]
+    NotADump {
+        /// The target.
+        path: PathBuf,
+    },
+
+    /// A target has no final component to name a folder.
+    #[error("`{}`: expected the path of a folder to make, found a path without a name", path.display())]
+    NoFolderName {
+        /// The target.
+        path: PathBuf,
+    },
+
+    /// A name cannot be a tensor's.
+    #[error("expected a tensor's name, found `{name}`, which is empty or reserved by safetensors")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+
+    /// The bytes are too many or too few for the shape.
+    #[error("tensor `{name}`: expected {expected} bytes for `{dtype}` {shape:?}, found {found}")]
+    ByteCount {
+        /// The tensor.
+        name: String,
+        /// The dtype given.
+        dtype: Dtype,
+        /// The shape given.
+        shape: Vec<usize>,
+        /// What they need; a number beyond the machine's if they overflow it.
+        expected: u128,
+        /// What was given.
+        found: usize,
+    },
+}
+
+impl Error {
+    /// What to try, where we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Read { path, source } if source.kind() == io::ErrorKind::NotFound => (path.file_name()
+                == Some(manifest::FILE_NAME.as_ref()))
+            .then_some("a dump is a folder with a `manifest.json` and its safetensors files"),
+            Error::Version { .. } => Some("a newer release may read it"),
+            Error::DuplicateName { .. } => {
+                Some("a module that runs more than once is recorded as `name`, `name#1`, `name#2`, …")
+            }
+            Error::MissingFile { .. } | Error::Safetensors { .. } => {
+                Some("the dump was copied incompletely: copy it again, or record it again")
+            }
+            Error::HashMismatch { .. } => {
+                Some("the dump was changed after it was recorded: copy it again, or record it again")
+            }
+            Error::Exists { .. } => Some("choose another folder, or ask for it to be replaced"),
+            Error::NotADump { .. } => {
+                Some("only a folder that is a dump is ever replaced: remove it yourself")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Writing a dump.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::manifest::{self, Entry, ManifestHead, Role};
+use crate::shard::{SINGLE_FILE, Shard, shard_name};
+use crate::{Dtype, Error, Result, sha256_hex};
+
+/// How a dump is laid out on disk, and what may be in its place.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// Whether a dump of the same name is replaced; only a dump is ever replaced.
+    pub replace: bool,
+    /// The size at which another file is begun; a larger tensor has a file to itself. 5 GB by default.
+    pub max_shard_bytes: u64,
+    /// How much of a file waits in memory; a file that fits has no room left in its header. 16 MiB by default.
+    pub buffer_bytes: usize,
+    /// The room for the header of a file that does not fit in memory; when it is full another file is begun.
+    /// 1 MiB by default, which is some 7,000 tensors.
+    pub header_room_bytes: u64,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        WriteOptions {
+            replace: false,
+            max_shard_bytes: 5_000_000_000,
+            buffer_bytes: 16 << 20,
+            header_room_bytes: 1 << 20,
+        }
+    }
+}
+
+/// A dump in the making: a hidden folder beside its target, which takes the target's name when it is complete.
+///
+/// A writer that is dropped before [`DumpWriter::finish`] leaves nothing behind.
+#[derive(Debug)]
+pub struct DumpWriter {
+    target: PathBuf,
+    parent: PathBuf,
+    folder: TempDir,
+    options: WriteOptions,
+    shard: Shard,
+    /// How many files are complete.
+    finished_shards: usize,
+    entries: Vec<Entry>,
+    /// The index of the file of each entry.
+    shard_of_entry: Vec<usize>,
+    names: HashSet<String>,
+}
+
+impl DumpWriter {
+    /// Begins a dump in a folder that does not exist or is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if something is there, [`Error::Write`] if the folder beside it cannot be made.
+    pub fn create(target: impl AsRef<Path>) -> Result<Self> {
+        DumpWriter::create_with(target, WriteOptions::default())
+    }
+
+    /// Begins a dump that takes the place of an earlier one, which stays until this one is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotADump`] if the target is something else, [`Error::Write`] if the folder beside it cannot be made.
+    pub fn create_replacing(target: impl AsRef<Path>) -> Result<Self> {
+        DumpWriter::create_with(target, WriteOptions { replace: true, ..WriteOptions::default() })
+    }
+
+    /// Begins a dump with options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DumpWriter::create`] or [`DumpWriter::create_replacing`].
+    pub fn create_with(target: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
+        let target = target.as_ref();
+        let Some(name) = target.file_name() else {
+            return Err(Error::NoFolderName { path: target.to_owned() });
+        };
+        check_target(target, options.replace)?;
+        let parent = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })?;
+        let folder = temporary_folder(parent, name)?;
+        Ok(DumpWriter {
+            target: target.to_owned(),
+            parent: parent.to_owned(),
+            folder,
+            shard: Shard::new(options.buffer_bytes, options.header_room_bytes),
+            options,
+            finished_shards: 0,
+            entries: Vec::new(),
+            shard_of_entry: Vec::new(),
+            names: HashSet::new(),
+        })
+    }
+
+    /// The entries so far.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Appends a tensor: little-endian bytes in row-major order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DuplicateName`], [`Error::InvalidName`], [`Error::ByteCount`], which leave the dump as it was, or
+    /// [`Error::Write`], after which it is to be dropped.
+    pub fn push(
+        &mut self,
+        name: &str,
+        role: Role,
+        module: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        data: &[u8],
+    ) -> Result<()> {
+        if name.is_empty() || name == "__metadata__" {
+            return Err(Error::InvalidName { name: name.to_owned() });
+        }
+        let expected = shape
+            .iter()
+            .fold(dtype.size_bytes() as u128, |bytes, &dimension| bytes.saturating_mul(dimension as u128));
+        if expected != data.len() as u128 {
+            return Err(Error::ByteCount {
+                name: name.to_owned(),
+                dtype,
+                shape: shape.to_vec(),
+                expected,
+                found: data.len(),
+            });
+        }
+        if self.names.contains(name) {
+            return Err(Error::DuplicateName { name: name.to_owned() });
+        }
+        let full = self.shard.data_bytes() + data.len() as u64 > self.options.max_shard_bytes
+            || !self.shard.has_room(name, dtype, shape);
+        if full && !self.shard.is_empty() {
+            self.finish_shard()?;
+        }
+        let path = self.unfinished_path(self.finished_shards);
+        let (sha256, written) =
+            rayon::join(|| sha256_hex(data), || self.shard.push(&path, name, dtype, shape, data));
+        written.map_err(|source| Error::Write { path, source })?;
+        self.names.insert(name.to_owned());
+        self.shard_of_entry.push(self.finished_shards);
+        self.entries.push(Entry {
+            order: self.entries.len() as u64,
+            name: name.to_owned(),
+            role,
+            module: module.to_owned(),
+            dtype,
+            shape: shape.to_vec(),
+            sha256,
+            file: None,
+            extra: serde_json::Map::new(),
+        });
+        Ok(())
+    }
+
+    /// Writes the manifest and gives the folder its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`], or [`Error::Exists`] if the target has appeared meanwhile; nothing is left then.
+    pub fn finish(mut self, head: ManifestHead) -> Result<()> {
+        if !self.shard.is_empty() || self.finished_shards == 0 {
+            self.finish_shard()?;
+        }
+        let count = self.finished_shards;
+        let file_name =
+            |index: usize| if count == 1 { SINGLE_FILE.to_owned() } else { shard_name(index + 1, count) };
+        for index in 0..count {
+            let path = self.folder.path().join(file_name(index));
+            fs::rename(self.unfinished_path(index), &path).map_err(|source| Error::Write { path, source })?;
+        }
+        if count > 1 {
+            for (entry, &index) in self.entries.iter_mut().zip(&self.shard_of_entry) {
+                entry.file = Some(file_name(index));
+            }
+        }
+        let manifest = head.with_entries(std::mem::take(&mut self.entries));
+        let path = self.folder.path().join(manifest::FILE_NAME);
+        write_synced(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
+        sync_folder(self.folder.path())?;
+        self.publish()
+    }
+
+    /// Gives the complete folder its name.
+    fn publish(self) -> Result<()> {
+        check_target(&self.target, self.options.replace)?;
+        let write_error = |source| Error::Write { path: self.target.clone(), source };
+        let new = self.folder.path();
+        let occupied = self.target.is_dir() && !is_empty_folder(&self.target)?;
+        if occupied {
+            // The old dump steps aside and returns if the new one cannot take its place. It is removed, with the
+            // temporary folder that it stepped into, when that goes out of scope.
+            let aside = temporary_folder(&self.parent, self.target.file_name().unwrap_or_default())?;
+            let old = aside.path().join("old");
+            fs::rename(&self.target, &old).map_err(write_error)?;
+            if let Err(source) = fs::rename(new, &self.target) {
+                // If even this fails, the error below is still the one to report; the old dump then stays in
+                // the folder beside the target rather than being lost.
+                if fs::rename(&old, &self.target).is_err() {
+                    let _ = aside.keep();
+                }
+                return Err(write_error(source));
+            }
+        } else {
+            fs::rename(new, &self.target).map_err(write_error)?;
+        }
+        // The folder is no longer under its temporary name: there is nothing to remove there.
+        let _ = self.folder.keep();
+        sync_folder(&self.parent)
+    }
+
+    fn finish_shard(&mut self) -> Result<()> {
+        let path = self.unfinished_path(self.finished_shards);
+        let next = Shard::new(self.options.buffer_bytes, self.options.header_room_bytes);
+        std::mem::replace(&mut self.shard, next)
+            .finish(&path)
+            .map_err(|source| Error::Write { path, source })?;
+        self.finished_shards += 1;
+        Ok(())
+    }
+
+    /// The path of a file before the number of files is known.
+    fn unfinished_path(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("{index}.part"))
+    }
+}
+
+fn temporary_folder(parent: &Path, name: &std::ffi::OsStr) -> Result<TempDir> {
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".part");
+    // As `mkdir` does it, and unlike a temporary folder: readable to whom the umask allows.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })
+}
+
+/// Refuses a target that a dump must not take the place of.
+fn check_target(target: &Path, replace: bool) -> Result<()> {
+    match fs::symlink_metadata(target) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Read { path: target.to_owned(), source }),
+        Ok(metadata) if metadata.is_dir() && is_empty_folder(target)? => Ok(()),
+        Ok(_) if !replace => Err(Error::Exists { path: target.to_owned() }),
+        Ok(metadata) if metadata.is_dir() && is_dump(target) => Ok(()),
+        Ok(_) => Err(Error::NotADump { path: target.to_owned() }),
+    }
+}
+
+fn is_empty_folder(path: &Path) -> Result<bool> {
+    let mut items = fs::read_dir(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(items.next().is_none())
+}
+
+/// Whether a folder has a manifest of this format, of whatever version and in whatever state.
+fn is_dump(path: &Path) -> bool {
+    fs::read(path.join(manifest::FILE_NAME))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .is_some_and(|manifest| manifest["format"] == manifest::FORMAT)
+}
+
+fn write_synced(path: &Path, bytes: serde_json::Result<Vec<u8>>) -> io::Result<()> {
+    use io::Write as _;
+    let mut file = File::create(path)?;
+    file.write_all(&bytes?)?;
+    file.sync_all()
+}
+
+/// Asks the system to keep a folder's list of names.
+fn sync_folder(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|folder| folder.sync_all());
+    // Not every system can open a folder as a file; the names are then kept when it sees fit.
+    if cfg!(unix) { synced.map_err(|source| Error::Write { path: path.to_owned(), source }) } else { Ok(()) }
+}

@@ -1,0 +1,9 @@
+//! The dump format, from outside the crate.
+
+// In tests a failed `unwrap` is the assertion; clippy knows only the functions marked `#[test]`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bundled;
+mod folders;
+mod refusals;
+mod round_trip;

@@ -1,0 +1,94 @@
+//! `nvl-reference replay`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use converter::normalized::TorchDtype;
+use golden::{Dump, DumpWriter};
+use reference::Error;
+use reference::model::Math;
+use reference::prompt::Tokenizer;
+use reference::replay::{ReplaySummary, replay};
+use reference::settings::Settings;
+
+use super::{ModelArgs, Outcome, load_model, spinner};
+
+/// Arguments of `replay`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder of the golden dump
+    #[arg(value_name = "GOLDEN")]
+    golden: PathBuf,
+    /// Folder to write this run's dump to
+    #[arg(long, value_name = "OUT")]
+    record: PathBuf,
+    /// Replace OUT where it exists
+    #[arg(long)]
+    force: bool,
+    /// Use the best kernels of this machine, and not those that the golden was recorded with
+    #[arg(long)]
+    native_kernels: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command: 0 where the generated ids are the golden's, else 1.
+pub fn run(args: Args) -> Result<Outcome> {
+    let golden = Dump::open(&args.golden)?;
+    let mut settings = Settings::of(&golden.manifest().producer);
+    if args.native_kernels {
+        settings.cpu_capability = None;
+    }
+    settings.threads = args.model.threads.or(settings.threads);
+    settings.apply();
+    golden.verify()?;
+
+    let tokenizer = Tokenizer::load(&args.model.model).map_err(Error::from)?;
+    let create = if args.force { DumpWriter::create_replacing } else { DumpWriter::create };
+    let writer = create(&args.record)?;
+    let dtype = match args.model.dtype {
+        Some(dtype) => dtype.into(),
+        None => golden_dtype(&golden)?,
+    };
+    let model = load_model(&args.model, Some(dtype), Math::Exact)?;
+    let progress = spinner(format!("replaying {}", args.golden.display()));
+    let decode = |ids: &[i64]| tokenizer.answer(ids).map_err(Error::from);
+    let summary = replay(&model, &golden, &settings, vec![tokenizer.eos_token_id()], decode, writer)?;
+    progress.finish_and_clear();
+
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        print_summary(&summary);
+    }
+    Ok(if summary.generated_ids_equal { Outcome::Yes } else { Outcome::No })
+}
+
+fn print_summary(summary: &ReplaySummary) {
+    println!("sites: {} of {} recorded", summary.recorded, summary.entries);
+    println!("equal to the last bit: {} of {}", summary.bit_equal, summary.entries);
+    if let Some(name) = &summary.first_difference {
+        println!("first that is not: {name}");
+    }
+    println!(
+        "generated ids: {}",
+        if summary.generated_ids_equal { "the golden's" } else { "not the golden's" }
+    );
+}
+
+fn golden_dtype(golden: &Dump) -> Result<TorchDtype> {
+    let name = &golden.manifest().producer.dtype;
+    [TorchDtype::Float32, TorchDtype::Bfloat16, TorchDtype::Float16]
+        .into_iter()
+        .find(|dtype| dtype.as_str() == name)
+        .ok_or_else(|| {
+            let problem = format!(
+                "`producer.dtype`: expected float32, bfloat16 or float16, found `{name}`; say `--dtype`"
+            );
+            Error::Golden { dir: golden.path().to_owned(), problem }.into()
+        })
+}

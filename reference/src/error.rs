@@ -1,0 +1,173 @@
+//! What can go wrong while a model is loaded, run or recorded.
+
+use std::path::PathBuf;
+
+/// An error of the reference runtime.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The checkpoint is not a normalized one, or is damaged.
+    #[error(transparent)]
+    Checkpoint(#[from] converter::Error),
+
+    /// A dump could not be read or written.
+    #[error(transparent)]
+    Dump(#[from] golden::Error),
+
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", first_line(.0))]
+    Torch(#[from] tch::TchError),
+
+    /// A tensor of the checkpoint has a dtype that no weight can have.
+    #[error("{}: tensor `{name}`: expected a floating-point dtype, found {found:?}", dir.display())]
+    WeightDtype {
+        /// Folder of the checkpoint.
+        dir: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Its dtype.
+        found: safetensors::Dtype,
+    },
+
+    /// An activation has a dtype that a dump cannot hold.
+    #[error("site `{name}`: a dump cannot hold dtype {found:?}")]
+    RecordDtype {
+        /// Name of the site.
+        name: String,
+        /// Its dtype in libtorch.
+        found: tch::Kind,
+    },
+
+    /// The device was not understood.
+    #[error("device `{0}`: expected `auto`, `cpu`, `cuda` or `cuda:N`")]
+    Device(String),
+
+    /// The way to compute was not understood.
+    #[error("math `{0}`: expected `exact` or `fast`")]
+    Math(String),
+
+    /// The device is not there.
+    #[error("device `{device}`: libtorch sees {found} CUDA devices")]
+    NoSuchDevice {
+        /// The device that was asked for.
+        device: String,
+        /// How many libtorch sees.
+        found: i64,
+    },
+
+    /// The pictures and the prompt do not belong together. The public code truncates in silence here.
+    #[error("`input_ids` has {actual} image tokens, but the pictures give {expected} features")]
+    ImageTokens {
+        /// Features that the projector gives.
+        expected: i64,
+        /// Image tokens in the prompt.
+        actual: i64,
+    },
+
+    /// `pixel_values` does not have the shape that the tower takes.
+    #[error("`pixel_values`: expected [tiles, {channels}, {side}, {side}], found {found:?}")]
+    PixelShape {
+        /// Channels of a picture.
+        channels: usize,
+        /// Side of a tile in pixels.
+        side: usize,
+        /// The shape that was given.
+        found: Vec<i64>,
+    },
+
+    /// An id that the embedding has no row for.
+    #[error("`input_ids`: expected ids from 0 to {}, found {found}", vocab_size - 1)]
+    TokenId {
+        /// Rows of the embedding.
+        vocab_size: usize,
+        /// The id.
+        found: i64,
+    },
+
+    /// The prompt and the answer together are longer than the model was made for.
+    #[error(
+        "the prompt has {prompt} tokens and {max_new_tokens} more were asked for: the model's context is {limit} tokens"
+    )]
+    Context {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens asked for.
+        max_new_tokens: usize,
+        /// `max_position_embeddings`.
+        limit: usize,
+    },
+
+    /// A request cannot be made of what was given.
+    #[error("{0}")]
+    Request(String),
+
+    /// A history could not be read.
+    #[error("{}: expected a list of turns with `user` and `assistant`: {problem}", path.display())]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A golden lacks what a replay needs.
+    #[error("{}: {problem}", dir.display())]
+    Golden {
+        /// Folder of the golden.
+        dir: PathBuf,
+        /// What is missing or wrong.
+        problem: String,
+    },
+
+    /// A glob of `--sites` was not understood.
+    #[error("`--sites {pattern}`: {problem}")]
+    Sites {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// A picture could not be read or cut into tiles.
+    #[error(transparent)]
+    Picture(#[from] crate::pictures::PictureError),
+
+    /// The prompt could not be built.
+    #[error(transparent)]
+    Prompt(#[from] crate::prompt::PromptError),
+
+    /// The answer could not be written out.
+    #[error("writing the answer: {0}")]
+    Output(#[source] std::io::Error),
+}
+
+impl Error {
+    /// What to try, where there is something known to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoSuchDevice { found: 0, .. } => Some(
+                "libtorch's CUDA part needs NVIDIA's libraries beside it: `scripts/setup --cuda` installs them; then build again"
+                    .to_owned(),
+            ),
+            Self::Checkpoint(_) => Some("`nvl-convert convert` makes a normalized checkpoint of a Hugging Face one".to_owned()),
+            Self::Context { prompt, limit, .. } if prompt < limit => {
+                Some(format!("ask for at most `--max-new-tokens {}`", limit - prompt))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// libtorch appends a C++ backtrace of dozens of lines to its message.
+fn first_line(error: &tch::TchError) -> String {
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("Internal torch error: ")
+        .to_owned()
+}

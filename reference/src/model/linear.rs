@@ -1,0 +1,118 @@
+//! `torch.nn.Linear`, `LayerNorm` and `Embedding`, each with the name that its activation is recorded under.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::record::Recorder;
+use crate::weights::Weights;
+
+/// Rows from which casting the weights to float32 pays, where products of many rows are computed so: measured on a CPU with
+/// AVX2 alone, where one row of bfloat16 is as fast as memory gives.
+const MANY_ROWS: usize = 8;
+
+/// `y = x Wᵀ + b`, as the one libtorch operation that PyTorch's own module calls: `linear` and `matmul` differ in the
+/// last bits.
+pub struct Linear {
+    site: String,
+    module: &'static str,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    upcasts: bool,
+}
+
+impl Linear {
+    /// Loads `weight` ([out, in]) and, where `bias`, `bias` ([out]).
+    pub fn load(weights: &Weights, bias: bool, site: impl Into<String>) -> Result<Self> {
+        let bias = if bias { Some(weights.get("bias")?) } else { None };
+        Ok(Self::new(weights, weights.get("weight")?, bias, site))
+    }
+
+    /// A layer of these tensors, that computes as others of `weights` do.
+    pub fn new(weights: &Weights, weight: Tensor, bias: Option<Tensor>, site: impl Into<String>) -> Self {
+        let upcasts = weights.math().upcasts_products(weight.kind(), weight.device());
+        Self { site: site.into(), module: "Linear", weight, bias, upcasts }
+    }
+
+    /// The same layer, recorded as an instance of a subclass.
+    pub fn as_module(mut self, module: &'static str) -> Self {
+        self.module = module;
+        self
+    }
+
+    /// # Shapes
+    /// [.., in] → [.., out]
+    pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let rows = input.numel() / input.size().last().map_or(1, |&width| width.max(1) as usize);
+        let output = if self.upcasts && rows >= MANY_ROWS {
+            let weight = self.weight.f_to_kind(Kind::Float)?;
+            let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
+            input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?
+        } else {
+            input.f_linear(&self.weight, self.bias.as_ref())?
+        };
+        recorder.activation(&self.site, self.module, &output)?;
+        Ok(output)
+    }
+}
+
+/// `torch.nn.LayerNorm` over the last dimension.
+pub struct LayerNorm {
+    site: String,
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Loads `weight` and `bias`, both [width].
+    pub fn load(weights: &Weights, eps: f64, site: impl Into<String>) -> Result<Self> {
+        Ok(Self { site: site.into(), weight: weights.get("weight")?, bias: weights.get("bias")?, eps })
+    }
+
+    /// # Shapes
+    /// [.., width] → the same
+    pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let output =
+            input.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?;
+        recorder.activation(&self.site, "LayerNorm", &output)?;
+        Ok(output)
+    }
+}
+
+/// `torch.nn.Embedding`.
+pub struct Embedding {
+    site: String,
+    pub(super) weight: Tensor,
+}
+
+impl Embedding {
+    /// Loads `weight` ([vocab, width]).
+    pub fn load(weights: &Weights, site: impl Into<String>) -> Result<Self> {
+        Ok(Self { site: site.into(), weight: weights.get("weight")? })
+    }
+
+    /// # Shapes
+    /// [.., s] int64 → [.., s, width]
+    pub fn forward(&self, input_ids: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let output = Tensor::f_embedding(&self.weight, input_ids, -1, false, false)?;
+        recorder.activation(&self.site, "Embedding", &output)?;
+        Ok(output)
+    }
+}
+
+/// `torch.nn.GELU()`: the exact one, by the error function.
+pub fn gelu(input: &Tensor, site: &str, recorder: &mut Recorder) -> Result<Tensor> {
+    let output = input.f_gelu("none")?;
+    recorder.activation(site, "GELU", &output)?;
+    Ok(output)
+}
+
+/// The most negative finite number of a dtype, as `torch.finfo(dtype).min`.
+pub fn lowest(kind: Kind) -> f64 {
+    match kind {
+        Kind::BFloat16 => f64::from(half::bf16::MIN.to_f32()),
+        Kind::Half => f64::from(half::f16::MIN.to_f32()),
+        Kind::Double => f64::MIN,
+        _ => f64::from(f32::MIN),
+    }
+}

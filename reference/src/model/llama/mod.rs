@@ -1,0 +1,140 @@
+//! The Llama decoder, with eager attention.
+//!
+//! Shapes: `b` batch, `s` sequence, `k` keys (past and present), `w` hidden size, `h` query heads, `kv` key-value heads,
+//! `d` head dim, `v` vocabulary.
+
+mod attention;
+mod decoder_layer;
+mod kv_cache;
+mod rms_norm;
+mod rotary;
+
+use converter::normalized::TextConfig;
+use tch::{Kind, Tensor};
+
+use super::linear::{Embedding, Linear, lowest};
+use crate::error::Result;
+use crate::record::Recorder;
+use crate::weights::Weights;
+use decoder_layer::DecoderLayer;
+pub use kv_cache::KvCache;
+use rms_norm::RmsNorm;
+use rotary::RotaryEmbedding;
+
+const SITE: &str = "language_model";
+const MODEL: &str = "language_model.model";
+
+/// `LlamaForCausalLM`.
+///
+/// # Source
+/// transformers 4.57.6, `models/llama/modeling_llama.py`.
+pub struct LlamaForCausalLm {
+    embed_tokens: Embedding,
+    rotary_emb: RotaryEmbedding,
+    layers: Vec<DecoderLayer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+    config: TextConfig,
+}
+
+impl LlamaForCausalLm {
+    /// Loads from `language_model` of a normalized checkpoint.
+    pub fn load(config: &TextConfig, weights: &Weights) -> Result<Self> {
+        let model = weights.pp("model");
+        let embed_tokens = Embedding::load(&model.pp("embed_tokens"), format!("{MODEL}.embed_tokens"))?;
+        let lm_head_site = format!("{SITE}.lm_head");
+        let lm_head = if config.tie_word_embeddings {
+            Linear::new(weights, embed_tokens.weight.shallow_clone(), None, lm_head_site)
+        } else {
+            Linear::load(&weights.pp("lm_head"), false, lm_head_site)?
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| {
+                let site = format!("{MODEL}.layers.{index}");
+                DecoderLayer::load(config, &model.pp("layers").pp(index), &site, index)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embed_tokens,
+            rotary_emb: RotaryEmbedding::new(
+                config,
+                weights.kind(),
+                weights.device(),
+                format!("{MODEL}.rotary_emb"),
+            )?,
+            layers,
+            norm: RmsNorm::load(&model.pp("norm"), config.rms_norm_eps, format!("{MODEL}.norm"))?,
+            lm_head,
+            config: config.clone(),
+        })
+    }
+
+    /// Embeds token ids.
+    ///
+    /// # Shapes
+    /// [b, s] int64 → [b, s, w]
+    pub fn embed(&self, input_ids: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        self.embed_tokens.forward(input_ids, recorder)
+    }
+
+    /// An empty cache for at most `capacity` tokens.
+    pub fn cache(&self, batch: i64, capacity: usize) -> Result<KvCache> {
+        KvCache::new(
+            &self.config,
+            batch,
+            capacity,
+            self.embed_tokens.weight.kind(),
+            self.embed_tokens.weight.device(),
+        )
+    }
+
+    /// Runs the decoder on the tokens that follow those in the cache, and adds them to it.
+    ///
+    /// # Shapes
+    /// [b, s, w] → logits of the last position, [b, 1, v]
+    pub fn forward(
+        &self,
+        inputs_embeds: &Tensor,
+        cache: &mut KvCache,
+        recorder: &mut Recorder,
+    ) -> Result<Tensor> {
+        let past = cache.len();
+        let sequence = inputs_embeds.size()[1];
+        let position_embeddings = self.rotary_emb.forward(past, sequence, recorder)?;
+        let attention_mask = causal_mask(inputs_embeds, past)?;
+
+        let mut hidden_states = inputs_embeds.shallow_clone();
+        for layer in &self.layers {
+            hidden_states = layer.forward(
+                &hidden_states,
+                &position_embeddings,
+                attention_mask.as_ref(),
+                cache,
+                recorder,
+            )?;
+        }
+        cache.advance(sequence);
+        let hidden_states = self.norm.forward(&hidden_states, recorder)?;
+        recorder.activation(MODEL, "LlamaModel", &hidden_states)?;
+
+        let last = hidden_states.f_narrow(1, sequence - 1, 1)?;
+        let logits = self.lm_head.forward(&last, recorder)?;
+        recorder.activation(SITE, "LlamaForCausalLM", &logits)?;
+        Ok(logits)
+    }
+}
+
+/// The additive mask that hides later tokens: 0 where a key is visible, the dtype's lowest number where it is not.
+/// None for a single token, which sees all.
+///
+/// # Shapes
+/// → [1, 1, s, k]
+fn causal_mask(inputs_embeds: &Tensor, past: i64) -> Result<Option<Tensor>> {
+    let sequence = inputs_embeds.size()[1];
+    if sequence == 1 {
+        return Ok(None);
+    }
+    let kind: Kind = inputs_embeds.kind();
+    let hidden = Tensor::f_full([sequence, past + sequence], lowest(kind), (kind, inputs_embeds.device()))?;
+    Ok(Some(hidden.f_triu(past + 1)?.f_view([1, 1, sequence, past + sequence])?))
+}

@@ -1,0 +1,38 @@
+//! Root-mean-square normalization, computed in float32.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::record::Recorder;
+use crate::weights::Weights;
+
+/// `weight · (x / √(mean(x²) + eps))`, the quotient in float32 and cast back *before* the weight. libtorch's own
+/// `rms_norm` casts after it, which differs in bfloat16.
+///
+/// # Source
+/// transformers 4.57.6, `models/llama/modeling_llama.py`, class `LlamaRMSNorm`.
+pub struct RmsNorm {
+    site: String,
+    weight: Tensor,
+    variance_epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Loads `weight` ([w]).
+    pub fn load(weights: &Weights, eps: f64, site: impl Into<String>) -> Result<Self> {
+        Ok(Self { site: site.into(), weight: weights.get("weight")?, variance_epsilon: eps })
+    }
+
+    /// # Shapes
+    /// [b, s, w] → the same
+    pub fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let input_kind = hidden_states.kind();
+        let hidden_states = hidden_states.f_to_kind(Kind::Float)?;
+        let variance = hidden_states.f_pow_tensor_scalar(2)?.f_mean_dim(-1, true, None)?;
+        let scale = variance.f_add_scalar(self.variance_epsilon)?.f_rsqrt()?;
+        let normed = hidden_states.f_mul(&scale)?.f_to_kind(input_kind)?;
+        let output = self.weight.f_mul(&normed)?;
+        recorder.activation(&self.site, "LlamaRMSNorm", &output)?;
+        Ok(output)
+    }
+}

@@ -1,0 +1,63 @@
+//! Two ways to compute the same model.
+
+use std::str::FromStr;
+
+use tch::{Device, Kind};
+
+use crate::error::{Error, Result};
+
+/// How the model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Math {
+    /// The public code's own operations, dtypes and order: what a golden is.
+    Exact,
+    /// Fewer and faster operations that round differently: fused attention in the decoder, and, on a CPU without bfloat16
+    /// instructions, products of many rows in float32.
+    Fast,
+}
+
+impl Math {
+    /// `exact` or `fast`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Fast => "fast",
+        }
+    }
+
+    /// The name of the decoder's attention, as transformers has it.
+    pub fn text_attention(self) -> &'static str {
+        match self {
+            Self::Exact => "eager",
+            Self::Fast => "sdpa",
+        }
+    }
+
+    /// Whether products of many rows are computed in float32: without bfloat16 instructions libtorch's own bfloat16
+    /// product is several times slower than casting the weights first, and further from the truth.
+    pub fn upcasts_products(self, kind: Kind, device: Device) -> bool {
+        self == Self::Fast && kind == Kind::BFloat16 && device == Device::Cpu && !has_bfloat16_instructions()
+    }
+}
+
+impl FromStr for Math {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            "fast" => Ok(Self::Fast),
+            _ => Err(Error::Math(text.to_owned())),
+        }
+    }
+}
+
+/// Whether the processor multiplies bfloat16 numbers itself, and libtorch is allowed to let it.
+fn has_bfloat16_instructions() -> bool {
+    let limited = std::env::var_os("ONEDNN_MAX_CPU_ISA")
+        .is_some_and(|isa| !isa.to_string_lossy().contains("AVX512_CORE_BF16"));
+    #[cfg(target_arch = "x86_64")]
+    return !limited && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return !limited;
+}

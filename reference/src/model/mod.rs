@@ -1,0 +1,182 @@
+//! The model, module by module as `modeling.py` has it.
+
+mod linear;
+pub mod llama;
+mod math;
+mod projector;
+mod vision;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use converter::normalized::{Checkpoint, Config, TorchDtype};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::record::Recorder;
+use crate::weights::{Weights, kind_of};
+use llama::{KvCache, LlamaForCausalLm};
+pub use math::Math;
+use projector::MultiModalProjector;
+use vision::VisionModel;
+
+/// The whole model: tower, projector, decoder.
+///
+/// # Source
+/// `modeling.py`, class `Llama_Nemotron_Nano_VL`.
+pub struct NemotronVl {
+    vision_model: VisionModel,
+    multi_modal_projector: MultiModalProjector,
+    language_model: LlamaForCausalLm,
+    dtype: TorchDtype,
+    device: Device,
+    math: Math,
+    // Last: the weights above may point into its mapped files.
+    checkpoint: Arc<Checkpoint>,
+}
+
+impl NemotronVl {
+    /// Loads a normalized checkpoint, to run in `dtype` on `device`.
+    ///
+    /// # Dtype
+    /// In float32 the whole model runs in float32. Otherwise the tower keeps the dtype of its own configuration, and its
+    /// features are cast to `dtype`, as the public code casts them.
+    ///
+    /// # Errors
+    /// Where the checkpoint is not a whole, valid one.
+    pub fn load(dir: &Path, dtype: Option<TorchDtype>, device: Device, math: Math) -> Result<Self> {
+        let checkpoint = Arc::new(Checkpoint::open(dir)?);
+        let config = checkpoint.config();
+        let dtype = dtype.unwrap_or(config.torch_dtype);
+        let vision_dtype = if dtype == TorchDtype::Float32 { dtype } else { config.vision_config.dtype };
+        let root = Weights::new(Arc::clone(&checkpoint), kind_of(dtype), device, math);
+        let tower = root.pp("vision_model").with_kind(kind_of(vision_dtype));
+        Ok(Self {
+            vision_model: VisionModel::load(&config.vision_config, &tower)?,
+            multi_modal_projector: MultiModalProjector::load(config, &root.pp("multi_modal_projector"))?,
+            language_model: LlamaForCausalLm::load(&config.text_config, &root.pp("language_model"))?,
+            dtype,
+            device,
+            math,
+            checkpoint,
+        })
+    }
+
+    /// The configuration of the checkpoint.
+    pub fn config(&self) -> &Config {
+        self.checkpoint.config()
+    }
+
+    /// The dtype that the model runs in.
+    pub fn dtype(&self) -> TorchDtype {
+        self.dtype
+    }
+
+    /// How the model computes.
+    pub fn math(&self) -> Math {
+        self.math
+    }
+
+    /// The device that the model runs on.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// An empty key-value cache for one sequence of at most `capacity` tokens.
+    pub fn cache(&self, capacity: usize) -> Result<KvCache> {
+        self.language_model.cache(1, capacity)
+    }
+
+    /// Runs prompt and pictures, and fills the cache.
+    ///
+    /// # Shapes
+    /// `pixel_values` [t, c, side, side] float32, `input_ids` [1, s] int64 → logits of the last position, [1, 1, v]
+    ///
+    /// # Errors
+    /// [`Error::PixelShape`], [`Error::TokenId`] and [`Error::ImageTokens`] for inputs that the model does not take.
+    pub fn prefill(
+        &self,
+        pixel_values: Option<&Tensor>,
+        input_ids: &Tensor,
+        cache: &mut KvCache,
+        recorder: &mut Recorder,
+    ) -> Result<Tensor> {
+        self.check_token_ids(input_ids)?;
+        let input_ids = input_ids.f_to_device(self.device)?;
+        let image_features = match pixel_values {
+            Some(pixel_values) => {
+                self.check_pixels(pixel_values)?;
+                // The public code is given pixels in the model's dtype: in bfloat16 they are rounded before the
+                // conditioner, which computes in the float32 of its buffers.
+                let pixel_values = pixel_values.f_to_device(self.device)?.f_to_kind(kind_of(self.dtype))?;
+                Some(self.extract_feature(&pixel_values, recorder)?)
+            }
+            None => None,
+        };
+        let text_embeds = self.language_model.embed(&input_ids, recorder)?;
+        let inputs_embeds = self.merge(&text_embeds, &input_ids, image_features.as_ref())?;
+        recorder.activation("inputs_embeds", "merged text and image embeddings", &inputs_embeds)?;
+        self.language_model.forward(&inputs_embeds, cache, recorder)
+    }
+
+    /// Runs one more token.
+    ///
+    /// # Shapes
+    /// → logits, [1, 1, v]
+    pub fn decode(&self, token_id: i64, cache: &mut KvCache) -> Result<Tensor> {
+        let recorder = &mut Recorder::off();
+        let input_ids = Tensor::f_from_slice(&[token_id])?.f_view([1, 1])?.f_to_device(self.device)?;
+        let inputs_embeds = self.language_model.embed(&input_ids, recorder)?;
+        self.language_model.forward(&inputs_embeds, cache, recorder)
+    }
+
+    /// # Shapes
+    /// [t, c, side, side] → [t, language-model tokens a tile, text width]
+    fn extract_feature(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let features = self.vision_model.forward(pixel_values, recorder)?;
+        let features = features.f_to_kind(kind_of(self.dtype))?;
+        self.multi_modal_projector.forward(&features, recorder)
+    }
+
+    /// Replaces the rows whose id is the image token by the pictures' features, in order.
+    fn merge(&self, text_embeds: &Tensor, input_ids: &Tensor, features: Option<&Tensor>) -> Result<Tensor> {
+        let selected = input_ids.f_eq(i64::from(self.config().image_token_id))?; // [1, s]
+        let actual = selected.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+        let width = *text_embeds.size().last().unwrap_or(&0);
+        let rows = match features {
+            Some(features) => features.f_reshape([-1, width])?,
+            None => Tensor::f_empty([0, width], (text_embeds.kind(), self.device))?,
+        };
+        let expected = rows.size()[0];
+        if expected != actual {
+            return Err(Error::ImageTokens { expected, actual });
+        }
+        if actual == 0 {
+            return Ok(text_embeds.shallow_clone());
+        }
+        Ok(text_embeds.f_index_put(&[Some(&selected)], &rows, false)?)
+    }
+
+    fn check_pixels(&self, pixel_values: &Tensor) -> Result<()> {
+        let vision = &self.config().vision_config;
+        let found = pixel_values.size();
+        let (channels, side) = (vision.num_channels, vision.image_size);
+        if found.len() != 4
+            || found[1] != channels as i64
+            || found[2] != side as i64
+            || found[3] != side as i64
+        {
+            return Err(Error::PixelShape { channels, side, found });
+        }
+        Ok(())
+    }
+
+    fn check_token_ids(&self, input_ids: &Tensor) -> Result<()> {
+        let vocab_size = self.config().text_config.vocab_size;
+        let ids = Vec::<i64>::try_from(input_ids.f_flatten(0, -1)?)?;
+        match ids.into_iter().find(|&id| id < 0 || id >= vocab_size as i64) {
+            Some(found) => Err(Error::TokenId { vocab_size, found }),
+            None => Ok(()),
+        }
+    }
+}

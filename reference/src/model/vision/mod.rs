@@ -1,0 +1,105 @@
+//! The C-RADIO tower: conditioner, patch generator, blocks.
+//!
+//! Shapes: `t` tiles, `c` channels, `p` patches of a tile, `n` tokens of a tile (prefix and patches), `w` width,
+//! `h` heads, `d` head dim.
+
+mod block;
+mod patch_generator;
+
+use converter::normalized::VisionConfig;
+use tch::{Kind, Tensor};
+
+use super::linear::LayerNorm;
+use crate::error::Result;
+use crate::record::Recorder;
+use crate::weights::Weights;
+use block::Block;
+use patch_generator::PatchGenerator;
+
+const SITE: &str = "vision_model";
+const MODEL: &str = "vision_model.radio_model.model";
+
+/// The vision tower.
+///
+/// # Source
+/// NVlabs/RADIO, `radio/hf_model.py` and `radio/radio_model.py`, class `RADIOModel` (commit 8dfc443).
+pub struct VisionModel {
+    input_conditioner: InputConditioner,
+    patch_generator: PatchGenerator,
+    blocks: Vec<Block>,
+    norm: Option<LayerNorm>,
+    num_prefix_tokens: i64,
+}
+
+impl VisionModel {
+    /// Loads the tower from `vision_model` of a normalized checkpoint.
+    pub fn load(config: &VisionConfig, weights: &Weights) -> Result<Self> {
+        let layers = weights.pp("encoder.layer");
+        let blocks = (0..config.num_hidden_layers)
+            .map(|index| Block::load(config, &layers.pp(index), &format!("{MODEL}.blocks.{index}")))
+            .collect::<Result<_>>()?;
+        let norm = if config.model_norm {
+            Some(LayerNorm::load(&weights.pp("layernorm"), config.layer_norm_eps, format!("{MODEL}.norm"))?)
+        } else {
+            None
+        };
+        Ok(Self {
+            input_conditioner: InputConditioner::new(config, weights)?,
+            patch_generator: PatchGenerator::load(config, &weights.pp("embeddings"))?,
+            blocks,
+            norm,
+            num_prefix_tokens: config.num_prefix_tokens() as i64,
+        })
+    }
+
+    /// Features of the patches, the prefix dropped.
+    ///
+    /// # Shapes
+    /// [t, c, rows · patch, columns · patch] in 0..=1 → [t, p, w]
+    pub fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let pixels = self.input_conditioner.forward(pixel_values, recorder)?;
+        let mut hidden_states = self.patch_generator.forward(&pixels, recorder)?;
+        for block in &self.blocks {
+            hidden_states = block.forward(&hidden_states, recorder)?;
+        }
+        recorder.activation(&format!("{MODEL}.blocks"), "Sequential", &hidden_states)?;
+        if let Some(norm) = &self.norm {
+            hidden_states = norm.forward(&hidden_states, recorder)?;
+        }
+        let num_patches = hidden_states.size()[1] - self.num_prefix_tokens;
+        let features = hidden_states.f_narrow(1, self.num_prefix_tokens, num_patches)?;
+        recorder.activation(SITE, "RADIOModel", &features)?;
+        Ok(features)
+    }
+}
+
+/// Normalizes pixels by the tower's own mean and standard deviation.
+///
+/// # Source
+/// NVlabs/RADIO, `radio/input_conditioner.py`, class `InputConditioner` (commit 8dfc443).
+struct InputConditioner {
+    norm_mean: Tensor,
+    norm_std: Tensor,
+    kind: Kind,
+}
+
+impl InputConditioner {
+    fn new(config: &VisionConfig, weights: &Weights) -> Result<Self> {
+        // The buffers are float32 in the public code whatever the run's dtype; the values may be bfloat16-rounded.
+        let buffer = |values: &[f64]| -> Result<Tensor> {
+            let tensor = Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?.f_view([-1, 1, 1])?;
+            Ok(tensor.f_to_device(weights.device())?)
+        };
+        Ok(Self {
+            norm_mean: buffer(&config.norm_mean)?,
+            norm_std: buffer(&config.norm_std)?,
+            kind: weights.kind(),
+        })
+    }
+
+    fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let output = pixel_values.f_sub(&self.norm_mean)?.f_div(&self.norm_std)?.f_to_kind(self.kind)?;
+        recorder.activation(&format!("{SITE}.radio_model.input_conditioner"), "InputConditioner", &output)?;
+        Ok(output)
+    }
+}

@@ -1,0 +1,121 @@
+//! Keeps what each site computes, for a dump.
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use golden::{DumpWriter, Role};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Receives each activation as it is computed; writes the chosen ones to a dump, or none.
+pub struct Recorder {
+    target: Option<Target>,
+}
+
+struct Target {
+    writer: DumpWriter,
+    sites: Option<GlobSet>,
+    /// Off while decoding: the activations of a dump are those of the prefill.
+    active: bool,
+}
+
+impl Recorder {
+    /// A recorder that keeps nothing, at no cost.
+    pub fn off() -> Self {
+        Self { target: None }
+    }
+
+    /// A recorder that writes each site whose name one of the globs matches; every site where there are none.
+    ///
+    /// # Errors
+    /// [`Error::Sites`] where a glob is malformed.
+    pub fn new(writer: DumpWriter, sites: &[String]) -> Result<Self> {
+        let sites = if sites.is_empty() { None } else { Some(glob_set(sites)?) };
+        Ok(Self { target: Some(Target { writer, sites, active: true }) })
+    }
+
+    /// Records the output of a module: `name` is its path in `modeling.py`, `module` its class there.
+    ///
+    /// # Errors
+    /// Where the dump cannot be written, or cannot hold the tensor's dtype.
+    pub fn activation(&mut self, name: &str, module: &str, tensor: &Tensor) -> Result<()> {
+        match &mut self.target {
+            Some(target) if target.active => target.push(name, Role::Activation, module, tensor),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records what the model is given.
+    ///
+    /// # Errors
+    /// As [`Recorder::activation`].
+    pub fn input(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        self.target.as_mut().map_or(Ok(()), |target| target.push(name, Role::Input, "", tensor))
+    }
+
+    /// Records what the whole run gives.
+    ///
+    /// # Errors
+    /// As [`Recorder::activation`].
+    pub fn output(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        self.target.as_mut().map_or(Ok(()), |target| target.push(name, Role::Output, "", tensor))
+    }
+
+    /// Ends the prefill: no activation is kept from here on.
+    pub fn end_of_prefill(&mut self) {
+        if let Some(target) = &mut self.target {
+            target.active = false;
+        }
+    }
+
+    /// Whether anything is kept.
+    pub fn is_on(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// The dump's writer, to be finished with a manifest.
+    pub fn into_writer(self) -> Option<DumpWriter> {
+        self.target.map(|target| target.writer)
+    }
+}
+
+impl Target {
+    fn push(&mut self, name: &str, role: Role, module: &str, tensor: &Tensor) -> Result<()> {
+        if self.sites.as_ref().is_some_and(|sites| !sites.is_match(name)) {
+            return Ok(());
+        }
+        let dtype = match tensor.kind() {
+            Kind::Float => golden::Dtype::Float32,
+            Kind::BFloat16 => golden::Dtype::BFloat16,
+            Kind::Half => golden::Dtype::Float16,
+            Kind::Double => golden::Dtype::Float64,
+            Kind::Int64 => golden::Dtype::Int64,
+            Kind::Int => golden::Dtype::Int32,
+            Kind::Uint8 => golden::Dtype::UInt8,
+            Kind::Bool => golden::Dtype::Bool,
+            found => return Err(Error::RecordDtype { name: name.to_owned(), found }),
+        };
+        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let shape: Vec<usize> = tensor.size().iter().map(|&dim| dim as usize).collect();
+        let len_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let data: &[u8] = if len_bytes == 0 {
+            &[]
+        } else {
+            // SAFETY: `tensor` is contiguous and on the CPU, holds exactly `len_bytes` bytes from `data_ptr` on, and
+            // outlives the slice; nothing writes to it meanwhile.
+            unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len_bytes) }
+        };
+        Ok(self.writer.push(name, role, module, dtype, &shape, data)?)
+    }
+}
+
+fn glob_set(patterns: &[String]) -> Result<GlobSet> {
+    let fail = |pattern: &str, error: &globset::Error| Error::Sites {
+        pattern: pattern.to_owned(),
+        problem: error.kind().to_string(),
+    };
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(Glob::new(pattern).map_err(|error| fail(pattern, &error))?);
+    }
+    set.build().map_err(|error| fail("", &error))
+}

@@ -1,0 +1,96 @@
+//! What libtorch's results depend on, beside the model: threads, and the instruction set of its kernels.
+
+use golden::manifest::{AttentionImplementations, Producer};
+use tch::Device;
+
+use crate::device::device_name;
+use crate::model::NemotronVl;
+
+/// libtorch's release, which tch is bound to.
+pub const TORCH_VERSION: &str = "2.11.0";
+
+/// How each of libtorch's libraries is told which kernels to use, for a capability that ATen names. Each looks at the
+/// processor for itself: limiting ATen alone leaves oneDNN's exact GELU with other last bits.
+struct Kernels {
+    capability: &'static str,
+    environment: [(&'static str, &'static str); 3],
+}
+
+const KERNELS: [Kernels; 3] = [
+    Kernels {
+        capability: "DEFAULT",
+        environment: [
+            ("ATEN_CPU_CAPABILITY", "default"),
+            ("ONEDNN_MAX_CPU_ISA", "SSE41"),
+            ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+        ],
+    },
+    Kernels {
+        capability: "AVX2",
+        environment: [
+            ("ATEN_CPU_CAPABILITY", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+        ],
+    },
+    Kernels {
+        capability: "AVX512",
+        environment: [
+            ("ATEN_CPU_CAPABILITY", "avx512"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX512"),
+        ],
+    },
+];
+
+/// The settings that a run's bits depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads of an operation; libtorch's own choice where none.
+    pub threads: Option<u64>,
+    /// The kernels: `DEFAULT`, `AVX2` or `AVX512`, as ATen names them; the best of the machine where none, or where the
+    /// name is another.
+    pub cpu_capability: Option<String>,
+}
+
+impl Settings {
+    /// The settings that a dump was recorded with.
+    pub fn of(producer: &Producer) -> Self {
+        let on_cpu = producer.device.as_deref().is_none_or(|device| device == "cpu");
+        Self {
+            threads: producer.threads.filter(|_| on_cpu),
+            cpu_capability: producer.cpu_capability.clone().filter(|_| on_cpu),
+        }
+    }
+
+    /// Applies them to this process. To be called before the first operation of libtorch, from the only thread.
+    pub fn apply(&self) {
+        let kernels =
+            KERNELS.iter().find(|kernels| Some(kernels.capability) == self.cpu_capability.as_deref());
+        for (variable, value) in kernels.into_iter().flat_map(|kernels| kernels.environment) {
+            // SAFETY: the programs call this first thing in a command, when no other thread runs that could read the
+            // environment at the same time.
+            unsafe { std::env::set_var(variable, value) };
+        }
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        }
+    }
+}
+
+/// Describes this program and its settings, for a manifest.
+pub fn producer(model: &NemotronVl, settings: &Settings) -> Producer {
+    let mut producer = Producer::new("nvl-reference", model.dtype().as_str());
+    producer.version = Some(env!("CARGO_PKG_VERSION").to_owned());
+    producer.torch = Some(TORCH_VERSION.to_owned());
+    producer.device = Some(device_name(model.device()));
+    producer.attention = Some(AttentionImplementations {
+        vision: Some("sdpa".to_owned()),
+        text: Some(model.math().text_attention().to_owned()),
+    });
+    if model.device() == Device::Cpu {
+        producer.threads = u64::try_from(tch::get_num_threads()).ok();
+        producer.cpu_capability.clone_from(&settings.cpu_capability);
+    }
+    producer
+}

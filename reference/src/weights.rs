@@ -1,0 +1,96 @@
+//! Weights of a normalized checkpoint as libtorch tensors: mapped, not copied, where the dtype is kept.
+
+use std::sync::Arc;
+
+use converter::normalized::{Checkpoint, TorchDtype};
+use safetensors::Dtype;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::model::Math;
+
+/// libtorch's name of a dtype of the configuration.
+pub fn kind_of(dtype: TorchDtype) -> Kind {
+    match dtype {
+        TorchDtype::Float32 => Kind::Float,
+        TorchDtype::Bfloat16 => Kind::BFloat16,
+        TorchDtype::Float16 => Kind::Half,
+    }
+}
+
+/// A place in the tree of a checkpoint's tensor names, with the dtype and device its weights get.
+#[derive(Clone)]
+pub struct Weights {
+    checkpoint: Arc<Checkpoint>,
+    prefix: String,
+    kind: Kind,
+    device: Device,
+    math: Math,
+}
+
+impl Weights {
+    /// The root of a checkpoint.
+    ///
+    /// The tensors that come from it may point into the checkpoint's mapped files: it must live as long as they do.
+    pub fn new(checkpoint: Arc<Checkpoint>, kind: Kind, device: Device, math: Math) -> Self {
+        Self { checkpoint, prefix: String::new(), kind, device, math }
+    }
+
+    /// The place below this one.
+    pub fn pp(&self, segment: impl std::fmt::Display) -> Self {
+        let prefix =
+            if self.prefix.is_empty() { segment.to_string() } else { format!("{}.{segment}", self.prefix) };
+        Self { prefix, ..self.clone() }
+    }
+
+    /// The same place, with another dtype.
+    pub fn with_kind(&self, kind: Kind) -> Self {
+        Self { kind, ..self.clone() }
+    }
+
+    /// The dtype that weights from here have.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How the modules of these weights compute.
+    pub fn math(&self) -> Math {
+        self.math
+    }
+
+    /// The device that weights from here are on.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The tensor of this name below this place.
+    ///
+    /// # Errors
+    /// Where the checkpoint has no such tensor, or one of a dtype that no weight can have.
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        let name = format!("{}.{name}", self.prefix);
+        let view = self.checkpoint.tensor(&name)?;
+        let kind = match view.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::F16 => Kind::Half,
+            Dtype::F64 => Kind::Double,
+            found => return Err(Error::WeightDtype { dir: self.checkpoint.dir().to_owned(), name, found }),
+        };
+        let size: Vec<i64> = view.shape.iter().map(|&dim| dim as i64).collect();
+        let aligned = (view.data.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes());
+        let tensor = if aligned {
+            let mut strides = vec![1_i64; size.len()];
+            for dim in (1..size.len()).rev() {
+                strides[dim - 1] = strides[dim] * size[dim].max(1);
+            }
+            // SAFETY: the bytes are a slice of a mapped file that `checkpoint` keeps alive, of exactly the size that
+            // shape and dtype imply (`Checkpoint::open` checked it) and aligned for it; the model that owns this tensor
+            // owns the checkpoint too, and no weight is ever written to.
+            unsafe { Tensor::f_from_blob(view.data.as_ptr(), &size, &strides, kind, Device::Cpu)? }
+        } else {
+            Tensor::f_from_data_size(view.data, &size, kind)?
+        };
+        Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?)
+    }
+}
