@@ -1,0 +1,149 @@
+//! What can go wrong between a file and its tiles.
+
+use std::path::PathBuf;
+
+use super::decode::Format;
+use super::grid::MAX_NUM_TILES_LIMIT;
+
+/// An error of [`crate::pictures`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureError {
+    /// The file cannot be opened or read.
+    #[error("`{path}`: cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The path leads to something other than a file.
+    #[error("`{path}`: expected a file, found {found}")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there: a folder, a pipe, a device.
+        found: &'static str,
+    },
+    /// The file is larger than any picture within the limits.
+    #[error("`{path}`: expected a picture of at most {limit_bytes} bytes, found {found_bytes}")]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found_bytes: u64,
+        /// The largest size that is read.
+        limit_bytes: u64,
+    },
+    /// The file's content is refused.
+    #[error("`{path}`: {source}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DecodeError,
+    },
+    /// `max_num_tiles` of the configuration.
+    #[error("`image_processor.max_num_tiles`: expected 1 to {MAX_NUM_TILES_LIMIT}, found {found}")]
+    MaxNumTiles {
+        /// The value.
+        found: usize,
+    },
+    /// Another field of `image_processor` in the configuration.
+    #[error("`image_processor.{field}`: expected {expected}, found {found}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// Its allowed values.
+        expected: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// libtorch refuses.
+    #[error("libtorch cannot resize a picture: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+impl PictureError {
+    /// What to try, where we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Decode { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Why the content of a file is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Nothing in it.
+    #[error("expected a picture, found an empty file")]
+    Empty,
+    /// No known format begins like this.
+    #[error("expected a picture ({}), found {found}", Format::NAMES)]
+    UnknownFormat {
+        /// The format by name, or the first bytes.
+        found: String,
+    },
+    /// Fewer bytes than the format needs.
+    #[error("expected a complete {format} file, found the end after {found_bytes} bytes: it is truncated")]
+    Truncated {
+        /// The format.
+        format: Format,
+        /// The file's size.
+        found_bytes: usize,
+    },
+    /// The content contradicts the format.
+    #[error("expected a valid {format} file, found: {reason}")]
+    Malformed {
+        /// The format.
+        format: Format,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A variant of the format whose pixels are not known to equal those of the public code.
+    #[error("expected {format} in {expected}, found {found}")]
+    Unsupported {
+        /// The format.
+        format: Format,
+        /// The variants that are read.
+        expected: &'static str,
+        /// The variant.
+        found: String,
+    },
+    /// More pixels than Pillow decodes.
+    #[error("expected at most {limit} pixels, found {width} × {height}: it may be a decompression bomb")]
+    TooManyPixels {
+        /// Pixels in a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+        /// The most pixels that are decoded.
+        limit: u64,
+    },
+    /// A side of zero pixels.
+    #[error("expected at least one pixel, found {width} × {height}")]
+    NoPixels {
+        /// Pixels in a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+    },
+}
+
+impl DecodeError {
+    /// What to try, where we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsupported { .. } | Self::UnknownFormat { .. } => Some(
+                "save the picture as an 8-bit RGB PNG: no pixel changes, and every tool reads it the same way",
+            ),
+            Self::TooManyPixels { .. } => {
+                Some("scale the picture down: the model sees at most `max_num_tiles` tiles of it")
+            }
+            _ => None,
+        }
+    }
+}

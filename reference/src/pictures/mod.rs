@@ -1,0 +1,17 @@
+//! Pictures to tiles: what the public code's image processor computes, to the last bit.
+//!
+//! A file is decoded into the [mode](raster::Mode) in which Pillow holds it ([`decode`]), enlarged in that mode and
+//! converted to RGB ([`upscale`]), resized to the best [`grid`] of square tiles and cut ([`tiles`]).
+
+pub mod decode;
+mod error;
+pub mod grid;
+mod preprocess;
+pub mod raster;
+pub mod resample;
+pub mod tiles;
+pub mod upscale;
+
+pub use decode::Warning;
+pub use error::{DecodeError, PictureError};
+pub use preprocess::{Picture, Preprocessed, preprocess};

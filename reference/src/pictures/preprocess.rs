@@ -1,0 +1,163 @@
+//! Files to `pixel_values`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use converter::normalized::ImageProcessorConfig;
+use sha2::{Digest, Sha256};
+use tch::Tensor;
+
+use super::decode::{MAX_FILE_BYTES, decode};
+use super::grid::{self, Grid};
+use super::upscale::upscale_to_rgb;
+use super::{PictureError, Warning, tiles};
+
+/// The pictures of one request.
+#[derive(Debug)]
+pub struct Preprocessed {
+    /// All tiles of all pictures, in order; `None` without pictures.
+    ///
+    /// # Shapes
+    /// `[tiles, 3, image_size, image_size]`
+    ///
+    /// # Dtype
+    /// float32
+    pub pixel_values: Option<Tensor>,
+    /// One for each file, in order.
+    pub pictures: Vec<Picture>,
+}
+
+impl Preprocessed {
+    /// Tiles of each picture, its thumbnail included.
+    pub fn tiles_per_picture(&self) -> Vec<usize> {
+        self.pictures.iter().map(|picture| picture.num_tiles).collect()
+    }
+}
+
+/// What is known of one picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The file's name, without its folder.
+    pub file: String,
+    /// Pixels in a row, as stored in the file.
+    pub width: usize,
+    /// Rows, as stored in the file.
+    pub height: usize,
+    /// SHA-256 of the file, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Tiles, the thumbnail included.
+    pub num_tiles: usize,
+    /// Columns and rows of tiles.
+    pub grid: Grid,
+    /// What a user may not expect, although the public code does the same.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads pictures and cuts them into tiles.
+///
+/// # Errors
+/// The configuration asks for something impossible, a file cannot be read, or is not a picture that decodes as in the
+/// public code.
+pub fn preprocess(
+    paths: &[impl AsRef<Path>],
+    config: &ImageProcessorConfig,
+) -> Result<Preprocessed, PictureError> {
+    check(config)?;
+    let candidates = grid::candidates(config.max_num_tiles)?;
+    let mut pictures = Vec::with_capacity(paths.len());
+    let mut all_tiles = Vec::with_capacity(paths.len());
+    for path in paths {
+        let (picture, tiles) = preprocess_one(path.as_ref(), &candidates, config)?;
+        pictures.push(picture);
+        all_tiles.push(tiles);
+    }
+    let pixel_values = match all_tiles.is_empty() {
+        true => None,
+        false => Some(tiles::to_pixel_values(&Tensor::f_cat(&all_tiles, 0)?, config)?),
+    };
+    Ok(Preprocessed { pixel_values, pictures })
+}
+
+fn preprocess_one(
+    path: &Path,
+    candidates: &[Grid],
+    config: &ImageProcessorConfig,
+) -> Result<(Picture, Tensor), PictureError> {
+    let bytes = read(path)?;
+    let sha256 = hex(&Sha256::digest(&bytes));
+    let decoded = decode(&bytes).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
+    drop(bytes);
+    let (width, height) = (decoded.raster.width, decoded.raster.height);
+    let planes = upscale_to_rgb(&decoded.raster, config.upscale_factor);
+    drop(decoded.raster);
+    let grid = grid::choose(candidates, planes.width, planes.height, config.image_size);
+    let tiles = tiles::cut(&planes, grid, config)?;
+    let picture = Picture {
+        file: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        width,
+        height,
+        sha256,
+        num_tiles: tiles.size()[0] as usize,
+        grid,
+        warnings: decoded.warnings,
+    };
+    Ok((picture, tiles))
+}
+
+/// The whole file, where it is one and not larger than any picture within the limits.
+fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
+    let failed = |source| PictureError::Read { path: path.to_owned(), source };
+    // Asked before it is opened: to open a pipe may wait for ever.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        let found = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
+        return Err(PictureError::NotAFile { path: path.to_owned(), found });
+    }
+    let too_large = |found_bytes| PictureError::FileTooLarge {
+        path: path.to_owned(),
+        found_bytes,
+        limit_bytes: MAX_FILE_BYTES,
+    };
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(too_large(metadata.len()));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+fn check(config: &ImageProcessorConfig) -> Result<(), PictureError> {
+    let refuse = |field, expected, found: &dyn std::fmt::Debug| {
+        Err(PictureError::Config { field, expected, found: format!("{found:?}") })
+    };
+    if !(1..=4096).contains(&config.image_size) {
+        return refuse("image_size", "1 to 4096", &config.image_size);
+    }
+    if !(1..=16).contains(&config.upscale_factor) {
+        return refuse("upscale_factor", "1 to 16", &config.upscale_factor);
+    }
+    if config.do_rescale && !(config.rescale_factor.is_finite() && config.rescale_factor > 0.0) {
+        return refuse("rescale_factor", "a positive number", &config.rescale_factor);
+    }
+    if config.do_normalize {
+        for (field, values) in [("image_mean", &config.image_mean), ("image_std", &config.image_std)] {
+            if values.len() != 3 || values.iter().any(|value| !value.is_finite()) {
+                return refuse(field, "three finite numbers", values);
+            }
+        }
+        if config.image_std.contains(&0.0) {
+            return refuse("image_std", "three numbers other than zero", &config.image_std);
+        }
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,154 @@
+//! Pillow's bilinear filter, as it enlarges.
+//!
+//! Two passes, each rounded to whole numbers: along the rows, then along the columns. The weights of 8-bit channels are
+//! integers with [`PRECISION_BITS`] fractional bits, and that decides the last bit of many pixels.
+
+/// Fractional bits of the integer weights: 32, less 8 for the channel and 2 for the sum's overshoot.
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+/// The source pixels that make up one pixel of the result.
+#[derive(Debug, Clone, PartialEq)]
+struct Taps {
+    /// The first source pixel.
+    start: usize,
+    /// The weight of each, from `start` on; they sum to one.
+    weights: Vec<f64>,
+    /// The same with [`PRECISION_BITS`] fractional bits.
+    fixed_weights: Vec<i32>,
+}
+
+/// The weights of one direction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BilinearFilter {
+    taps: Vec<Taps>,
+}
+
+impl BilinearFilter {
+    /// The weights that enlarge a side of `from` pixels to `to`; `from <= to`.
+    ///
+    /// # Source
+    /// Pillow, `src/libImaging/Resample.c`, `precompute_coeffs` and `normalize_coeffs_8bpc`
+    pub fn enlarging(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        let taps = (0..to)
+            .map(|position| {
+                let center = (position as f64 + 0.5) * scale;
+                // The triangle reaches one source pixel to either side. Both casts truncate towards zero.
+                let start = (center - 1.0 + 0.5).max(0.0) as usize;
+                let end = ((center + 1.0 + 0.5) as usize).min(from);
+                let triangle = |x: f64| (1.0 - x.abs()).max(0.0);
+                let mut weights: Vec<f64> =
+                    (0..end - start).map(|tap| triangle((tap + start) as f64 - center + 0.5)).collect();
+                let sum: f64 = weights.iter().sum();
+                if sum != 0.0 {
+                    for weight in &mut weights {
+                        *weight /= sum;
+                    }
+                }
+                let one = f64::from(1u32 << PRECISION_BITS);
+                let fixed_weights = weights.iter().map(|weight| (0.5 + weight * one) as i32).collect();
+                Taps { start, weights, fixed_weights }
+            })
+            .collect();
+        Self { taps }
+    }
+
+    /// The source pixels that pixel `position` of the result is made from.
+    pub fn sources(&self, position: usize) -> std::ops::Range<usize> {
+        let taps = &self.taps[position];
+        taps.start..taps.start + taps.weights.len()
+    }
+
+    /// Resizes a row of pixels of `CHANNELS` bytes.
+    pub fn along_row<const CHANNELS: usize>(&self, source: &[u8], target: &mut [u8]) {
+        for (pixel, taps) in target.chunks_exact_mut(CHANNELS).zip(&self.taps) {
+            let mut sums = [HALF; CHANNELS];
+            let sources = source[taps.start * CHANNELS..].chunks_exact(CHANNELS);
+            for (source, weight) in sources.zip(&taps.fixed_weights) {
+                for (sum, &byte) in sums.iter_mut().zip(source) {
+                    *sum += i32::from(byte) * weight;
+                }
+            }
+            for (byte, sum) in pixel.iter_mut().zip(sums) {
+                *byte = clip8(sum);
+            }
+        }
+    }
+
+    /// Row `position` of the result, from the `rows` that [`Self::sources`] names.
+    pub fn across_rows(&self, position: usize, rows: &[&[u8]], target: &mut [u8]) {
+        let weights = &self.taps[position].fixed_weights;
+        for (column, byte) in target.iter_mut().enumerate() {
+            let sum = rows
+                .iter()
+                .zip(weights)
+                .fold(HALF, |sum, (row, weight)| sum + i32::from(row[column]) * weight);
+            *byte = clip8(sum);
+        }
+    }
+
+    /// As [`Self::along_row`], for pixels of 16 bits.
+    ///
+    /// # Source
+    /// Pillow, `src/libImaging/Resample.c`, `ImagingResampleHorizontal_16bpc`: floating-point weights
+    pub fn along_row_16(&self, source: &[u16], target: &mut [u16]) {
+        for (pixel, taps) in target.iter_mut().zip(&self.taps) {
+            let sources = source[taps.start..].iter().zip(&taps.weights);
+            *pixel = round16(sources.fold(0.0, |sum, (&value, weight)| sum + f64::from(value) * weight));
+        }
+    }
+
+    /// As [`Self::across_rows`], for pixels of 16 bits.
+    pub fn across_rows_16(&self, position: usize, rows: &[&[u16]], target: &mut [u16]) {
+        let weights = &self.taps[position].weights;
+        for (column, pixel) in target.iter_mut().enumerate() {
+            let sum = rows
+                .iter()
+                .zip(weights)
+                .fold(0.0, |sum, (row, weight)| sum + f64::from(row[column]) * weight);
+            *pixel = round16(sum);
+        }
+    }
+}
+
+fn clip8(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
+
+fn round16(sum: f64) -> u16 {
+    (sum + 0.5).floor().clamp(0.0, 65535.0) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubling_mixes_three_to_one_and_repeats_the_edges() {
+        let filter = BilinearFilter::enlarging(3, 6);
+        let mut target = [0; 6];
+        filter.along_row::<1>(&[0, 100, 200], &mut target);
+        assert_eq!(target, [0, 25, 75, 125, 175, 200]);
+    }
+
+    #[test]
+    fn a_half_is_rounded_up_in_each_pass() {
+        let filter = BilinearFilter::enlarging(2, 4);
+        let mut target = [0; 4];
+        // 0.75 · 1 + 0.25 · 3 = 1.5
+        filter.along_row::<1>(&[1, 3], &mut target);
+        assert_eq!(target, [1, 2, 3, 3]);
+        let mut target = [0; 2];
+        filter.across_rows(1, &[&[1, 3], &[3, 1]], &mut target);
+        assert_eq!(target, [2, 3]);
+    }
+
+    #[test]
+    fn one_pixel_becomes_many_of_its_own_value() {
+        let filter = BilinearFilter::enlarging(1, 5);
+        let mut target = [0; 10];
+        filter.along_row::<2>(&[7, 250], &mut target);
+        assert_eq!(target, [7, 250, 7, 250, 7, 250, 7, 250, 7, 250]);
+    }
+}

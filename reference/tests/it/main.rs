@@ -1,0 +1,9 @@
+//! Tests of the crate as a whole, against what the public code gave.
+
+// Functions outside a `#[test]` are tests as well: a failed `unwrap` is the assertion.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod chat_template;
+mod fixtures;
+mod pictures;
+mod prompt;
