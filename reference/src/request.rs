@@ -50,10 +50,11 @@ impl ChatRequest {
             question: &self.question,
         };
         let prompt = prompts.build(conversation, &preprocessed.tiles_per_picture())?;
-        let earlier = self.history.iter().flatten().map(|turn| manifest::Turn {
-            user: turn.user.clone(),
-            assistant: Some(turn.assistant.clone()),
-        });
+        let earlier = self
+            .history
+            .iter()
+            .flatten()
+            .map(|turn| manifest::Turn { user: turn.user.clone(), assistant: Some(turn.assistant.clone()) });
         // As it was asked: the placeholders that `chat` puts in front are part of the prompt, not of the request.
         let last = manifest::Turn { user: self.question.clone(), assistant: None };
         Ok(PreparedRequest {
@@ -72,7 +73,9 @@ impl ChatRequest {
 impl PreparedRequest {
     /// What a user may not expect of the pictures, with the name of each file.
     pub fn warnings(&self) -> impl Iterator<Item = (&str, &Warning)> {
-        self.pictures.iter().flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
+        self.pictures
+            .iter()
+            .flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
     }
 
     /// The request as a dump's manifest describes it.

@@ -5,5 +5,7 @@
 
 mod chat_template;
 mod fixtures;
+mod formats;
 mod pictures;
 mod prompt;
+mod refused_pictures;
