@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
     pub(super) fn root(path: &'a Path, value: &'a Value) -> Result<Self, Error> {
         match value {
             Value::Object(object) => Ok(Self::new(path, String::new(), object)),
-            other => Err(Error::field(path, "", "an object", show(other))),
+            other => Err(Error::field(path, ".", "an object", show(other))),
         }
     }
 
