@@ -50,10 +50,11 @@ impl ChatRequest {
             question: &self.question,
         };
         let prompt = prompts.build(conversation, &preprocessed.tiles_per_picture())?;
-        let earlier = self.history.iter().flatten().map(|turn| manifest::Turn {
-            user: turn.user.clone(),
-            assistant: Some(turn.assistant.clone()),
-        });
+        let earlier = self
+            .history
+            .iter()
+            .flatten()
+            .map(|turn| manifest::Turn { user: turn.user.clone(), assistant: Some(turn.assistant.clone()) });
         // As it was asked: the placeholders that `chat` puts in front are part of the prompt, not of the request.
         let last = manifest::Turn { user: self.question.clone(), assistant: None };
         Ok(PreparedRequest {
@@ -72,7 +73,9 @@ impl ChatRequest {
 impl PreparedRequest {
     /// What a user may not expect of the pictures, with the name of each file.
     pub fn warnings(&self) -> impl Iterator<Item = (&str, &Warning)> {
-        self.pictures.iter().flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
+        self.pictures
+            .iter()
+            .flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
     }
 
     /// The request as a dump's manifest describes it.
@@ -86,17 +89,21 @@ impl PreparedRequest {
             extra: serde_json::Map::new(),
         });
         let mut extra = serde_json::Map::new();
-        if let Sampling::Random { temperature, top_p, seed } = *sampling {
-            extra.insert("temperature".to_owned(), temperature.into());
-            extra.insert("top_p".to_owned(), top_p.into());
-            extra.insert("seed".to_owned(), seed.into());
+        if sampling.repetition_penalty != 1.0 {
+            extra.insert("repetition_penalty".to_owned(), sampling.repetition_penalty.into());
+        }
+        if !sampling.is_greedy() {
+            extra.insert("temperature".to_owned(), sampling.temperature.into());
+            extra.extend(sampling.top_k.map(|top_k| ("top_k".to_owned(), top_k.into())));
+            extra.insert("top_p".to_owned(), sampling.top_p.into());
+            extra.insert("seed".to_owned(), sampling.seed.into());
         }
         manifest::Request {
             system: self.system.clone(),
             turns: self.turns.clone(),
             images: images.collect(),
             max_new_tokens: Some(max_new_tokens as u64),
-            do_sample: Some(*sampling != Sampling::Greedy),
+            do_sample: Some(!sampling.is_greedy()),
             extra,
         }
     }

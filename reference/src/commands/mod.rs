@@ -2,6 +2,7 @@
 
 pub mod generate;
 pub mod replay;
+mod sampling;
 
 use std::path::PathBuf;
 use std::time::Duration;
