@@ -79,6 +79,12 @@ impl<'a> Fields<'a> {
         self.typed(name, "`true` or `false`", Value::as_bool)
     }
 
+    /// `true` or `false` where Python asks for truth: a written `null` is `false`.
+    pub(super) fn truth(&self, name: &str) -> Result<Option<bool>, Error> {
+        let flag = self.flag(name)?;
+        Ok(if self.is_written(name) { Some(flag.unwrap_or(false)) } else { None })
+    }
+
     /// A text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
         self.typed(name, "a text", Value::as_str)

@@ -470,3 +470,42 @@ fn the_observer_sees_every_byte_of_the_source() {
     conversion.write(&parent.path().join("out"), false, &observer).unwrap();
     assert_eq!(observer.0.load(Ordering::Relaxed), conversion.source_bytes());
 }
+
+#[test]
+fn the_documents_example_is_what_the_bundled_checkpoint_gives() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/normalized-checkpoint.md");
+    let document = fs::read_to_string(path).unwrap();
+    let mut examples = document.split("```json\n").skip(1).map(|rest| {
+        let text = rest.split("```").next().unwrap();
+        serde_json::from_str::<serde_json::Value>(text).unwrap()
+    });
+    let conversion = prepare(&shapes(), Settings::default(), KEEP);
+    assert_eq!(examples.next().unwrap(), serde_json::to_value(conversion.config()).unwrap());
+    let behaviour = serde_json::to_value(&conversion.findings().behaviours[1]).unwrap();
+    assert_eq!(examples.next().unwrap(), behaviour);
+    assert_eq!(examples.next(), None);
+
+    // Every field of the configuration and of the ledger is explained.
+    let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
+    for name in ["config.json", "conversion.json"] {
+        let json = serde_json::from_slice(&fs::read(out.join(name)).unwrap()).unwrap();
+        let mut fields = BTreeSet::new();
+        collect_fields(&json, &mut fields);
+        for field in fields {
+            assert!(document.contains(&format!("`{field}`")), "`{field}` of {name} is not explained");
+        }
+    }
+}
+
+fn collect_fields(value: &serde_json::Value, fields: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                fields.insert(name.clone());
+                collect_fields(value, fields);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_fields(item, fields)),
+        _ => {}
+    }
+}

@@ -303,7 +303,7 @@ fn registers_fill_up_to_the_next_multiple() {
 #[test]
 fn class_tokens_are_the_distinct_teachers_or_one() {
     let name = "vision_model.radio_model.model.patch_generator.cls_token.token";
-    let teachers = json!([{ "name": "clip" }, { "name": "clip", "use_summary": false }, { "name": "sam", "use_summary": false }]);
+    let teachers = json!([{ "name": "clip" }, { "name": "clip", "use_summary": null }, { "name": "sam", "use_summary": false }]);
     let mut source = Source::sound().with("/vision_config/args/teachers", teachers).without_tensor(name);
     source.tensors.push(Made::new(name, safetensors::Dtype::BF16, &[8, 12]));
     let tower = prepare(&source).0.vision_config;
@@ -514,7 +514,7 @@ fn fields_that_contradict_each_other_are_refused_under_the_sources_names() {
         ),
         (
             "/vision_config/args/cls_token_per_teacher",
-            json!(null),
+            json!(1),
             "field `vision_config.args.cls_token_per_teacher`",
         ),
         (
@@ -572,6 +572,11 @@ fn the_image_processor_must_agree_and_its_defaults_are_recorded() {
     assert_eq!((config.image_processor.max_num_tiles, config.image_processor.use_thumbnail), (12, true));
     assert!(!config.image_processor.do_rescale);
     assert!(matches!(evidence(&findings, "image_processor.max_num_tiles"), Evidence::Assumed { .. }));
+    // A written `null` is Python's false, and no assumption.
+    source.preprocessor = json!({ "image_size": 16, "use_thumbnail": null, "do_rescale": null });
+    let (config, findings) = prepare(&source);
+    assert_eq!((config.image_processor.use_thumbnail, config.image_processor.do_rescale), (false, false));
+    assert!(!findings.behaviours.iter().any(|behaviour| behaviour.name == "image_processor.use_thumbnail"));
     source.preprocessor = json!({ "image_size": 16, "do_normalize": true });
     assert!(refusal(&source).contains("field `image_mean`: expected 3 numbers, found none"));
     source.preprocessor = json!({ "image_size": 16, "image_processor_type": "CLIPImageProcessor" });
