@@ -8,12 +8,22 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 
 use crate::Error;
 
-/// Deserializes `text`, the content of the file at `path`.
+/// Deserializes `text`, the content of the file at `path`, which must be one JSON object.
 ///
 /// # Errors
-/// [`Error::Json`] if it is not JSON, not a `T`, or gives a key twice.
+/// [`Error::Json`] if it is not JSON, not an object, not a `T`, or gives a key twice.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
     reject_duplicate_keys(path, text)?;
+    // A list would pass for a structure whose fields have defaults.
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Error::Json {
+            path: path.to_path_buf(),
+            line: 1,
+            column: 1,
+            field: String::new(),
+            message: "expected an object, found another value".into(),
+        });
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let field = match error.path().to_string() {
@@ -120,6 +130,13 @@ mod tests {
         assert_eq!(message("{\n  \"a\": }"), "`a.json`: line 2, column 8: expected value");
         assert_eq!(message("{} {}"), "`a.json`: line 1, column 4: trailing characters");
         assert!(message("").starts_with("`a.json`: line 1, column 0: EOF"));
+    }
+
+    #[test]
+    fn refuses_everything_but_an_object() {
+        for text in ["[]", "1", "null", " \"a\""] {
+            assert_eq!(message(text), "`a.json`: line 1, column 1: expected an object, found another value");
+        }
     }
 
     #[test]

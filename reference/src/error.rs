@@ -8,11 +8,11 @@ use std::path::PathBuf;
 pub enum Error {
     /// The checkpoint is not a normalized one, or is damaged.
     #[error(transparent)]
-    Checkpoint(#[from] converter::Error),
+    Checkpoint(Box<converter::Error>),
 
     /// A dump could not be read or written.
     #[error(transparent)]
-    Dump(#[from] golden::Error),
+    Dump(Box<golden::Error>),
 
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
@@ -130,15 +130,33 @@ pub enum Error {
 
     /// A picture could not be read or cut into tiles.
     #[error(transparent)]
-    Picture(#[from] crate::pictures::PictureError),
+    Picture(Box<crate::pictures::PictureError>),
 
     /// The prompt could not be built.
     #[error(transparent)]
-    Prompt(#[from] crate::prompt::PromptError),
+    Prompt(Box<crate::prompt::PromptError>),
 
     /// The answer could not be written out.
     #[error("writing the answer: {0}")]
     Output(#[source] std::io::Error),
+}
+
+/// The errors of other rooms are boxed: they are large, and a result is passed on often.
+macro_rules! boxed {
+    ($($variant:ident: $error:ty),+) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        }
+    )+};
+}
+
+boxed! {
+    Checkpoint: converter::Error,
+    Dump: golden::Error,
+    Picture: crate::pictures::PictureError,
+    Prompt: crate::prompt::PromptError
 }
 
 impl Error {
@@ -149,7 +167,12 @@ impl Error {
                 "libtorch's CUDA part needs NVIDIA's libraries beside it: `scripts/setup --cuda` installs them; then build again"
                     .to_owned(),
             ),
-            Self::Checkpoint(_) => Some("`nvl-convert convert` makes a normalized checkpoint of a Hugging Face one".to_owned()),
+            Self::Checkpoint(error) => error
+                .hint()
+                .or_else(|| Some("`nvl-convert convert` makes a normalized checkpoint of a Hugging Face one".to_owned())),
+            Self::Dump(error) => error.hint().map(str::to_owned),
+            Self::Picture(error) => error.hint().map(str::to_owned),
+            Self::Prompt(error) => error.hint().map(str::to_owned),
             Self::Context { prompt, limit, .. } if prompt < limit => {
                 Some(format!("ask for at most `--max-new-tokens {}`", limit - prompt))
             }

@@ -4,6 +4,7 @@
 //! under the names of the public `modeling.py`; [`generate`](mod@generate) runs it token by token, [`record`] keeps what each
 //! site computes, and [`replay`](mod@replay) does so for a golden's own inputs.
 
+pub mod answer;
 pub mod device;
 mod error;
 pub mod generate;

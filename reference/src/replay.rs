@@ -1,5 +1,7 @@
 //! Runs a golden's own request again, from its recorded inputs.
 
+use std::ops::ControlFlow;
+
 use golden::{Dump, DumpWriter, ManifestHead};
 use tch::{Kind, Tensor};
 
@@ -52,10 +54,12 @@ pub fn replay(
     let config = GenerationConfig {
         max_new_tokens: max_new_tokens.unwrap_or(1),
         eos_token_ids,
-        sampling: Sampling::Greedy,
+        sampling: Sampling::GREEDY,
+        logprobs: None,
     };
     let mut recorder = Recorder::new(writer, &[])?;
-    let Generation { token_ids, .. } = generate(model, &inputs, &config, &mut recorder, |_| Ok(()))?;
+    let Generation { token_ids, .. } =
+        generate(model, &inputs, &config, &mut recorder, |_| Ok(ControlFlow::Continue(())))?;
 
     let Some(writer) = recorder.into_writer() else { return Err(fail(golden, "nothing was recorded")) };
     let summary = summarize(golden, &writer, &token_ids);

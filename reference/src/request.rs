@@ -89,17 +89,21 @@ impl PreparedRequest {
             extra: serde_json::Map::new(),
         });
         let mut extra = serde_json::Map::new();
-        if let Sampling::Random { temperature, top_p, seed } = *sampling {
-            extra.insert("temperature".to_owned(), temperature.into());
-            extra.insert("top_p".to_owned(), top_p.into());
-            extra.insert("seed".to_owned(), seed.into());
+        if sampling.repetition_penalty != 1.0 {
+            extra.insert("repetition_penalty".to_owned(), sampling.repetition_penalty.into());
+        }
+        if !sampling.is_greedy() {
+            extra.insert("temperature".to_owned(), sampling.temperature.into());
+            extra.extend(sampling.top_k.map(|top_k| ("top_k".to_owned(), top_k.into())));
+            extra.insert("top_p".to_owned(), sampling.top_p.into());
+            extra.insert("seed".to_owned(), sampling.seed.into());
         }
         manifest::Request {
             system: self.system.clone(),
             turns: self.turns.clone(),
             images: images.collect(),
             max_new_tokens: Some(max_new_tokens as u64),
-            do_sample: Some(*sampling != Sampling::Greedy),
+            do_sample: Some(!sampling.is_greedy()),
             extra,
         }
     }

@@ -22,6 +22,9 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 impl ShardSize {
+    /// `5GB`.
+    pub const DEFAULT: Self = Self(5_000_000_000);
+
     /// The size in bytes.
     pub fn bytes(self) -> u64 {
         self.0
@@ -29,9 +32,8 @@ impl ShardSize {
 }
 
 impl Default for ShardSize {
-    /// `5GB`.
     fn default() -> Self {
-        Self(5_000_000_000)
+        Self::DEFAULT
     }
 }
 

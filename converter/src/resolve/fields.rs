@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
     pub(super) fn root(path: &'a Path, value: &'a Value) -> Result<Self, Error> {
         match value {
             Value::Object(object) => Ok(Self::new(path, String::new(), object)),
-            other => Err(Error::field(path, "", "an object", show(other))),
+            other => Err(Error::field(path, ".", "an object", show(other))),
         }
     }
 
@@ -77,6 +77,12 @@ impl<'a> Fields<'a> {
     /// `true` or `false`.
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
         self.typed(name, "`true` or `false`", Value::as_bool)
+    }
+
+    /// `true` or `false` where Python asks for truth: a written `null` is `false`.
+    pub(super) fn truth(&self, name: &str) -> Result<Option<bool>, Error> {
+        let flag = self.flag(name)?;
+        Ok(if self.is_written(name) { Some(flag.unwrap_or(false)) } else { None })
     }
 
     /// A text.

@@ -41,11 +41,11 @@ pub(super) fn image_processor(
         default("max_num_tiles", 12.into());
         12
     });
-    let use_thumbnail = fields.flag("use_thumbnail")?.unwrap_or_else(|| {
+    let use_thumbnail = fields.truth("use_thumbnail")?.unwrap_or_else(|| {
         default("use_thumbnail", true.into());
         true
     });
-    let do_rescale = fields.flag("do_rescale")?.unwrap_or_else(|| {
+    let do_rescale = fields.truth("do_rescale")?.unwrap_or_else(|| {
         default("do_rescale", false.into());
         false
     });
@@ -58,7 +58,7 @@ pub(super) fn image_processor(
             1.0 / 255.0
         }
     };
-    let do_normalize = fields.flag("do_normalize")?.unwrap_or_else(|| {
+    let do_normalize = fields.truth("do_normalize")?.unwrap_or_else(|| {
         default("do_normalize", false.into());
         false
     });
@@ -89,7 +89,9 @@ pub(super) fn image_processor(
 const KNOWN: &[&str] = &[
     "auto_map",
     "data_format",
+    "default_to_square",
     "device",
+    "disable_grouping",
     "do_convert_rgb",
     "image_processor_type",
     "input_data_format",

@@ -47,7 +47,7 @@ pub(super) fn vision_config(
         return Err(fields.wrong("patch_size", expected, format!("`{declared}`")));
     }
     let teachers = teachers(&args)?;
-    let num_cls_tokens = match args.flag("cls_token_per_teacher")? {
+    let num_cls_tokens = match args.truth("cls_token_per_teacher")? {
         Some(true) => teachers.iter().map(|teacher| &teacher.name).collect::<HashSet<_>>().len(),
         Some(false) => 1,
         None => return Err(args.wrong("cls_token_per_teacher", "`true` or `false`", "none")),
@@ -278,7 +278,7 @@ fn teachers(args: &Fields<'_>) -> Result<Vec<Teacher>, Error> {
             let name = teacher.text("name")?;
             Ok(Teacher {
                 name: teacher.required("name", "a text", name)?.to_string(),
-                use_summary: teacher.flag("use_summary")?.unwrap_or(true),
+                use_summary: teacher.truth("use_summary")?.unwrap_or(true),
             })
         })
         .collect()

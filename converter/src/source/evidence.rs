@@ -105,6 +105,31 @@ pub(crate) enum CodeFinding {
 mod tests {
     use super::*;
 
+    fn file(name: &str, sha256: &str) -> SourceFile {
+        SourceFile { name: name.into(), bytes: Vec::new(), sha256: sha256.into() }
+    }
+
+    #[test]
+    fn recognises_a_revision_by_its_sha256_alone() {
+        let before = "591a6ae511fa38c56ee3bea70dce16ebd7854a52be8191a5749b9682c01bbb88";
+        let after = "092e9a0b8eca4fee162484ef3ef77b399f686e5e0ffc7be85fb2d69bc2f9ebd9";
+        for (sha256, expected, detail) in [
+            (before, true, "recognised as NVlabs/RADIO 8dfc443 of 2025-04-16"),
+            (after, false, "recognised as NVlabs/RADIO cb07f55 of 2025-06-28"),
+        ] {
+            let files = [file("modeling.py", "0"), file(PATCH_GENERATOR_FILE, sha256)];
+            let CodeFinding::Recognised { value, evidence } = align_corners_of_code(&files) else {
+                panic!("recognised");
+            };
+            assert_eq!(value, expected);
+            let (file, sha256, detail) = (PATCH_GENERATOR_FILE.into(), sha256.into(), detail.into());
+            assert_eq!(evidence, Evidence::SourceFile { file, sha256, detail });
+        }
+        let other = [file(PATCH_GENERATOR_FILE, &"0".repeat(64))];
+        assert!(matches!(align_corners_of_code(&other), CodeFinding::Unrecognised { .. }));
+        assert!(matches!(align_corners_of_code(&[file("modeling.py", before)]), CodeFinding::Absent));
+    }
+
     #[test]
     fn the_revisions_are_read_and_change_once() {
         let revisions: Vec<Revision> = serde_json::from_str(REVISIONS).unwrap();

@@ -3,4 +3,16 @@
 #[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod conversion;
+#[cfg(test)]
 mod hand_made;
+#[cfg(test)]
+mod hand_made_source;
+#[cfg(test)]
+mod plan;
+#[cfg(test)]
+mod resolution;
+#[cfg(test)]
+mod verification;

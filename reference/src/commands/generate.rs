@@ -7,15 +7,17 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 use golden::manifest::Checkpoint;
 use golden::{DumpWriter, ManifestHead};
-use reference::generate::{FinishReason, Generation, GenerationConfig, Sampling, generate};
+use reference::Error;
+use reference::answer::{Answer, answer};
+use reference::generate::{FinishReason, GenerationConfig, StepLogprobs};
 use reference::model::Math;
 use reference::prompt::PromptBuilder;
 use reference::record::Recorder;
 use reference::request::{ChatRequest, PreparedRequest, read_history};
 use reference::settings::{Settings, producer};
-use reference::{Error, NemotronVl};
 use serde::Serialize;
 
+use super::sampling::SamplingArgs;
 use super::{ModelArgs, Outcome, load_model, spinner};
 
 /// Arguments of `generate`.
@@ -38,15 +40,14 @@ pub struct Args {
     /// The most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_new_tokens: usize,
-    /// Draw tokens by chance, logits divided by T; 0 is greedy
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f64,
-    /// Draw among the most likely tokens only, as many as reach this probability together
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    top_p: f64,
-    /// The same seed draws the same tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// End the answer in front of this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// With `--json`: log probabilities of each token, and of so many of the most likely ones
+    #[arg(long, value_name = "N", requires = "json", num_args = 0..=1, default_missing_value = "0")]
+    logprobs: Option<usize>,
     /// Folder to write an activation dump of the prefill to, with the logits of each step
     #[arg(long, value_name = "OUT")]
     record: Option<PathBuf>,
@@ -65,7 +66,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Outcome> {
     let settings = Settings { threads: args.model.threads, cpu_capability: None };
     settings.apply();
-    let config = generation_config(&args)?;
+    let sampling = args.sampling.sampling()?;
     let request = ChatRequest {
         system: args.system.clone(),
         history: args.history.as_deref().map(read_history).transpose()?,
@@ -80,7 +81,12 @@ pub fn run(args: Args) -> Result<Outcome> {
     for (file, warning) in prepared.warnings() {
         eprintln!("warning: {file}: {warning}");
     }
-    let config = GenerationConfig { eos_token_ids: vec![prompts.tokenizer().eos_token_id()], ..config };
+    let config = GenerationConfig {
+        max_new_tokens: args.max_new_tokens,
+        eos_token_ids: vec![prompts.tokenizer().eos_token_id()],
+        sampling,
+        logprobs: args.logprobs,
+    };
 
     let mut recorder = match &args.record {
         Some(out) => {
@@ -89,78 +95,56 @@ pub fn run(args: Args) -> Result<Outcome> {
         }
         None => Recorder::off(),
     };
-    let generation = stream(&model, &prompts, &prepared, &config, &mut recorder, !args.json)?;
-    let text = prompts.tokenizer().answer(&generation.token_ids).map_err(Error::from)?;
+    let mut print = Printer { on: !args.json };
+    let waiting = spinner(format!("reading {} tokens", prepared.inputs.input_ids.numel()));
+    let answer =
+        answer(&model, prompts.tokenizer(), &prepared.inputs, &config, &args.stop, &mut recorder, |piece| {
+            waiting.finish_and_clear();
+            print.write(piece)
+        })?;
+    print.write("\n")?;
+    if answer.generation.finish_reason == FinishReason::Length && std::io::stderr().is_terminal() {
+        eprintln!("note: stopped at `--max-new-tokens {}`", config.max_new_tokens);
+    }
 
     if let Some(writer) = recorder.into_writer() {
         let mut head = ManifestHead::new(producer(&model, &settings));
         head.checkpoint = args.model.model.file_name().map(|name| Checkpoint::new(name.to_string_lossy()));
         head.request = Some(prepared.manifest(config.max_new_tokens, &config.sampling));
         head.prompt = Some(prepared.prompt.clone());
-        head.generated_ids = Some(generation.token_ids.clone());
-        head.text = Some(text.clone());
+        head.generated_ids = Some(answer.generation.token_ids.clone());
+        head.text = Some(answer.text.clone());
         writer.finish(head)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&Answer::new(&text, &prepared, &generation))?);
+        println!("{}", serde_json::to_string_pretty(&Report::new(&answer, &prepared))?);
     }
     Ok(Outcome::Yes)
 }
 
-/// Generates; with `print`, writes the answer to stdout as it comes, and a line break behind it.
-fn stream(
-    model: &NemotronVl,
-    prompts: &PromptBuilder,
-    prepared: &PreparedRequest,
-    config: &GenerationConfig,
-    recorder: &mut Recorder,
-    print: bool,
-) -> Result<Generation> {
-    let mut stdout = std::io::stdout();
-    let mut write = |piece: &str| -> reference::Result<()> {
-        if print && !piece.is_empty() {
-            stdout.write_all(piece.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)?;
-        }
-        Ok(())
-    };
-    let waiting = spinner(format!("reading {} tokens", prepared.inputs.input_ids.numel()));
-    let mut answer = prompts.tokenizer().answer_stream();
-    let generation = generate(model, &prepared.inputs, config, recorder, |token| {
-        waiting.finish_and_clear();
-        write(&answer.push(token)?)
-    })?;
-    write(&answer.finish().map_err(Error::from)?)?;
-    write("\n")?;
-    if generation.finish_reason == FinishReason::Length && std::io::stderr().is_terminal() {
-        eprintln!("note: stopped at `--max-new-tokens {}`", config.max_new_tokens);
-    }
-    Ok(generation)
+/// Writes to stdout as the answer comes.
+struct Printer {
+    on: bool,
 }
 
-fn generation_config(args: &Args) -> Result<GenerationConfig> {
-    let refuse = |flag: &str, expected: &str, found: f64| {
-        Err(Error::Request(format!("`{flag}`: expected {expected}, found {found}")).into())
-    };
-    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        return refuse("--temperature", "0 or more", args.temperature);
+impl Printer {
+    fn write(&mut self, piece: &str) -> reference::Result<()> {
+        if !self.on || piece.is_empty() {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout();
+        stdout.write_all(piece.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)
     }
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        return refuse("--top-p", "more than 0 and at most 1", args.top_p);
-    }
-    let sampling = if args.temperature == 0.0 {
-        Sampling::Greedy
-    } else {
-        Sampling::Random { temperature: args.temperature, top_p: args.top_p, seed: args.seed }
-    };
-    Ok(GenerationConfig { max_new_tokens: args.max_new_tokens, eos_token_ids: Vec::new(), sampling })
 }
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
+struct Report<'a> {
     text: &'a str,
     generated_ids: &'a [i64],
     finish_reason: FinishReason,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    logprobs: &'a [StepLogprobs],
     prompt: &'a str,
     prompt_tokens: usize,
     generated_tokens: usize,
@@ -169,12 +153,14 @@ struct Answer<'a> {
     decode_secs: f64,
 }
 
-impl<'a> Answer<'a> {
-    fn new(text: &'a str, prepared: &'a PreparedRequest, generation: &'a Generation) -> Self {
+impl<'a> Report<'a> {
+    fn new(answer: &'a Answer, prepared: &'a PreparedRequest) -> Self {
+        let generation = &answer.generation;
         Self {
-            text,
+            text: &answer.text,
             generated_ids: &generation.token_ids,
             finish_reason: generation.finish_reason,
+            logprobs: &generation.logprobs,
             prompt: &prepared.prompt,
             prompt_tokens: prepared.inputs.input_ids.numel(),
             generated_tokens: generation.token_ids.len(),

@@ -2,6 +2,7 @@
 
 pub mod generate;
 pub mod replay;
+mod sampling;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,7 +89,9 @@ pub fn spinner(message: String) -> ProgressBar {
 /// One line for the error, one for a hint where there is one.
 pub fn print_error(error: &anyhow::Error) {
     eprintln!("error: {error}");
-    let hint = error.downcast_ref::<reference::Error>().and_then(reference::Error::hint);
+    let ours = error.downcast_ref::<reference::Error>().and_then(reference::Error::hint);
+    let dump = || error.downcast_ref::<golden::Error>().and_then(golden::Error::hint).map(str::to_owned);
+    let hint = ours.or_else(dump);
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
     }

@@ -1,12 +1,17 @@
 //! Generation: prefill, then a token at a time.
 
+mod logprobs;
 mod sampling;
+mod stop;
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+pub use logprobs::StepLogprobs;
 pub use sampling::{Sampler, Sampling};
+pub use stop::StopStrings;
 
 use crate::error::{Error, Result};
 use crate::model::NemotronVl;
@@ -21,7 +26,7 @@ pub struct ModelInputs {
     pub pixel_values: Option<Tensor>,
 }
 
-/// When to stop, and how to choose.
+/// When to stop, how to choose, and what to keep.
 #[derive(Debug, Clone)]
 pub struct GenerationConfig {
     /// The most tokens to generate, the end token included.
@@ -30,13 +35,15 @@ pub struct GenerationConfig {
     pub eos_token_ids: Vec<i64>,
     /// How a token is chosen.
     pub sampling: Sampling,
+    /// Of how many of the most likely tokens to tell the log probability at each step, beside the chosen one's.
+    pub logprobs: Option<usize>,
 }
 
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model chose an end token.
+    /// The model chose an end token, or the caller's stop was reached.
     Stop,
     /// `max_new_tokens` was reached.
     Length,
@@ -47,8 +54,8 @@ pub enum FinishReason {
 pub struct Generation {
     /// The chosen tokens, the end token included.
     pub token_ids: Vec<i64>,
-    /// Logits that chose each token, [steps, vocabulary] float32.
-    pub step_logits: Tensor,
+    /// One for each token, where asked for.
+    pub logprobs: Vec<StepLogprobs>,
     /// Why generation ended.
     pub finish_reason: FinishReason,
     /// Time of the prefill, pictures included.
@@ -57,7 +64,7 @@ pub struct Generation {
     pub decode_time: Duration,
 }
 
-/// Generates an answer; `on_token` is called with each token as it is chosen.
+/// Generates an answer. `on_token` is called with each token as it is chosen, and may end the answer behind it.
 ///
 /// # Errors
 /// [`Error::Context`] before any work where prompt and answer do not fit the model's context; else whatever the model or
@@ -71,19 +78,10 @@ pub fn generate(
     inputs: &ModelInputs,
     config: &GenerationConfig,
     recorder: &mut Recorder,
-    mut on_token: impl FnMut(i64) -> Result<()>,
+    mut on_token: impl FnMut(i64) -> Result<ControlFlow<()>>,
 ) -> Result<Generation> {
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
-    let limit = model.config().text_config.max_position_embeddings;
-    if prompt == 0 {
-        return Err(Error::Request("the prompt has no tokens".to_owned()));
-    }
-    if config.max_new_tokens == 0 {
-        return Err(Error::Request("`--max-new-tokens`: expected at least 1, found 0".to_owned()));
-    }
-    if prompt + config.max_new_tokens > limit {
-        return Err(Error::Context { prompt, max_new_tokens: config.max_new_tokens, limit });
-    }
+    check_length(prompt, config.max_new_tokens, model.config().text_config.max_position_embeddings)?;
     let _no_grad = tch::no_grad_guard();
     let mut sampler = Sampler::new(config.sampling.clone());
     let mut cache = model.cache(prompt + config.max_new_tokens)?;
@@ -96,23 +94,27 @@ pub fn generate(
     let start = Instant::now();
     let mut logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, recorder)?;
     recorder.end_of_prefill();
-    let mut prefill_time = start.elapsed();
+    let mut prefill_time = Duration::ZERO;
 
     let mut token_ids = Vec::new();
+    let mut logprobs = Vec::new();
     let mut step_logits = Vec::new();
-    let mut decode_start = start;
     let finish_reason = loop {
-        let scores = logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?; // [1, v]
-        let token = sampler.choose(&scores)?;
+        let scores = logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?; // [1, v]
+        let values = Vec::<f32>::try_from(scores.f_flatten(0, -1)?)?;
+        let chosen = sampler.choose(&values);
         if token_ids.is_empty() {
             // Operations on a GPU are queued: the prefill has ended once its logits are here.
             prefill_time = start.elapsed();
-            decode_start = Instant::now();
         }
-        step_logits.push(scores);
+        if recorder.is_on() {
+            step_logits.push(scores);
+        }
+        logprobs.extend(config.logprobs.map(|top| StepLogprobs::new(&values, chosen, top)));
+        let token = chosen as i64;
         token_ids.push(token);
-        on_token(token)?;
-        if config.eos_token_ids.contains(&token) {
+        let stopped = on_token(token)?.is_break();
+        if stopped || config.eos_token_ids.contains(&token) {
             break FinishReason::Stop;
         }
         if token_ids.len() == config.max_new_tokens {
@@ -120,8 +122,22 @@ pub fn generate(
         }
         logits = model.decode(token, &mut cache)?;
     };
-    let decode_time = decode_start.elapsed();
-    let step_logits = Tensor::f_cat(&step_logits, 0)?;
-    recorder.output("step_logits", &step_logits)?;
-    Ok(Generation { token_ids, step_logits, finish_reason, prefill_time, decode_time })
+    let decode_time = start.elapsed() - prefill_time;
+    if recorder.is_on() {
+        recorder.output("step_logits", &Tensor::f_cat(&step_logits, 0)?)?; // [steps, v]
+    }
+    Ok(Generation { token_ids, logprobs, finish_reason, prefill_time, decode_time })
+}
+
+fn check_length(prompt: usize, max_new_tokens: usize, limit: usize) -> Result<()> {
+    if prompt == 0 {
+        return Err(Error::Request("the prompt has no tokens".to_owned()));
+    }
+    if max_new_tokens == 0 {
+        return Err(Error::Request("`max_new_tokens`: expected at least 1, found 0".to_owned()));
+    }
+    if prompt.saturating_add(max_new_tokens) > limit {
+        return Err(Error::Context { prompt, max_new_tokens, limit });
+    }
+    Ok(())
 }

@@ -34,7 +34,7 @@ impl Linear {
     }
 
     /// The same layer, recorded as an instance of a subclass.
-    pub fn as_module(mut self, module: &'static str) -> Self {
+    pub fn with_module(mut self, module: &'static str) -> Self {
         self.module = module;
         self
     }

@@ -3,9 +3,13 @@
 // Functions outside a `#[test]` are tests as well: a failed `unwrap` is the assertion.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bundled;
 mod chat_template;
 mod fixtures;
 mod formats;
+mod generate;
 mod pictures;
 mod prompt;
+mod refusals;
 mod refused_pictures;
+mod replay;

@@ -33,7 +33,7 @@ pub struct Measurement {
     pub largest: Option<Difference>,
     /// ‖c − g‖ / ‖g‖ for floating-point numbers: zero if nothing differs, infinite if g is zero and c is not.
     pub relative_l2: Option<f64>,
-    /// The largest, over the rows r along the innermost dimension, of ‖c_r − g_r‖ / max(‖g_r‖, root mean square of all ‖g_r‖).
+    /// The largest, over the rows r along the innermost dimension, of ‖c_r − g_r‖ / max(‖g_r‖, median of all ‖g_r‖).
     pub row_relative_l2: Option<f64>,
     /// The cosine of the angle between both, taken as vectors: one if nothing differs, zero if one of them is zero.
     pub cosine: Option<f64>,

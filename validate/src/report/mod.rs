@@ -1,6 +1,6 @@
 //! Presents a [`DiffReport`]. Nothing here measures or decides.
 //!
-//! A format is a file of this folder with a type that implements [`Format`], and a line in [`format`] and [`NAMES`].
+//! A format is a file of this folder with a type that implements [`Format`], and a line in [`format()`] and [`NAMES`].
 
 mod json;
 mod names;

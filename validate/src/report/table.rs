@@ -110,12 +110,8 @@ impl Table {
         if let Some(index) = report.summary().worst_relative_l2 {
             let worst = &report.entries[index];
             let l2 = worst.measurement.as_ref().and_then(|measurement| measurement.relative_l2);
-            wrapped(
-                out,
-                "",
-                "  ",
-                &format!("worst relative L2: {} at {}", short_or_dash(l2), worst.entry.name),
-            );
+            let place = if l2 == Some(0.0) { String::new() } else { format!(" at {}", worst.entry.name) };
+            wrapped(out, "", "  ", &format!("worst relative L2: {}{place}", short_or_dash(l2)));
         }
         let answer = &report.answer;
         wrapped(out, "", "  ", &words::text("prompt", &answer.prompt));

@@ -32,7 +32,7 @@ impl PatchGenerator {
         let site = format!("{MODEL}.patch_generator");
         let embedder = Linear::load(&weights.pp("patch_projection"), false, format!("{site}.embedder"))?;
         Ok(Self {
-            embedder: embedder.as_module("ViTPatchLinear"),
+            embedder: embedder.with_module("ViTPatchLinear"),
             patch_size: config.patch_size as i64,
             pos_embed: weights.get("position_embedding")?,
             pos_embed_side: config.max_img_size.div_ceil(config.patch_size) as i64,

@@ -1,0 +1,511 @@
+//! A conversion from end to end: bytes, files, ledger, and what is left behind when it fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use converter::digest::sha256;
+use converter::ledger::Ledger;
+use converter::normalized::{Checkpoint, Part, TorchDtype};
+use converter::plan::{Action, PlanOptions, ShardSize};
+use converter::resolve::Settings;
+use converter::source::Location;
+use converter::write::{Observer, Unwatched};
+use converter::{Conversion, Error};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::hand_made::Made;
+use crate::hand_made_source::Source;
+
+const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+
+/// The bundled small checkpoint.
+pub fn shapes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/fixtures/checkpoints/shapes")
+}
+
+pub fn prepare(source: &Path, settings: Settings, options: PlanOptions) -> Conversion {
+    Conversion::prepare(Location::parse(source.to_str().unwrap()), settings, options).unwrap()
+}
+
+/// Converts into `out` beside nothing else.
+pub fn convert(source: &Path, settings: Settings, options: PlanOptions) -> (TempDir, PathBuf, Ledger) {
+    let parent = TempDir::new().unwrap();
+    let out = parent.path().join("out");
+    let ledger = prepare(source, settings, options).write(&out, false, &Unwatched).unwrap();
+    (parent, out, ledger)
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Every tensor of the safetensors files in a folder, by the safetensors crate's own reader.
+fn tensors(dir: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
+    let mut all = BTreeMap::new();
+    for name in entries(dir).iter().filter(|name| name.ends_with(".safetensors")) {
+        let bytes = fs::read(dir.join(name)).unwrap();
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+            assert!(all.insert(name, tensor).is_none());
+        }
+    }
+    all
+}
+
+#[test]
+fn the_bundled_checkpoint_becomes_a_normalized_one_byte_by_byte() {
+    let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
+    let (before, after) = (tensors(&shapes()), tensors(&out));
+    assert_eq!((before.len(), after.len()), (87, 96));
+    let same = |source: &str, target: &str| assert_eq!(before[source], after[target], "{source}");
+    for name in before.keys().filter(|name| name.starts_with("language_model.")) {
+        same(name, name);
+    }
+    let tower = "vision_model.radio_model.model";
+    same(
+        &format!("{tower}.patch_generator.embedder.weight"),
+        "vision_model.embeddings.patch_projection.weight",
+    );
+    same(&format!("{tower}.patch_generator.pos_embed"), "vision_model.embeddings.position_embedding");
+    same(&format!("{tower}.patch_generator.cls_token.token"), "vision_model.embeddings.cls_register_token");
+    for i in 0..3 {
+        let (block, layer) = (format!("{tower}.blocks.{i}"), format!("vision_model.encoder.layer.{i}"));
+        for (source, target) in [
+            ("norm1", "norm1"),
+            ("norm2", "norm2"),
+            ("attn.proj", "attention.o_proj"),
+            ("mlp.fc1", "mlp.fc1"),
+            ("mlp.fc2", "mlp.fc2"),
+        ] {
+            for leaf in ["weight", "bias"] {
+                same(&format!("{block}.{source}.{leaf}"), &format!("{layer}.{target}.{leaf}"));
+            }
+        }
+        for leaf in ["weight", "bias"] {
+            let (_, shape, whole) = &before[&format!("{block}.attn.qkv.{leaf}")];
+            for (place, projection) in ["q_proj", "k_proj", "v_proj"].iter().enumerate() {
+                let (_, third, data) = &after[&format!("{layer}.attention.{projection}.{leaf}")];
+                assert_eq!((third[0] * 3, &third[1..]), (shape[0], &shape[1..]));
+                let bytes = whole.len() / 3;
+                assert_eq!(data, &whole[place * bytes..(place + 1) * bytes]);
+            }
+        }
+    }
+    for (source, target) in [("0", "layer_norm"), ("1", "linear_1"), ("3", "linear_2")] {
+        for leaf in ["weight", "bias"] {
+            same(&format!("mlp1.{source}.{leaf}"), &format!("multi_modal_projector.{target}.{leaf}"));
+        }
+    }
+}
+
+#[test]
+fn the_folder_is_complete_and_the_reader_takes_it() {
+    let (parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
+    assert_eq!(entries(parent.path()), ["out"]);
+    assert_eq!(
+        entries(&out),
+        [
+            "chat_template.jinja",
+            "config.json",
+            "conversion.json",
+            "generation_config.json",
+            "model.safetensors",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json"
+        ]
+    );
+    for name in ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(shapes().join(name)).unwrap(), "{name}");
+    }
+    let checkpoint = Checkpoint::open(&out).unwrap();
+    assert_eq!(checkpoint.config().vision_config.num_registers, 4);
+    assert_eq!(checkpoint.config().vision_config.norm_mean, [0.482421875, 0.45703125, 0.408203125]);
+    assert_eq!(checkpoint.config().image_token_id, 494);
+}
+
+#[test]
+fn a_template_inside_the_tokenizers_configuration_gets_its_own_file() {
+    let source = Source::sound().write();
+    let (_parent, out, ledger) = convert(source.path(), Settings::default(), KEEP);
+    assert_eq!(fs::read_to_string(out.join("chat_template.jinja")).unwrap(), "{{ messages }}");
+    assert_eq!(ledger.warnings, Vec::<String>::new());
+
+    let mut named = Source::sound();
+    named.tokenizer_config["chat_template"] = json!([
+        { "name": "tool_use", "template": "t" }, { "name": "default", "template": "d" }
+    ]);
+    let (_parent, out, ledger) = convert(named.write().path(), Settings::default(), KEEP);
+    assert_eq!(fs::read_to_string(out.join("chat_template.jinja")).unwrap(), "d");
+    assert!(ledger.warnings[0].contains("2 chat templates (tool_use, default); `default` was taken"));
+
+    let mut both = Source::sound();
+    both.files.push(("chat_template.jinja".into(), "f".into()));
+    let (_parent, out, ledger) = convert(both.write().path(), Settings::default(), KEEP);
+    assert_eq!(fs::read_to_string(out.join("chat_template.jinja")).unwrap(), "f");
+    assert!(ledger.warnings[0].contains("differ; the file was taken"), "{:?}", ledger.warnings);
+}
+
+#[test]
+fn the_ledger_has_every_source_tensor_once_with_true_hashes() {
+    let (_parent, out, ledger) = convert(&shapes(), Settings::default(), KEEP);
+    let (before, after) = (tensors(&shapes()), tensors(&out));
+    let written: Ledger = serde_json::from_slice(&fs::read(out.join("conversion.json")).unwrap()).unwrap();
+    assert_eq!(written, ledger);
+
+    let names: BTreeSet<&str> = ledger.tensors.iter().map(|row| row.source.as_str()).collect();
+    assert_eq!(ledger.tensors.len(), names.len());
+    assert_eq!(names, before.keys().map(String::as_str).collect());
+    let mut targets = BTreeSet::new();
+    for row in &ledger.tensors {
+        let (dtype, shape, data) = &before[&row.source];
+        assert_eq!((&row.dtype, &row.shape, &row.sha256), (&dtype.to_string(), shape, &sha256(data)));
+        for target in &row.targets {
+            let (dtype, shape, data) = &after[&target.name];
+            assert_eq!(
+                (&target.dtype, &target.shape, &target.sha256),
+                (&dtype.to_string(), shape, &sha256(data))
+            );
+            assert!(targets.insert(target.name.clone()));
+        }
+    }
+    assert_eq!(targets, after.keys().cloned().collect());
+
+    let row = |name: &str| ledger.tensors.iter().find(|row| row.source == name).unwrap();
+    let mean = row("vision_model.radio_model.input_conditioner.norm_mean");
+    assert_eq!((mean.action, mean.targets.len()), (Action::Skipped, 0));
+    assert!(mean.reason.contains("`vision_config.norm_mean`"));
+    let stored = converter::digest::hex(&before[&mean.source].2);
+    assert_eq!(mean.bytes_hex.as_deref(), Some(stored.as_str()));
+    assert_eq!(row("language_model.lm_head.weight").action, Action::Kept);
+    assert_eq!(row("mlp1.1.weight").action, Action::Renamed);
+    assert_eq!(row("vision_model.radio_model.model.blocks.2.attn.qkv.bias").action, Action::Split);
+    assert_eq!(row("mlp1.1.weight").source_file, "model-00003-of-00003.safetensors");
+}
+
+#[test]
+fn the_ledger_hashes_every_file_of_both_folders() {
+    let (_parent, out, ledger) = convert(&shapes(), Settings::default(), KEEP);
+    let read: BTreeSet<String> = ledger.source.files.iter().map(|file| file.name.clone()).collect();
+    assert_eq!(read, entries(&shapes()).into_iter().collect());
+    for file in &ledger.source.files {
+        let bytes = fs::read(shapes().join(&file.name)).unwrap();
+        assert_eq!((file.bytes, &file.sha256), (bytes.len() as u64, &sha256(&bytes)), "{}", file.name);
+    }
+    let mut written: Vec<String> = ledger.files.iter().map(|file| file.name.clone()).collect();
+    written.push("conversion.json".into());
+    written.sort();
+    assert_eq!(written, entries(&out));
+    for file in &ledger.files {
+        let bytes = fs::read(out.join(&file.name)).unwrap();
+        assert_eq!(file.bytes, bytes.len() as u64, "{}", file.name);
+        assert_eq!(file.sha256, sha256(&bytes[..file.hashed_bytes as usize]), "{}", file.name);
+    }
+    let config = ledger.source.files.iter().find(|file| file.name == "config.json").unwrap();
+    assert_eq!(config.text, Some(fs::read_to_string(shapes().join("config.json")).unwrap()));
+    assert_eq!(ledger.source.name, "shapes");
+    let text = fs::read_to_string(out.join("conversion.json")).unwrap();
+    assert!(!text.contains(env!("CARGO_MANIFEST_DIR")), "the ledger names a path of this machine");
+}
+
+#[test]
+fn two_conversions_of_one_source_are_equal() {
+    let (_first_parent, first, _) = convert(&shapes(), Settings::default(), KEEP);
+    let (_second_parent, second, _) = convert(&shapes(), Settings::default(), KEEP);
+    for name in entries(&first) {
+        assert_eq!(fs::read(first.join(&name)).unwrap(), fs::read(second.join(&name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn shards_stay_below_the_size_and_the_index_finds_every_tensor() {
+    let max_shard_size: ShardSize = "300KB".parse().unwrap();
+    let options = PlanOptions { dtype: None, max_shard_size };
+    let (_parent, out, ledger) = convert(&shapes(), Settings::default(), options);
+    let shards: Vec<String> =
+        entries(&out).into_iter().filter(|name| name.ends_with(".safetensors")).collect();
+    assert!(shards.len() > 5, "{shards:?}");
+    for name in &shards {
+        assert!(fs::metadata(out.join(name)).unwrap().len() <= 300_000, "{name}");
+    }
+    let (_whole_parent, whole, _) = convert(&shapes(), Settings::default(), KEEP);
+    assert_eq!(tensors(&out), tensors(&whole));
+    let checkpoint = Checkpoint::open(&out).unwrap();
+    assert_eq!(checkpoint.weights().files().len(), shards.len());
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("model.safetensors.index.json")).unwrap()).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 2_954_432);
+    assert_eq!(index["weight_map"].as_object().unwrap().len(), 96);
+    assert_eq!(ledger.options.max_shard_bytes, 300_000);
+}
+
+#[test]
+fn sources_in_one_file_and_in_shards_give_the_same() {
+    let mut source = Source::sound();
+    let (_one_parent, one, _) = convert(source.write().path(), Settings::default(), KEEP);
+    source.shards = 5;
+    let (_five_parent, five, ledger) = convert(source.write().path(), Settings::default(), KEEP);
+    assert_eq!(tensors(&one), tensors(&five));
+    let files: BTreeSet<&str> = ledger.tensors.iter().map(|row| row.source_file.as_str()).collect();
+    assert_eq!(files.len(), 5);
+}
+
+#[test]
+fn parts_hold_their_tensors_and_open() {
+    for (part, count) in [(Part::Text, 21), (Part::Vision, 57)] {
+        let settings = Settings { part, ..Settings::default() };
+        let (_parent, out, ledger) = convert(Source::sound().write().path(), settings, KEEP);
+        let checkpoint = Checkpoint::open(&out).unwrap();
+        assert_eq!(checkpoint.config().part, part);
+        assert_eq!(checkpoint.names().count(), count);
+        assert_eq!(checkpoint.names().all(|name| name.starts_with("language_model.")), part == Part::Text);
+        assert_eq!(ledger.tensors.len(), Source::sound().tensors.len());
+    }
+}
+
+#[test]
+fn inverse_frequencies_and_an_equal_tied_head_are_skipped() {
+    let mut source = Source::sound()
+        .with("/llm_config/tie_word_embeddings", json!(true))
+        .with_tensor("language_model.model.layers.1.self_attn.rotary_emb.inv_freq", Dtype::F32, &[5])
+        .with_tensor("language_model.model.rotary_emb.inv_freq", Dtype::F32, &[5]);
+    let embedding = source.tensor("language_model.model.embed_tokens.weight").data.clone();
+    let head = source.tensors.iter_mut().find(|t| t.name == "language_model.lm_head.weight").unwrap();
+    head.data = embedding;
+    let (_parent, out, ledger) = convert(source.write().path(), Settings::default(), KEEP);
+    let skipped: Vec<&str> = ledger
+        .tensors
+        .iter()
+        .filter(|row| row.action == Action::Skipped)
+        .map(|row| row.source.as_str())
+        .collect();
+    assert_eq!(skipped.len(), 5, "{skipped:?}");
+    assert!(skipped.contains(&"language_model.lm_head.weight"));
+    assert!(Checkpoint::open(&out).unwrap().tensor("language_model.lm_head.weight").is_err());
+
+    // Without the head the same model.
+    let (_parent, again, _) = convert(
+        source.without_tensor("language_model.lm_head.weight").write().path(),
+        Settings::default(),
+        KEEP,
+    );
+    assert_eq!(tensors(&out), tensors(&again));
+}
+
+#[test]
+fn a_tied_head_of_other_bytes_is_refused() {
+    let dir = Source::sound().with("/llm_config/tie_word_embeddings", json!(true)).write();
+    let location = Location::parse(dir.path().to_str().unwrap());
+    let error = Conversion::prepare(location, Settings::default(), KEEP).unwrap_err();
+    assert!(
+        error.to_string().contains(
+            "tensor `language_model.lm_head.weight`: expected the bytes of `language_model.model.embed_tokens.weight`, found others"
+        ),
+        "{error}"
+    );
+}
+
+fn with_values(name: &str, shape: &[usize], values: &[f32]) -> Source {
+    let mut source = Source::sound().without_tensor(name);
+    let count = shape.iter().product::<usize>();
+    let data = values.iter().copied().cycle().take(count).flat_map(f32::to_le_bytes).collect();
+    source.tensors.push(Made { name: name.into(), dtype: Dtype::F32, shape: shape.to_vec(), data });
+    source
+}
+
+#[test]
+fn dtypes_are_converted_and_what_overflows_is_told() {
+    let values = [1.0, -2.5, 1e5, 3e38, 1.0 + 1.0 / 256.0, 6e-8];
+    let source = with_values("mlp1.3.bias", &[24], &values).write();
+    let convert_to = |dtype| {
+        let options = PlanOptions { dtype: Some(dtype), ..KEEP };
+        convert(source.path(), Settings::default(), options)
+    };
+    let name = "multi_modal_projector.linear_2.bias";
+
+    let (_parent, out, ledger) = convert_to(TorchDtype::Float16);
+    let (dtype, _, data) = tensors(&out).remove(name).unwrap();
+    assert_eq!(dtype, Dtype::F16);
+    let expected: Vec<u8> =
+        values.iter().cycle().take(24).flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+    assert_eq!(data, expected);
+    assert_eq!(
+        ledger.warnings,
+        ["tensor `multi_modal_projector.linear_2.bias`: 8 finite elements became infinite in float16"]
+    );
+    let row = ledger.tensors.iter().find(|row| row.source == "mlp1.3.bias").unwrap();
+    assert_eq!((row.action, row.targets[0].overflows), (Action::Converted, 8));
+    assert_eq!((row.dtype.as_str(), row.targets[0].dtype.as_str()), ("F32", "F16"));
+
+    let (_parent, out, ledger) = convert_to(TorchDtype::Bfloat16);
+    let (_, _, data) = tensors(&out).remove(name).unwrap();
+    let expected: Vec<u8> =
+        values.iter().cycle().take(24).flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect();
+    assert_eq!(data, expected);
+    assert_eq!(ledger.warnings, Vec::<String>::new());
+    let kept = ledger.tensors.iter().find(|row| row.source == "mlp1.0.bias").unwrap();
+    assert_eq!(kept.action, Action::Renamed);
+
+    let (_parent, out, ledger) = convert_to(TorchDtype::Float32);
+    assert!(tensors(&out).values().all(|(dtype, ..)| *dtype == Dtype::F32));
+    let row = ledger.tensors.iter().find(|row| row.source.ends_with("blocks.0.attn.qkv.weight")).unwrap();
+    assert_eq!((row.action, row.targets.len()), (Action::Converted, 3));
+    let whole = Source::sound().tensor(&row.source).data.clone();
+    let (_, _, queries) = tensors(&out).remove(&row.targets[0].name).unwrap();
+    let expected: Vec<u8> = whole[..whole.len() / 3]
+        .chunks_exact(2)
+        .flat_map(|elem| bf16::from_le_bytes([elem[0], elem[1]]).to_f32().to_le_bytes())
+        .collect();
+    assert_eq!(queries, expected);
+}
+
+#[test]
+fn a_snapshot_of_the_hubs_cache_tells_its_repository_and_revision() {
+    let cache = TempDir::new().unwrap();
+    let snapshot = cache.path().join("models--nvidia--Tiny-VL/snapshots/0123456789abcdef");
+    fs::create_dir_all(&snapshot).unwrap();
+    Source::sound().write_to(&snapshot);
+    let (_parent, _, ledger) = convert(&snapshot, Settings::default(), KEEP);
+    assert_eq!(ledger.source.name, "Tiny-VL");
+    assert_eq!(ledger.source.repository.as_deref(), Some("nvidia/Tiny-VL"));
+    assert_eq!(ledger.source.revision.as_deref(), Some("0123456789abcdef"));
+}
+
+#[test]
+fn weights_beside_the_checkpoint_are_not_read_and_told() {
+    let dir = Source::sound().write();
+    fs::write(dir.path().join("consolidated.safetensors"), "not even one").unwrap();
+    let (_parent, _, ledger) = convert(dir.path(), Settings::default(), KEEP);
+    assert_eq!(ledger.warnings, ["not part of the checkpoint, and not read: `consolidated.safetensors`"]);
+}
+
+#[test]
+fn an_existing_output_is_refused_or_replaced_in_one_step() {
+    let source = Source::sound().write();
+    let conversion = prepare(source.path(), Settings::default(), KEEP);
+    let parent = TempDir::new().unwrap();
+    let out = parent.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("precious"), "1").unwrap();
+    let error = conversion.write(&out, false, &Unwatched).unwrap_err();
+    assert!(matches!(error, Error::OutputExists { found: "a folder", .. }), "{error}");
+    assert!(error.hint().unwrap().contains("--force"));
+    assert_eq!(entries(&out), ["precious"]);
+    conversion.write(&out, true, &Unwatched).unwrap();
+    assert!(!out.join("precious").exists());
+    Checkpoint::open(&out).unwrap();
+    assert_eq!(entries(parent.path()), ["out"]);
+}
+
+#[test]
+fn an_output_that_would_destroy_something_is_refused_even_with_force() {
+    let parent = TempDir::new().unwrap();
+    let inside = parent.path().join("models/source");
+    fs::create_dir_all(&inside).unwrap();
+    Source::sound().write_to(&inside);
+    let conversion = prepare(&inside, Settings::default(), KEEP);
+    for out in [inside.clone(), parent.path().join("models")] {
+        let error = conversion.write(&out, true, &Unwatched).unwrap_err();
+        assert!(error.to_string().contains("found a folder that holds the source"), "{error}");
+    }
+    let file = parent.path().join("file");
+    fs::write(&file, "1").unwrap();
+    let link = parent.path().join("link");
+    std::os::unix::fs::symlink(&inside, &link).unwrap();
+    for (out, found) in [(&file, "a file"), (&link, "a link")] {
+        let error = conversion.write(out, true, &Unwatched).unwrap_err();
+        assert!(matches!(&error, Error::OutputPlace { found: f, .. } if f == found), "{error}");
+    }
+    let error = conversion.write(&parent.path().join("no/such/out"), true, &Unwatched).unwrap_err();
+    assert!(matches!(error, Error::NotAFolder { found: "nothing", .. }), "{error}");
+    assert_eq!(entries(parent.path()), ["file", "link", "models"]);
+    assert_eq!(prepare(&inside, Settings::default(), KEEP).plan().rows.len(), 68);
+}
+
+/// Stops after so many bytes.
+struct StopsAfter(AtomicU64, u64);
+
+impl Observer for StopsAfter {
+    fn advance(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > self.1
+    }
+}
+
+#[test]
+fn an_interrupted_conversion_leaves_nothing_and_keeps_what_was_there() {
+    let source = Source::sound().write();
+    let conversion = prepare(source.path(), Settings::default(), KEEP);
+    let parent = TempDir::new().unwrap();
+    let out = parent.path().join("out");
+    for stop in [0, 5_000, conversion.source_bytes() - 1] {
+        let error = conversion.write(&out, false, &StopsAfter(AtomicU64::new(0), stop)).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+        assert_eq!(entries(parent.path()), Vec::<String>::new());
+    }
+    conversion.write(&out, false, &Unwatched).unwrap();
+    let before = fs::read(out.join("conversion.json")).unwrap();
+    conversion.write(&out, true, &StopsAfter(AtomicU64::new(0), 5_000)).unwrap_err();
+    assert_eq!(fs::read(out.join("conversion.json")).unwrap(), before);
+    assert_eq!(entries(parent.path()), ["out"]);
+}
+
+#[test]
+fn the_observer_sees_every_byte_of_the_source() {
+    let source = Source::sound().write();
+    let conversion = prepare(source.path(), Settings::default(), KEEP);
+    let parent = TempDir::new().unwrap();
+    let observer = StopsAfter(AtomicU64::new(0), u64::MAX);
+    conversion.write(&parent.path().join("out"), false, &observer).unwrap();
+    assert_eq!(observer.0.load(Ordering::Relaxed), conversion.source_bytes());
+}
+
+#[test]
+fn the_documents_example_is_what_the_bundled_checkpoint_gives() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/normalized-checkpoint.md");
+    let document = fs::read_to_string(path).unwrap();
+    let mut examples = document.split("```json\n").skip(1).map(|rest| {
+        let text = rest.split("```").next().unwrap();
+        serde_json::from_str::<serde_json::Value>(text).unwrap()
+    });
+    let conversion = prepare(&shapes(), Settings::default(), KEEP);
+    assert_eq!(examples.next().unwrap(), serde_json::to_value(conversion.config()).unwrap());
+    let behaviour = serde_json::to_value(&conversion.findings().behaviours[1]).unwrap();
+    assert_eq!(examples.next().unwrap(), behaviour);
+    assert_eq!(examples.next(), None);
+
+    // Every field of the configuration and of the ledger is explained.
+    let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
+    for name in ["config.json", "conversion.json"] {
+        let json = serde_json::from_slice(&fs::read(out.join(name)).unwrap()).unwrap();
+        let mut fields = BTreeSet::new();
+        collect_fields(&json, &mut fields);
+        for field in fields {
+            assert!(document.contains(&format!("`{field}`")), "`{field}` of {name} is not explained");
+        }
+    }
+}
+
+fn collect_fields(value: &serde_json::Value, fields: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                fields.insert(name.clone());
+                collect_fields(value, fields);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_fields(item, fields)),
+        _ => {}
+    }
+}

@@ -1,0 +1,100 @@
+"""Teeth: a mistake in the checkpoint makes `nvl-validate` exit 1 and name the first module that it reaches.
+
+Runs the programs as a user does, on the folder that the demo leaves behind.
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+CONVERTED = ROOT / "target/demo/shapes"
+GOLDENS = ROOT / "golden/fixtures/goldens"
+
+TOWER = "vision_model.radio_model.model"
+LLAMA = "language_model.model"
+
+# A weight of each kind, and the first site that it feeds.
+WEIGHTS = {
+    "vision_model.embeddings.patch_projection.weight": f"{TOWER}.patch_generator.embedder",
+    "vision_model.embeddings.cls_register_token": f"{TOWER}.patch_generator.cls_token",
+    "vision_model.embeddings.position_embedding": f"{TOWER}.patch_generator.cls_token",
+    "vision_model.encoder.layer.0.norm1.weight": f"{TOWER}.blocks.0.norm1",
+    "vision_model.encoder.layer.1.attention.q_proj.weight": f"{TOWER}.blocks.1.attn.qkv",
+    "vision_model.encoder.layer.1.attention.k_proj.weight": f"{TOWER}.blocks.1.attn.qkv",
+    "vision_model.encoder.layer.1.attention.v_proj.bias": f"{TOWER}.blocks.1.attn.qkv",
+    "vision_model.encoder.layer.1.attention.o_proj.weight": f"{TOWER}.blocks.1.attn.proj",
+    "vision_model.encoder.layer.2.mlp.fc1.bias": f"{TOWER}.blocks.2.mlp.fc1",
+    "vision_model.encoder.layer.2.mlp.fc2.weight": f"{TOWER}.blocks.2.mlp.fc2",
+    "multi_modal_projector.layer_norm.bias": "mlp1.0",
+    "multi_modal_projector.linear_1.weight": "mlp1.1",
+    "multi_modal_projector.linear_2.bias": "mlp1.3",
+    "language_model.model.embed_tokens.weight": f"{LLAMA}.embed_tokens",
+    "language_model.model.layers.0.input_layernorm.weight": f"{LLAMA}.layers.0.input_layernorm",
+    "language_model.model.layers.1.self_attn.k_proj.weight": f"{LLAMA}.layers.1.self_attn.k_proj",
+    "language_model.model.layers.2.self_attn.o_proj.weight": f"{LLAMA}.layers.2.self_attn.o_proj",
+    "language_model.model.layers.3.mlp.up_proj.weight": f"{LLAMA}.layers.3.mlp.up_proj",
+    "language_model.model.norm.weight": f"{LLAMA}.norm",
+    "language_model.lm_head.weight": "language_model.lm_head",
+}
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([PROGRAMS / program, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def first_divergence(model: Path, golden: str, out: Path) -> str:
+    """Replays a golden on a model, and tells the first site that differs; the exit status must say that one does."""
+    replay = run("nvl-reference", "replay", "--model", model, GOLDENS / golden, "--record", out)
+    assert replay.returncode in (0, 1), replay.stderr
+    diff = run("nvl-validate", "diff", GOLDENS / golden, out, "--format", "json")
+    assert diff.returncode == 1, diff.stderr
+    return json.loads(diff.stdout)["first_divergence"]["name"]
+
+
+def perturb(file: Path, name: str) -> None:
+    """Makes every number of a bfloat16 tensor 1.5 times as large, in place."""
+    data = file.read_bytes()
+    (header_bytes,) = struct.unpack("<Q", data[:8])
+    tensor = json.loads(data[8 : 8 + header_bytes])[name]
+    assert tensor["dtype"] == "BF16"
+    begin, end = (8 + header_bytes + offset for offset in tensor["data_offsets"])
+    values = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << 16
+    changed = (values.view(np.float32) * np.float32(1.5)).view(np.uint32) >> 16
+    with file.open("r+b") as stream:
+        stream.seek(begin)
+        stream.write(changed.astype("<u2").tobytes())
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_perturbed_weight_is_found_at_the_first_module_it_feeds(name: str, tmp_path: Path):
+    model = tmp_path / "model"
+    shutil.copytree(CONVERTED, model)
+    perturb(model / "model.safetensors", name)
+    assert first_divergence(model, "shapes-describe-float32", tmp_path / "replay") == WEIGHTS[name]
+
+
+@pytest.mark.parametrize("golden", ["shapes-describe-float32"])
+def test_the_wrong_align_corners_is_found_where_positions_are_added(golden: str, tmp_path: Path):
+    model = tmp_path / "model"
+    source = ROOT / "golden/fixtures/checkpoints/shapes"
+    convert = run("nvl-convert", "convert", source, model, "--align-corners", "false")
+    assert convert.returncode == 0, convert.stderr
+    assert first_divergence(model, golden, tmp_path / "replay") == f"{TOWER}.patch_generator.cls_token"
+
+
+def test_a_checkpoint_without_a_mistake_passes(tmp_path: Path):
+    replay = run(
+        "nvl-reference", "replay", "--model", CONVERTED, GOLDENS / "shapes-history-bfloat16", "--record", tmp_path / "r"
+    )
+    assert replay.returncode == 0, replay.stderr
+    diff = run("nvl-validate", "diff", GOLDENS / "shapes-history-bfloat16", tmp_path / "r", "--format", "json")
+    assert diff.returncode == 0, diff.stderr
+    assert json.loads(diff.stdout)["first_divergence"] is None

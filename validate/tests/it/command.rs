@@ -1,0 +1,466 @@
+//! The program: what it prints, and its exit status.
+
+use std::fs;
+
+use assert_cmd::Command;
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::dumps::{Candidate, bundled, goldens};
+
+const NAME: &str = "shapes-describe-bfloat16";
+
+struct Run {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the program in the folder of the bundled dumps.
+fn run(arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_nvl-validate"))
+        .current_dir(goldens())
+        .env_remove("CLICOLOR_FORCE")
+        .env_remove("COLUMNS")
+        .args(arguments)
+        .output()
+        .unwrap();
+    Run {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Compares a bundled dump with a candidate, whose folder is called `candidate` in the output.
+fn diff(candidate: &Candidate, options: &[&str]) -> Run {
+    let path = candidate.path();
+    let path = path.to_str().unwrap();
+    let mut run = run(&[&["diff", NAME, path], options].concat());
+    for text in [&mut run.stdout, &mut run.stderr] {
+        *text = text.replace(path, "candidate");
+    }
+    run
+}
+
+fn faulty() -> Candidate {
+    Candidate::with(
+        NAME,
+        |head| head.generated_ids.as_mut().unwrap()[3] = 259,
+        |_, tensor| {
+            if tensor.name.starts_with("vision_model.radio_model.model.blocks.2.") {
+                tensor.set(100, 32.0);
+            }
+            true
+        },
+    )
+}
+
+#[test]
+fn a_dump_and_its_copy() {
+    let run = diff(&Candidate::copied(NAME), &[]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert_snapshot!(run.stdout, @r#"
+    golden     shapes-describe-bfloat16
+               Hugging Face modeling.py, bfloat16, cpu
+    candidate  candidate
+               Hugging Face modeling.py, bfloat16, cpu
+
+    order  site                                    rel L2  max abs     ulps  verdict
+    0-104  105 sites, all bit-equal                     0        0        0  equal
+
+    105 entries: 105 pass, 105 bit-equal, 0 fail
+    worst relative L2: 0
+    prompt: equal
+    generated ids: equal
+    text: equal
+    verdict: pass
+    "#);
+}
+
+#[test]
+fn a_fault_and_what_follows() {
+    let run = diff(&faulty(), &[]);
+    assert_eq!((run.status, run.stderr.as_str()), (1, ""));
+    assert_snapshot!(run.stdout, @r#"
+    golden     shapes-describe-bfloat16
+               Hugging Face modeling.py, bfloat16, cpu
+    candidate  candidate
+               Hugging Face modeling.py, bfloat16, cpu
+
+    first divergence: vision_model.radio_model.model.blocks.2.norm1 (LayerNorm,
+      order 27)
+      relative L2: expected at most 2.0e-2, found 4.3e-1
+      largest difference 3.2e1 at [0, 1, 4]: expected 0.271484375, found 32
+      1 of 6912 elements differ
+      last agreement: vision_model.radio_model.model.blocks.1 (Block, order 26),
+        bit-equal
+
+    vision…    vision_model.radio_model.model.blocks
+
+     order  site                                   rel L2  max abs     ulps  verdict
+      0-26  27 sites, all bit-equal                     0        0        0  equal
+        27  vision….2.norm1                        4.3e-1    3.2e1      885  FAIL
+        28  vision….2.attn.qkv                     1.2e-1    3.2e1    32686  FAIL
+        29  vision….2.attn.proj                    1.3e-1    3.4e1    33246  FAIL
+        30  vision….2.attn                         1.3e-1    3.4e1    33246  FAIL
+        31  vision….2.norm2                        4.2e-1    3.2e1     1403  FAIL
+        32  vision….2.mlp.fc1                      1.2e-1    3.1e1      686  FAIL
+        33  vision….2.mlp.act                      3.3e-1    3.1e1      729  FAIL
+        34  vision….2.mlp.fc2                      1.2e-1    3.0e1      560  FAIL
+        35  vision….2.mlp                          1.2e-1    3.0e1      560  FAIL
+    36-104  69 sites, all bit-equal                     0        0        0  equal
+
+    105 entries: 96 pass, 96 bit-equal, 9 fail
+    worst relative L2: 4.3e-1 at vision_model.radio_model.model.blocks.2.norm1
+    prompt: equal
+    generated ids: at position 3: expected 334, found 259; the golden logits
+      preferred it by 19.53125
+      golden     64 329 288 [334] 259 326 282 493
+      candidate  64 329 288 [259] 259 326 282 493
+    text: equal
+    verdict: FAIL
+    "#);
+}
+
+#[test]
+fn a_missing_entry() {
+    let site = "language_model.model.layers.3.post_attention_layernorm";
+    let run = diff(&Candidate::of(NAME, |tensor| tensor.name != site), &[]);
+    assert_eq!(run.status, 1);
+    assert_snapshot!(run.stdout, @r#"
+    golden     shapes-describe-bfloat16
+               Hugging Face modeling.py, bfloat16, cpu
+    candidate  candidate
+               Hugging Face modeling.py, bfloat16, cpu
+
+    first divergence: language_model.model.layers.3.post_attention_layernorm
+      (LlamaRMSNorm, order 93)
+      expected an entry in the candidate, found none
+      last agreement: language_model.model.layers.3.self_attn (LlamaAttention, order
+        92), bit-equal
+
+     order  site                                   rel L2  max abs     ulps  verdict
+      0-92  93 sites, all bit-equal                     0        0        0  equal
+        93  language_mo…post_attention_layernorm        -        -        -  MISSING
+    94-104  11 sites, all bit-equal                     0        0        0  equal
+
+    105 entries: 104 pass, 104 bit-equal, 1 fail
+    worst relative L2: 0
+    prompt: equal
+    generated ids: equal
+    text: equal
+    verdict: FAIL
+    "#);
+}
+
+#[test]
+fn many_faults_share_rows_unless_all_are_asked_for() {
+    let everything = Candidate::of(NAME, |tensor| {
+        tensor.set(1, -3e4);
+        true
+    });
+    let run = diff(&everything, &[]);
+    assert_eq!(run.status, 1);
+    assert_snapshot!(run.stdout, @r#"
+    golden     shapes-describe-bfloat16
+               Hugging Face modeling.py, bfloat16, cpu
+    candidate  candidate
+               Hugging Face modeling.py, bfloat16, cpu
+
+    first divergence: pixel_values (input, order 0)
+      relative L2: expected at most 1.0e-5, found 1.6e2
+      largest difference 3.0e4 at [0, 0, 0, 1]: expected 0.9568628072738647, found
+        -30000
+      1 of 49152 elements differ
+      no entry before it agrees
+
+    vision…    vision_model.radio_model.model
+
+     order  site                                   rel L2  max abs     ulps  verdict
+         0  pixel_values                            1.6e2    3.0e4    2.3e9  FAIL
+         1  input_ids                                   -    3.0e4        -  FAIL
+         2  vision_mode…_model.input_conditioner    7.8e1    3.0e4    34507  FAIL
+         3  vision….pat…_generator.im_to_patches    7.8e1    3.0e4    34507  FAIL
+         4  vision….patch_generator.embedder        1.8e1    3.0e4     1329  FAIL
+         5  vision….patch_generator.cls_token       1.8e1    3.0e4    33618  FAIL
+         6  vision….patch_generator                 1.8e1    3.0e4    33618  FAIL
+         7  vision….blocks.0.norm1                  3.8e2    3.0e4    34125  FAIL
+         8  vision….blocks.0.attn.qkv               9.2e1    3.0e4     1742  FAIL
+         9  vision….blocks.0.attn.proj              1.1e2    3.0e4    34581  FAIL
+        10  vision….blocks.0.attn                   1.1e2    3.0e4    34581  FAIL
+        11  vision….blocks.0.norm2                  3.9e2    3.0e4    34387  FAIL
+    12-104  93 more, worst langua…l.embed_tokens    5.9e3    3.0e4    33511  FAIL
+
+    105 entries: 0 pass, 0 bit-equal, 105 fail
+    worst relative L2: 5.9e3 at language_model.model.embed_tokens
+    prompt: equal
+    generated ids: equal
+    text: equal
+    verdict: FAIL
+    "#);
+    let all = diff(&everything, &["--all"]).stdout;
+    assert_eq!(all.matches(" FAIL\n").count(), 105 + 1, "{all}");
+}
+
+#[test]
+fn every_line_fits_80_columns() {
+    for options in [&[][..], &["--all"]] {
+        let run = diff(&faulty(), options);
+        for line in run.stdout.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}
+
+#[test]
+fn colour_only_where_it_is_forced_or_seen() {
+    let candidate = faulty();
+    let coloured = |name: &str, value: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_nvl-validate"))
+            .current_dir(goldens())
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE")
+            .env(name, value)
+            .args(["diff", NAME, candidate.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        output.stdout.contains(&0x1b)
+    };
+    assert!(coloured("CLICOLOR_FORCE", "1"));
+    assert!(!coloured("NO_COLOR", "1"));
+}
+
+#[test]
+fn json_on_stdout() {
+    let run = diff(&faulty(), &["--format", "json"]);
+    assert_eq!(run.status, 1);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(report["first_divergence"]["name"], "vision_model.radio_model.model.blocks.2.norm1");
+    assert_eq!(report["first_divergence"]["last_agreement"], "vision_model.radio_model.model.blocks.1");
+    assert_eq!(report["answer"]["generated_ids"]["difference"]["position"], 3);
+}
+
+#[test]
+fn report_files() {
+    let candidate = Candidate::copied(NAME);
+    let out = candidate.folder.path().join("some/reports");
+    let written = |options: &[&str]| {
+        let run = diff(&candidate, &[&["--out", out.to_str().unwrap()], options].concat());
+        assert_eq!(run.status, 0, "{}", run.stderr);
+        assert!(run.stdout.contains("verdict: pass"), "the table is on stdout too");
+        let mut names: Vec<_> = fs::read_dir(&out)
+            .unwrap()
+            .map(|item| item.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(written(&["--format", "json"]), ["report.json"]);
+    assert_eq!(written(&[]), ["report.json", "report.txt"]);
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["verdict"], "pass");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::write(out.join("plain"), "").unwrap();
+        let mode = |name: &str| fs::metadata(out.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("report.json"), mode("plain"));
+    }
+}
+
+#[test]
+fn several_formats_need_a_folder() {
+    let run = diff(&Candidate::copied(NAME), &["--format", "json", "--format", "table"]);
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+    assert_snapshot!(run.stderr, @r#"
+    error: expected one `--format` where there is no `--out`, found 2
+    hint: `--out DIR` writes one file for each format
+    "#);
+}
+
+/// Makes the first value of a bfloat16 tensor large, on disk, without telling the manifest.
+fn spoil(candidate: &Candidate, site: &str) {
+    let file = candidate.path().join("tensors.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let dump = golden::Dump::open(candidate.path()).unwrap();
+    let data = dump.get(site).unwrap().data().to_vec();
+    let start = bytes.windows(data.len()).position(|window| window == data).unwrap();
+    bytes[start..start + 2].copy_from_slice(&half::bf16::from_f32(1e6).to_le_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn bytes_that_are_not_those_recorded_cannot_be_judged() {
+    let candidate = Candidate::copied(NAME);
+    spoil(&candidate, "mlp1.1");
+    let run = diff(&candidate, &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+    let error = &run.stderr;
+    assert!(error.contains("`candidate/tensors.safetensors`: tensor `mlp1.1`: expected SHA-256"), "{error}");
+    assert!(error.contains("\nhint: "), "{error}");
+    let run = diff(&candidate, &["--no-verify"]);
+    assert_eq!(run.status, 1, "without the hashes it is a difference like any other");
+    assert!(run.stdout.contains("first divergence: mlp1.1 (Linear, order 40)"), "{}", run.stdout);
+    assert!(run.stdout.contains("the recorded hashes were not checked"), "{}", run.stdout);
+}
+
+#[test]
+fn a_truncated_file_cannot_be_judged() {
+    let candidate = Candidate::copied(NAME);
+    let file = candidate.path().join("tensors.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 100]).unwrap();
+    let run = diff(&candidate, &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+    assert_snapshot!(run.stderr, @r#"
+    error: `candidate/tensors.safetensors`: expected a complete safetensors file, found 2040164 bytes: incomplete metadata, file not fully covered
+    hint: the dump was copied incompletely: copy it again, or record it again
+    "#);
+}
+
+#[test]
+fn what_is_no_dump_cannot_be_judged() {
+    for arguments in [&["diff", NAME, "images"][..], &["diff", "images", NAME], &["show", "images"]] {
+        let run = run(arguments);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+        assert!(run.stderr.contains("error: `images/manifest.json` cannot be read"), "{}", run.stderr);
+        assert!(run.stderr.contains("hint: a dump is a folder"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_policy_that_is_none_cannot_be_applied() {
+    let candidate = Candidate::copied(NAME);
+    let policy = candidate.folder.path().join("policy.toml");
+    let with = |text: Option<&str>| {
+        if let Some(text) = text {
+            fs::write(&policy, text).unwrap();
+        }
+        let mut run = diff(&candidate, &["--policy", policy.to_str().unwrap()]);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""));
+        run.stderr = run.stderr.replace(policy.to_str().unwrap(), "policy.toml");
+        run.stderr
+    };
+    let messages = [
+        with(None),
+        with(Some("version = 1\nunpaird = true\n")),
+        with(Some("version = 1\n[[rules]]\nsites = [\"a[\"]\n")),
+        with(Some("version = 1\n[defaults.float32]\nrelative_l2 = -1.0\n")),
+    ];
+    assert_snapshot!(messages.join("\n"), @r#"
+    error: policy `policy.toml` cannot be read: No such file or directory (os error 2)
+
+    error: policy `policy.toml`: TOML parse error at line 2, column 1
+      |
+    2 | unpaird = true
+      | ^^^^^^^
+    unknown field `unpaird`, expected one of `version`, `unpaired`, `answer`, `defaults`, `rules`
+    hint: `docs/tolerances.md` describes policy files
+
+    error: policy `policy.toml`: field `rules[0].sites`: expected a glob, found `a[`: error parsing glob 'a[': unclosed character class; missing ']'
+    hint: `docs/tolerances.md` describes policy files
+
+    error: policy `policy.toml`: field `defaults.float32.relative_l2`: expected a number not below zero, found -1
+    hint: `docs/tolerances.md` describes policy files
+    "#);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_not_a_verdict() {
+    let candidate = Candidate::copied(NAME);
+    let file = candidate.folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let run = diff(&candidate, &["--out", file.to_str().unwrap()]);
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.contains("cannot be written"), "{}", run.stderr);
+}
+
+#[test]
+fn wrong_usage_has_status_2() {
+    for arguments in [&[][..], &["diff", NAME], &["diff", NAME, NAME, "--format", "xml"], &["dif"]] {
+        let run = run(arguments);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(!run.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_closed_pipe_does_not_change_the_verdict() {
+    let path = |name: &str| bundled(name).to_str().unwrap().to_owned();
+    let command = format!(
+        "set -o pipefail; '{}' diff --all '{}' '{}' | true",
+        env!("CARGO_BIN_EXE_nvl-validate"),
+        path(NAME),
+        path(NAME)
+    );
+    let output = std::process::Command::new("bash").args(["-c", &command]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn what_is_in_a_dump() {
+    let run = run(&["show", "shapes-history-bfloat16"]);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let (head, table) = run.stdout.split_once("\n\n").unwrap();
+    assert_snapshot!(head, @r#"
+    dump         shapes-history-bfloat16
+    producer     Hugging Face modeling.py
+    torch        2.11.0+cu130
+    transformers 4.57.6
+    timm         1.0.31
+    dtype        bfloat16
+    device       cpu
+    attention    sdpa (vision), eager (text)
+    threads      1
+    cpu          AVX2
+    deviation    inputs are not moved to CUDA
+    checkpoint   shapes
+    remote code  64ee35f128380c3b cls_token.py
+    remote code  0ee10a60b2948af9 hf_model.py
+    remote code  72062d3b71877e14 input_conditioner.py
+    remote code  ab5decb89b49b4a2 radio_model.py
+    remote code  591a6ae511fa38c5 vit_patch_generator.py
+    remote code  a058bf6171187f9c modeling.py
+    system       "Answer in one word."
+    user         "<image>\nDescribe this image."
+    assistant    "a purple square"
+    user         "<image>\nWhat color is the circle?"
+    image        purple-square.png, 64×64, tiles: 1
+    image        red-circle-above-blue-square.png, 64×64, tiles: 1
+    generation   at most 12 new tokens, greedy
+    prompt       "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nAnswer in one word.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<img><image>×16</img>\nDescribe this image.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\na purple square<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<img><image>×16</img>\nWhat color is the circle?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    generated    [65, 75, 299, 493]
+    text         "blue"
+    entries      105, 4.5 MB
+    "#);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 1 + 105);
+    let columns: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!(columns[..5], ["0", "pixel_values", "input", "-", "float32"]);
+    assert_eq!(columns[columns.len() - 2..], ["0", "0"]);
+}
+
+#[test]
+fn help() {
+    assert_snapshot!(run(&["diff", "--help"]).stdout, @r#"
+    Compares a candidate's dump with the golden one
+
+    Usage: nvl-validate diff [OPTIONS] <GOLDEN> <CANDIDATE>
+
+    Arguments:
+      <GOLDEN>     The folder of the dump that is right
+      <CANDIDATE>  The folder of the dump to be judged
+
+    Options:
+          --policy <FILE>    A TOML file with tolerances of your own
+          --format <FORMAT>  How to present the result; several times with `--out` [possible values:
+                             table, json]
+          --out <DIR>        A folder for one `report.*` file of each format (all formats if none is
+                             named)
+          --all              Give each entry a row of its own in the table
+          --no-verify        Do not check the tensors against their recorded hashes
+      -h, --help             Print help
+    "#);
+}

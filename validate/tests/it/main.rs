@@ -1,0 +1,12 @@
+//! The comparison, from outside the crate and from outside the program.
+
+// In tests a failed `unwrap` is the assertion; clippy knows only the functions marked `#[test]`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod answers;
+mod command;
+mod documents;
+mod dumps;
+mod metrics;
+mod policies;
+mod teeth;
