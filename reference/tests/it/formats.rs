@@ -28,7 +28,7 @@ fn compare(
         (Err(_), Some(_)) => Ok(false),
         (Err(_), None) if support != "equal" => Ok(false),
         (Err(error), None) => Err(format!("refused, although Pillow takes it: {error}")),
-        (Ok(_), Some(_)) if support == "anything" => Ok(false),
+        (Ok(_), Some(_)) if ["anything", "equal where both take it"].contains(&support) => Ok(false),
         (Ok(_), Some(reason)) => Err(format!("taken, although Pillow refuses it: {reason}")),
         (Ok(_), None) if support == "refused" => Err("taken, although it should be refused".to_owned()),
         (Ok((mode, width, height, planes)), None) => {

@@ -11,18 +11,19 @@ fn bundled(file: &str) -> Vec<u8> {
     std::fs::read(fixtures::path("preprocess/formats").join(file)).unwrap()
 }
 
-/// One of each format, all of which decode.
-fn one_of_each() -> Vec<(&'static str, Vec<u8>)> {
-    [
-        "png-17x9-RGB.png",
-        "jpeg-17x9-420-q90.jpg",
-        "jpeg-17x9-420-q90-progressive.jpg",
-        "webp-17x9-lossy-q80-m0.webp",
-        "webp-17x9-lossless.webp",
-    ]
-    .map(|file| (file, bundled(file)))
-    .into()
-}
+/// One of each format and way of coding, all of which decode.
+const ONE_OF_EACH: [&str; 10] = [
+    "png-17x9-RGB.png",
+    "png-17x9-type2-16bit-adam7.png",
+    "jpeg-17x9-420-q90.jpg",
+    "jpeg-17x9-420-q90-progressive.jpg",
+    "webp-17x9-lossy-q80-m0.webp",
+    "webp-17x9-lossless.webp",
+    "gif-17x9-palette-i1.gif",
+    "bmp-17x9-24bit.bmp",
+    "bmp-17x9-rle8.bmp",
+    "tiff-17x9-RGB-tiff_lzw.tif",
+];
 
 /// The files' errors, each as one line.
 fn errors_of(files: &[(&str, &[u8])]) -> Vec<String> {
@@ -50,27 +51,53 @@ fn a_file_that_is_no_picture_is_named_with_what_it_is() {
 }
 
 #[test]
-fn every_way_to_cut_a_picture_short_is_refused() {
-    for (file, whole) in one_of_each() {
-        assert!(decode(&whole).is_ok(), "{file}");
-        // PNG's last chunk says nothing, and Pillow doesn't miss it.
-        let needed = if file.ends_with("png") { whole.len() - 12 } else { whole.len() };
-        for length in 0..needed {
-            assert!(decode(&whole[..length]).is_err(), "{file}: {length} of {} bytes", whole.len());
+fn a_picture_cut_short_anywhere_is_refused_unless_all_pixels_are_there() {
+    for file in ONE_OF_EACH {
+        let bytes = bundled(file);
+        let whole = decode(&bytes).unwrap().raster;
+        let mut refused = 0;
+        for length in 0..bytes.len() {
+            match decode(&bytes[..length]) {
+                Ok(cut) => assert!(cut.raster == whole, "{file}: {length} of {} bytes", bytes.len()),
+                Err(_) => refused += 1,
+            }
         }
+        assert!(refused >= bytes.len() * 3 / 4, "{file}: {refused} of {} lengths refused", bytes.len());
     }
 }
 
 #[test]
 fn a_picture_cut_in_half_is_called_truncated() {
-    for (file, whole) in one_of_each() {
-        let error = decode(&whole[..whole.len() / 2]).unwrap_err();
-        let found = whole.len() / 2;
+    for file in ONE_OF_EACH {
+        let bytes = bundled(file);
+        let half = bytes.len() / 2;
+        let error = decode(&bytes[..half]).unwrap_err();
         assert!(
-            matches!(error, DecodeError::Truncated { found_bytes, .. } if found_bytes == found),
+            matches!(error, DecodeError::Truncated { found_bytes, .. } if found_bytes == half),
             "{file}: {error}"
         );
     }
+}
+
+#[test]
+fn a_variant_whose_pixels_are_not_known_to_be_equal_is_named() {
+    let found = |file: &str| match decode(&bundled(file)).unwrap_err() {
+        error @ DecodeError::Unsupported { .. } => error.to_string(),
+        other => panic!("{file}: {other}"),
+    };
+    assert!(found("tiff-17x9-group4.tif").ends_with("found compression 4"));
+    assert!(found("tiff-17x9-orientation.tif").ends_with("found orientation 6"));
+    assert!(
+        found("tiff-17x9-P-raw.tif")
+            .ends_with("found photometric interpretation 3, [8] bits, extra samples []")
+    );
+    let mut bmp = bundled("bmp-17x9-24bit.bmp");
+    bmp[28] = 2;
+    assert!(found_in(&bmp).ends_with("found 2 bits"), "{}", found_in(&bmp));
+}
+
+fn found_in(bytes: &[u8]) -> String {
+    decode(bytes).unwrap_err().to_string()
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Files to [`Raster`]s, as Pillow decodes them: equal to the last bit, or refused by name.
 
+mod bmp;
 mod exif;
 mod format;
+mod gif;
 mod jpeg;
 mod limits;
 mod png;
+mod tiff;
 mod webp;
 
 pub use format::Format;
@@ -56,7 +59,9 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         Format::Png => png::decode(bytes)?,
         Format::Jpeg => jpeg::decode(bytes)?,
         Format::Webp => webp::decode(bytes)?,
-        _ => return Err(DecodeError::UnknownFormat { found: format!("a {format} file") }),
+        Format::Gif => gif::decode(bytes)?,
+        Format::Bmp => bmp::decode(bytes)?,
+        Format::Tiff => tiff::decode(bytes)?,
     };
     let pixels = decoded.raster.width as u64 * decoded.raster.height as u64;
     if pixels > WARN_PIXELS {
