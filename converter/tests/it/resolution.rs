@@ -252,7 +252,7 @@ fn rotary_scalings_that_would_be_guessed_are_refused() {
         ),
         (
             json!({ "rope_type": "linear", "type": "dynamic", "factor": 2.0 }),
-            "expected `linear`, as in `rope_type`, found `dynamic`",
+            "expected `\"linear\"`, as in `rope_type`, found `\"dynamic\"`",
         ),
         (
             json!({ "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 9 }),
