@@ -6,8 +6,10 @@
 mod bundled;
 mod chat_template;
 mod fixtures;
+mod formats;
 mod generate;
 mod pictures;
 mod prompt;
 mod refusals;
+mod refused_pictures;
 mod replay;

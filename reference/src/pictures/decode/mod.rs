@@ -2,8 +2,10 @@
 
 mod exif;
 mod format;
+mod jpeg;
 mod limits;
 mod png;
+mod webp;
 
 pub use format::Format;
 pub use limits::{MAX_FILE_BYTES, MAX_PIXELS, WARN_PIXELS};
@@ -52,6 +54,8 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let format = Format::sniff(bytes)?;
     let mut decoded = match format {
         Format::Png => png::decode(bytes)?,
+        Format::Jpeg => jpeg::decode(bytes)?,
+        Format::Webp => webp::decode(bytes)?,
         _ => return Err(DecodeError::UnknownFormat { found: format!("a {format} file") }),
     };
     let pixels = decoded.raster.width as u64 * decoded.raster.height as u64;

@@ -1,0 +1,75 @@
+//! Pictures of every kind, against what Pillow makes of them.
+//!
+//! `scripts/make-preprocess-fixtures.py` makes the pictures. A larger set than the bundled one is named by the
+//! environment variable `NVL_PICTURES`.
+
+use std::path::PathBuf;
+
+use reference::pictures::DecodeError;
+use reference::pictures::decode::decode;
+use reference::pictures::upscale::upscale_to_rgb;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::fixtures;
+
+fn folder() -> PathBuf {
+    std::env::var_os("NVL_PICTURES").map_or_else(|| fixtures::path("preprocess/formats"), PathBuf::from)
+}
+
+/// What differs between our picture and Pillow's, where anything does.
+fn compare(
+    entry: &Value,
+    result: Result<(&'static str, usize, usize, String), DecodeError>,
+) -> Result<bool, String> {
+    let support = entry["support"].as_str().unwrap();
+    let by_pillow = entry["refused_by_pillow"].as_str();
+    match (result, by_pillow) {
+        (Err(_), Some(_)) => Ok(false),
+        (Err(_), None) if support != "equal" => Ok(false),
+        (Err(error), None) => Err(format!("refused, although Pillow takes it: {error}")),
+        (Ok(_), Some(_)) if support == "anything" => Ok(false),
+        (Ok(_), Some(reason)) => Err(format!("taken, although Pillow refuses it: {reason}")),
+        (Ok(_), None) if support == "refused" => Err("taken, although it should be refused".to_owned()),
+        (Ok((mode, width, height, planes)), None) => {
+            let expected = (
+                entry["mode"].as_str().unwrap(),
+                entry["width"].as_u64().unwrap() as usize,
+                entry["height"].as_u64().unwrap() as usize,
+            );
+            if (mode, width, height) != expected {
+                Err(format!("expected {expected:?}, found {:?}", (mode, width, height)))
+            } else if support != "anything" && planes != entry["planes_sha256"].as_str().unwrap() {
+                Err("its pixels differ".to_owned())
+            } else {
+                Ok(true)
+            }
+        }
+    }
+}
+
+#[test]
+fn every_picture_is_equal_to_pillows_or_refused_by_name() {
+    let index = std::fs::read_to_string(folder().join("index.json")).unwrap();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let pictures = index["pictures"].as_array().unwrap();
+    assert!(pictures.len() > 100, "{} pictures", pictures.len());
+    let mut equal = 0;
+    let mut wrong = Vec::new();
+    for entry in pictures {
+        let file = entry["file"].as_str().unwrap();
+        let bytes = std::fs::read(folder().join(file)).unwrap();
+        let result = decode(&bytes).map(|decoded| {
+            let planes = upscale_to_rgb(&decoded.raster, 2);
+            let digest: String =
+                Sha256::digest(&planes.data).iter().map(|byte| format!("{byte:02x}")).collect();
+            (decoded.raster.mode.name(), decoded.raster.width, decoded.raster.height, digest)
+        });
+        match compare(entry, result) {
+            Ok(taken) => equal += usize::from(taken),
+            Err(difference) => wrong.push(format!("{file}: {difference}")),
+        }
+    }
+    println!("{equal} of {} pictures are equal to Pillow's", pictures.len());
+    assert!(wrong.is_empty(), "{} pictures:\n{}", wrong.len(), wrong.join("\n"));
+}

@@ -1,0 +1,195 @@
+//! Files that are refused: by name, and before they cost anything.
+
+use std::path::PathBuf;
+
+use reference::pictures::decode::{Format, MAX_FILE_BYTES, MAX_PIXELS, Warning, decode};
+use reference::pictures::{DecodeError, PictureError, preprocess};
+
+use crate::fixtures;
+
+fn bundled(file: &str) -> Vec<u8> {
+    std::fs::read(fixtures::path("preprocess/formats").join(file)).unwrap()
+}
+
+/// One of each format, all of which decode.
+fn one_of_each() -> Vec<(&'static str, Vec<u8>)> {
+    [
+        "png-17x9-RGB.png",
+        "jpeg-17x9-420-q90.jpg",
+        "jpeg-17x9-420-q90-progressive.jpg",
+        "webp-17x9-lossy-q80-m0.webp",
+        "webp-17x9-lossless.webp",
+    ]
+    .map(|file| (file, bundled(file)))
+    .into()
+}
+
+/// The files' errors, each as one line.
+fn errors_of(files: &[(&str, &[u8])]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    files
+        .iter()
+        .map(|(name, bytes)| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let error = preprocess(&[path], &fixtures::image_processor()).unwrap_err().to_string();
+            error.replace(&format!("{}/", dir.path().display()), "")
+        })
+        .collect()
+}
+
+#[test]
+fn a_file_that_is_no_picture_is_named_with_what_it_is() {
+    let files: [(&str, &[u8]); 3] =
+        [("empty.png", b""), ("page.jpg", b"<!doctype html>"), ("film.mp4", b"\0\0\0\x20ftypisom")];
+    insta::assert_snapshot!(errors_of(&files).join("\n"), @r"
+    `empty.png`: expected a picture, found an empty file
+    `page.jpg`: expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a web page
+    `film.mp4`: expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a film (MP4 or a relative)
+    ");
+}
+
+#[test]
+fn every_way_to_cut_a_picture_short_is_refused() {
+    for (file, whole) in one_of_each() {
+        assert!(decode(&whole).is_ok(), "{file}");
+        // PNG's last chunk says nothing, and Pillow doesn't miss it.
+        let needed = if file.ends_with("png") { whole.len() - 12 } else { whole.len() };
+        for length in 0..needed {
+            assert!(decode(&whole[..length]).is_err(), "{file}: {length} of {} bytes", whole.len());
+        }
+    }
+}
+
+#[test]
+fn a_picture_cut_in_half_is_called_truncated() {
+    for (file, whole) in one_of_each() {
+        let error = decode(&whole[..whole.len() / 2]).unwrap_err();
+        let found = whole.len() / 2;
+        assert!(
+            matches!(error, DecodeError::Truncated { found_bytes, .. } if found_bytes == found),
+            "{file}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_checksum_is_refused() {
+    let mut png = bundled("png-17x9-RGB.png");
+    let data = png.windows(4).position(|name| name == b"IDAT").unwrap();
+    png[data + 20] ^= 1;
+    let error = decode(&png).unwrap_err();
+    assert!(matches!(error, DecodeError::Malformed { format: Format::Png, .. }), "{error}");
+}
+
+/// A PNG header that claims so many pixels, with a right checksum, and nothing behind it.
+fn png_of_sides(width: u32, height: u32) -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([8, 2, 0, 0, 0]);
+    let mut crc = u32::MAX;
+    for byte in &header {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    png.extend(header);
+    png.extend((!crc).to_be_bytes());
+    png
+}
+
+#[test]
+fn a_decompression_bomb_is_refused_by_its_header() {
+    let limit = MAX_PIXELS as u32;
+    // Within the limit, the missing pixels are what is wrong.
+    assert!(matches!(decode(&png_of_sides(limit, 1)), Err(DecodeError::Truncated { .. })));
+    for (width, height) in [(limit + 1, 1), (60_000, 60_000), (0x7fff_ffff, 0x7fff_ffff)] {
+        let error = decode(&png_of_sides(width, height)).unwrap_err();
+        assert!(matches!(error, DecodeError::TooManyPixels { .. }), "{error}");
+        assert!(error.hint().is_some());
+    }
+    let mut jpeg = bundled("jpeg-17x9-420-q90.jpg");
+    let frame = jpeg.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff, 0, 0xff, 0]);
+    assert!(matches!(decode(&jpeg), Err(DecodeError::TooManyPixels { width: 0xff00, height: 0xff00, .. })));
+    let mut webp = bundled("webp-17x9-animated-lossless.webp");
+    assert_eq!(&webp[12..16], b"VP8X");
+    webp[24..30].copy_from_slice(&[0xfe, 0x3f, 0, 0xfe, 0x3f, 0]);
+    assert!(matches!(decode(&webp), Err(DecodeError::TooManyPixels { .. })), "{:?}", decode(&webp));
+}
+
+#[test]
+fn a_jpeg_of_endless_scans_is_refused() {
+    let whole = bundled("jpeg-17x9-420-q90-progressive.jpg");
+    let scan = whole.windows(2).rposition(|marker| marker == b"\xff\xda").unwrap();
+    let end = whole.len() - 2;
+    let mut bytes = whole[..end].to_vec();
+    for _ in 0..1001 {
+        bytes.extend(&whole[scan..end]);
+    }
+    bytes.extend(&whole[end..]);
+    let error = decode(&bytes).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "expected a valid JPEG file, found: 1001 scans of 17 × 9 pixels, which would take too long"
+    );
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_opening_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = preprocess(&[dir.path()], &fixtures::image_processor()).unwrap_err();
+    assert!(matches!(error, PictureError::NotAFile { found: "a folder", .. }), "{error}");
+    let error = preprocess(&["/dev/zero"], &fixtures::image_processor()).unwrap_err();
+    assert!(matches!(error, PictureError::NotAFile { .. }), "{error}");
+    let missing = dir.path().join("missing.png");
+    let error = preprocess(&[&missing], &fixtures::image_processor()).unwrap_err();
+    assert!(matches!(&error, PictureError::Read { path, .. } if *path == missing), "{error}");
+}
+
+#[test]
+fn a_file_too_large_for_any_picture_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sparse.png");
+    std::fs::File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let error = preprocess(&[path], &fixtures::image_processor()).unwrap_err();
+    assert!(matches!(error, PictureError::FileTooLarge { .. }), "{error}");
+}
+
+#[test]
+fn what_a_user_may_not_expect_is_a_warning() {
+    let warnings = |file: &str| decode(&bundled(file)).unwrap().warnings;
+    assert_eq!(warnings("png-17x9-RGB.png"), []);
+    assert_eq!(warnings("png-17x9-RGBA.png"), [Warning::Transparency]);
+    assert_eq!(warnings("png-17x9-P-trns.png"), [Warning::Transparency]);
+    assert_eq!(warnings("png-17x9-I16.png"), [Warning::SixteenBitGrey]);
+    assert_eq!(warnings("png-17x9-apng.png"), [Warning::SeveralFrames, Warning::Transparency]);
+    assert_eq!(warnings("webp-17x9-animated-lossy.webp"), [Warning::Transparency, Warning::SeveralFrames]);
+    assert_eq!(warnings("jpeg-17x9-orientation.jpg"), [Warning::Orientation(6)]);
+}
+
+#[test]
+fn an_impossible_configuration_is_refused_by_field() {
+    type Change = fn(&mut converter::normalized::ImageProcessorConfig);
+    let changes: [(&str, Change); 8] = [
+        ("image_size", |config| config.image_size = 0),
+        ("max_num_tiles", |config| config.max_num_tiles = 0),
+        ("upscale_factor", |config| config.upscale_factor = 0),
+        ("upscale_factor", |config| config.upscale_factor = 1_000_000),
+        ("rescale_factor", |config| config.rescale_factor = f64::NAN),
+        ("image_mean", |config| (config.do_normalize, config.image_mean) = (true, vec![0.5])),
+        ("image_std", |config| (config.do_normalize, config.image_std) = (true, vec![0.5, 0.0, 0.5])),
+        ("image_std", |config| {
+            (config.do_normalize, config.image_std) = (true, vec![0.5, f64::INFINITY, 0.5])
+        }),
+    ];
+    for (field, change) in changes {
+        let mut config = fixtures::image_processor();
+        change(&mut config);
+        let error = preprocess(&Vec::<PathBuf>::new(), &config).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("`image_processor.{field}`: expected ")), "{error}");
+    }
+}
