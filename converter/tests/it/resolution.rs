@@ -460,7 +460,7 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "/model_type",
             json!("NemotronH_Nano_VL_V2"),
-            "field `model_type`: expected `Llama_Nemotron_Nano_VL`, found `\"NemotronH_Nano_VL_V2\"`",
+            "field `model_type`: expected `\"Llama_Nemotron_Nano_VL\"`, found `\"NemotronH_Nano_VL_V2\"`",
         ),
         ("/architectures", json!(["NemotronH_Nano_VL_V2"]), "field `architectures`"),
         ("/ps_version", json!("v3"), "field `ps_version`: expected `v1` or `v2`, found `\"v3\"`"),
