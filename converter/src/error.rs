@@ -337,6 +337,18 @@ pub(crate) fn visible(text: &str) -> impl Display + '_ {
     text.escape_debug()
 }
 
+/// Text that may be quoted already, with nothing but its control characters escaped.
+pub(crate) fn without_controls(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        if c.is_control() {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+        plain
+    })
+}
+
 fn field_suffix(field: &str) -> String {
     if field.is_empty() { String::new() } else { format!(", field `{}`", visible(field)) }
 }

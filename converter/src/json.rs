@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::Error;
+use crate::error::without_controls;
 
 /// Deserializes `text`, the content of the file at `path`, which must be one JSON object.
 ///
@@ -49,7 +50,7 @@ fn json_error(path: &Path, field: &str, error: &serde_json::Error) -> Error {
         line: error.line(),
         column: error.column(),
         field: field.to_string(),
-        message,
+        message: without_controls(&message),
     }
 }
 

@@ -136,6 +136,37 @@ pub enum Error {
     #[error(transparent)]
     Prompt(Box<crate::prompt::PromptError>),
 
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+
+    /// A file could not be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+
+    /// A file of requests or answers is not what a run can go on from.
+    #[error("{}: {problem}", path.display())]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+
     /// The answer could not be written out.
     #[error("writing the answer: {0}")]
     Output(#[source] std::io::Error),

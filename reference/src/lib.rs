@@ -14,6 +14,7 @@ pub mod prompt;
 pub mod record;
 pub mod replay;
 pub mod request;
+pub mod run;
 pub mod settings;
 pub mod weights;
 

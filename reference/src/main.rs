@@ -20,6 +20,8 @@ struct Cli {
 enum Command {
     /// Answer a question, about pictures or without any
     Generate(commands::generate::Args),
+    /// Answer many requests from a file of JSON Lines into another; a run that was killed is taken up again
+    Run(commands::run::Args),
     /// Run a golden's own request again, from its recorded `pixel_values` and `input_ids`
     Replay(commands::replay::Args),
 }
@@ -27,6 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => commands::generate::run(args),
+        Command::Run(args) => commands::run::run(args),
         Command::Replay(args) => commands::replay::run(args),
     };
     match result {
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
             commands::print_error(&error);
-            ExitCode::from(2)
+            commands::exit_code(&error)
         }
     }
 }

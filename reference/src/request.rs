@@ -29,6 +29,8 @@ pub struct ChatRequest {
 pub struct PreparedRequest {
     /// What the model is given.
     pub inputs: ModelInputs,
+    /// The prompt's ids.
+    pub input_ids: Vec<i64>,
     /// The text that was tokenised.
     pub prompt: String,
     /// The pictures as they were read.
@@ -62,6 +64,7 @@ impl ChatRequest {
                 input_ids: Tensor::f_from_slice(&prompt.input_ids)?.f_view([1, -1])?,
                 pixel_values: preprocessed.pixel_values,
             },
+            input_ids: prompt.input_ids,
             prompt: prompt.text,
             pictures: preprocessed.pictures,
             turns: earlier.chain([last]).collect(),

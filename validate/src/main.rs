@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing can be said about a closed stderr; the status says it.
             let mut stderr = anstream::stderr();
-            let _ = writeln!(stderr, "error: {error}");
+            let _ = writeln!(stderr, "error: {}", report::escaped_lines(&error.to_string()));
             if let Some(hint) = error.hint() {
                 let _ = writeln!(stderr, "hint: {hint}");
             }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::error::without_controls;
 
 /// A JSON object of a source file.
 ///
@@ -39,7 +40,8 @@ impl<'a> Fields<'a> {
 
     /// The dotted path of the field `name`.
     pub(super) fn name(&self, name: &str) -> String {
-        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+        let name = without_controls(name);
+        if self.prefix.is_empty() { name } else { format!("{}.{name}", self.prefix) }
     }
 
     /// Whether the field is written at all, be it as `null`.
@@ -168,7 +170,7 @@ impl<'a> Fields<'a> {
 
 /// A JSON value in backticks, cut where it is long.
 pub(super) fn show(value: &Value) -> String {
-    let text = value.to_string();
+    let text = without_controls(&value.to_string());
     let short: String = text.chars().take(80).collect();
     if short.len() < text.len() { format!("`{short}…`") } else { format!("`{text}`") }
 }

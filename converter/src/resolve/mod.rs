@@ -19,12 +19,10 @@ use findings::BOOKKEEPING;
 use crate::Error;
 use crate::normalized::{Config, FORMAT, FORMAT_VERSION, ImageTagType, Part, PsVersion, TorchDtype};
 use crate::source::{
-    Behaviour, Buffers, CONFIG_FILE, CodeFinding, Evidence, PREPROCESSOR_FILE, SourceCheckpoint,
+    Behaviour, Buffers, CONFIG_FILE, CodeFinding, Evidence, MODEL, PREPROCESSOR_FILE, SourceCheckpoint,
     align_corners_of_code, image_token_id,
 };
 
-/// The only `model_type` and architecture that is supported.
-const MODEL: &str = "Llama_Nemotron_Nano_VL";
 /// The source's configuration class.
 const CLASS: &str = "Llama_Nemotron_Nano_VL_Config";
 /// The text of the token that features replace.
@@ -54,7 +52,9 @@ pub fn resolve(
     let json = source.json(CONFIG_FILE)?;
     let fields = Fields::root(&path, &json)?;
     let mut findings = Findings::default();
-    check_model(&fields)?;
+    for name in ["model_type", "architectures"] {
+        fields.value(name);
+    }
     fields.refuse("quantization_config", &[], "quantized weights are not supported")?;
     fields.refuse("select_layer", &[(-1).into()], "features of another layer are not supported")?;
 
@@ -161,23 +161,6 @@ fn in_source_terms(error: Error, config: &Path, preprocessor: &Path) -> Error {
             }
         },
         other => other,
-    }
-}
-
-fn check_model(fields: &Fields<'_>) -> Result<(), Error> {
-    if fields.text("format")? == Some(FORMAT) {
-        let reason = "this checkpoint is normalized already";
-        return Err(fields.unsupported("format", "no such field", reason));
-    }
-    let reason = "only this model is supported";
-    if fields.text("model_type")? != Some(MODEL) {
-        return Err(fields.unsupported("model_type", &format!("`{MODEL}`"), reason));
-    }
-    match fields.texts("architectures")? {
-        Some(architectures) if architectures != [MODEL] => {
-            Err(fields.unsupported("architectures", &format!("`[\"{MODEL}\"]`"), reason))
-        }
-        _ => Ok(()),
     }
 }
 

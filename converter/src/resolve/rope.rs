@@ -49,8 +49,8 @@ fn scaling(fields: &Fields<'_>) -> Result<Option<RopeScaling>, Error> {
     {
         return Err(fields.wrong(
             "type",
-            format!("`{rope_type}`, as in `rope_type`"),
-            format!("`{old_type}`"),
+            format!("{}, as in `rope_type`", show(&rope_type.into())),
+            show(&old_type.into()),
         ));
     }
     let rope_type = rope_type.or(old_type);
@@ -104,7 +104,7 @@ fn scaling(fields: &Fields<'_>) -> Result<Option<RopeScaling>, Error> {
         }),
         other => {
             let expected = "`default`, `linear`, `dynamic`, `llama3` or `yarn`";
-            let found = show(&serde_json::Value::from(other));
+            let found = show(&other.into());
             return Err(Error::unsupported(
                 fields.path(),
                 fields.name("rope_type"),

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod evidence;
+mod identity;
 mod location;
 mod tokenizer;
 
@@ -16,6 +17,7 @@ use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
 
 pub(crate) use evidence::{CodeFinding, align_corners_of_code};
+pub(crate) use identity::MODEL;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 
 /// The file that describes the model.
@@ -29,8 +31,8 @@ pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// The chat template, where it has a file of its own.
 pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
-/// Files without which there is no model.
-const NEEDED: [&str; 4] = [CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
+/// Files without which there is no model, beside its configuration.
+const NEEDED: [&str; 3] = [PREPROCESSOR_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
 /// Files that are read where they are there.
 const OPTIONAL: [&str; 4] =
     ["special_tokens_map.json", CHAT_TEMPLATE_FILE, "generation_config.json", INDEX_FILE];
@@ -62,7 +64,11 @@ impl SourceCheckpoint {
     /// Where the folder, one of its needed files or its weights cannot be read.
     pub fn open(location: Location) -> Result<Self, Error> {
         let folder = Folder::open(location.folder()?)?;
-        let mut files = Vec::new();
+        let config = SourceFile::read(&folder, CONFIG_FILE)?;
+        // First of all: another model may well lack the other files.
+        let path = folder.file_path(CONFIG_FILE);
+        identity::check_model(&path, &json::parse(&path, &config.bytes)?)?;
+        let mut files = vec![config];
         for name in NEEDED {
             files.push(SourceFile::read(&folder, name)?);
         }

@@ -352,6 +352,20 @@ fn broken_json_is_refused_with_line_and_column() {
 }
 
 #[test]
+fn another_model_is_refused_by_name_before_its_files_are_missed() {
+    let dir = TempDir::new().unwrap();
+    write_json(&dir.path().join("config.json"), &json!({ "model_type": "llama" }));
+    assert_eq!(
+        refused(&dir),
+        "error: `DIR/config.json`: field `model_type`: expected `\"Llama_Nemotron_Nano_VL\"`, found `\"llama\"`: only this model is supported"
+    );
+    let out = dir.path().join("out");
+    assert_eq!(run(&["convert", text(&shapes()), text(&out)]).status, Some(0));
+    let output = run(&["inspect", text(&out)]);
+    assert!(output.stderr.contains("this checkpoint is normalized already"), "{}", output.stderr);
+}
+
+#[test]
 fn windowed_attention_and_strange_names_are_refused() {
     let dir = Source::sound().with("/vision_config/vitdet_window_size", json!(14)).write();
     assert_eq!(

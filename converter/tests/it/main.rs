@@ -11,6 +11,8 @@ mod hand_made;
 #[cfg(test)]
 mod hand_made_source;
 #[cfg(test)]
+mod mutation;
+#[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod resolution;

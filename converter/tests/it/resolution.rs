@@ -252,7 +252,7 @@ fn rotary_scalings_that_would_be_guessed_are_refused() {
         ),
         (
             json!({ "rope_type": "linear", "type": "dynamic", "factor": 2.0 }),
-            "expected `linear`, as in `rope_type`, found `dynamic`",
+            "expected `\"linear\"`, as in `rope_type`, found `\"dynamic\"`",
         ),
         (
             json!({ "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 9 }),
@@ -460,7 +460,7 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "/model_type",
             json!("NemotronH_Nano_VL_V2"),
-            "field `model_type`: expected `Llama_Nemotron_Nano_VL`, found `\"NemotronH_Nano_VL_V2\"`",
+            "field `model_type`: expected `\"Llama_Nemotron_Nano_VL\"`, found `\"NemotronH_Nano_VL_V2\"`",
         ),
         ("/architectures", json!(["NemotronH_Nano_VL_V2"]), "field `architectures`"),
         ("/ps_version", json!("v3"), "field `ps_version`: expected `v1` or `v2`, found `\"v3\"`"),

@@ -5,5 +5,6 @@
 
 mod bundled;
 mod folders;
+mod mutation;
 mod refusals;
 mod round_trip;

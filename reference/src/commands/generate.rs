@@ -18,7 +18,7 @@ use reference::settings::{Settings, producer};
 use serde::Serialize;
 
 use super::sampling::SamplingArgs;
-use super::{ModelArgs, Outcome, load_model, spinner};
+use super::{ModelArgs, Outcome, interrupt, load_model, spinner};
 
 /// Arguments of `generate`.
 #[derive(Debug, ClapArgs)]
@@ -66,6 +66,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Outcome> {
     let settings = Settings { threads: args.model.threads, cpu_capability: None };
     settings.apply();
+    interrupt::listen()?;
     let sampling = args.sampling.sampling()?;
     let request = ChatRequest {
         system: args.system.clone(),

@@ -1,13 +1,15 @@
 //! The program's commands: arguments in, library calls, words out.
 
 pub mod generate;
+mod interrupt;
 pub mod replay;
+pub mod run;
 mod sampling;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
 use clap::{Args, ValueEnum};
 use converter::normalized::TorchDtype;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,7 +69,7 @@ impl From<DtypeArg> for TorchDtype {
 }
 
 /// Loads the model, telling so.
-pub fn load_model(args: &ModelArgs, dtype: Option<TorchDtype>, math: Math) -> Result<NemotronVl> {
+pub fn load_model(args: &ModelArgs, dtype: Option<TorchDtype>, math: Math) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
     let spinner = spinner(format!("loading {}", args.model.display()));
     let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;
@@ -84,6 +86,14 @@ pub fn spinner(message: String) -> ProgressBar {
     }
     spinner.enable_steady_tick(Duration::from_millis(120));
     spinner
+}
+
+/// 130 for a run that the user ended, as a shell has it; 2 for all else that could not be carried out.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<reference::Error>() {
+        Some(reference::Error::Interrupted) => ExitCode::from(130),
+        _ => ExitCode::from(2),
+    }
 }
 
 /// One line for the error, one for a hint where there is one.

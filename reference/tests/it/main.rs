@@ -13,3 +13,4 @@ mod prompt;
 mod refusals;
 mod refused_pictures;
 mod replay;
+mod run;

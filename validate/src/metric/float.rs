@@ -4,6 +4,7 @@ use golden::{Dtype, TensorView};
 use rayon::prelude::*;
 
 use super::format::{self, FloatFormat};
+use super::row::{self, RowSums};
 use super::{Measurement, NonFinite, Rows, difference_at};
 
 /// Evaluates a body with a type name standing for the format of a floating-point dtype.
@@ -198,53 +199,87 @@ fn chunk<G: FloatFormat, C: FloatFormat>(
     let golden_rows = golden.chunks_exact(row_elems * size_of::<G::Bits>());
     let candidate_rows = candidate.chunks_exact(row_elems * size_of::<C::Bits>());
     part.rows.reserve_exact(golden_rows.len());
-    let mut flat = start;
-    for (golden_row, candidate_row) in golden_rows.zip(candidate_rows) {
-        let mut golden_squares = 0.0;
-        let mut candidate_squares = 0.0;
-        let mut difference_squares = 0.0;
-        let mut products = 0.0;
-        let golden_elems = golden_row.chunks_exact(size_of::<G::Bits>());
-        let candidate_elems = candidate_row.chunks_exact(size_of::<C::Bits>());
-        for (golden, candidate) in golden_elems.zip(candidate_elems) {
-            let golden: G::Bits = bytemuck::pod_read_unaligned(golden);
-            let candidate: C::Bits = bytemuck::pod_read_unaligned(candidate);
-            let (differs, ulps) = compare(golden, candidate);
-            let (golden, candidate) = (G::value(golden), C::value(candidate));
-            if differs {
-                part.differing += 1;
-                part.first.get_or_insert(flat);
+    for (index, (golden, candidate)) in golden_rows.zip(candidate_rows).enumerate() {
+        let start = start + index * row_elems;
+        let sums = match row::sums::<G, C>(golden, candidate, scale, compare) {
+            Some(sums) => {
+                // Where the difference is, is asked of few rows: of those that are worse than all before them.
+                if sums.largest > part.largest {
+                    part.largest = sums.largest;
+                    part.largest_at = elements::<G, C>(golden, candidate)
+                        .position(|(g, c)| (C::value(c) - G::value(g)).abs() == sums.largest)
+                        .map(|place| start + place);
+                }
+                if sums.differing > 0 && part.first.is_none() {
+                    part.first = elements::<G, C>(golden, candidate)
+                        .position(|(g, c)| compare(g, c).0)
+                        .map(|place| start + place);
+                }
+                part.differing += sums.differing;
+                part.max_ulps = part.max_ulps.max(sums.max_ulps);
+                sums
             }
-            if golden.is_finite() && candidate.is_finite() {
-                let magnitude = (candidate - golden).abs();
-                if magnitude > part.largest {
-                    part.largest = magnitude;
-                    part.largest_at = Some(flat);
-                }
-                part.max_ulps = part.max_ulps.max(ulps);
-                let (golden, candidate) = (golden * scale, candidate * scale);
-                let difference = candidate - golden;
-                golden_squares += golden * golden;
-                candidate_squares += candidate * candidate;
-                difference_squares += difference * difference;
-                products += golden * candidate;
-            } else {
-                for (count, value) in [(&mut part.golden, golden), (&mut part.candidate, candidate)] {
-                    count.nan += usize::from(value.is_nan());
-                    count.inf += usize::from(value.is_infinite());
-                }
-                if golden != candidate && !(golden.is_nan() && candidate.is_nan()) {
-                    part.non_finite_mismatches += 1;
-                    part.first_non_finite_mismatch.get_or_insert(flat);
-                }
-            }
-            flat += 1;
-        }
-        part.golden_squares += golden_squares;
-        part.candidate_squares += candidate_squares;
-        part.difference_squares += difference_squares;
-        part.products += products;
-        part.rows.push((difference_squares, golden_squares));
+            None => row_with_non_finite::<G, C>(&mut part, golden, candidate, start, scale, compare),
+        };
+        part.golden_squares += sums.golden_squares;
+        part.candidate_squares += sums.candidate_squares;
+        part.difference_squares += sums.difference_squares;
+        part.products += sums.products;
+        part.rows.push((sums.difference_squares, sums.golden_squares));
     }
     part
+}
+
+/// The pairs of elements of a row.
+fn elements<'a, G: FloatFormat, C: FloatFormat>(
+    golden: &'a [u8],
+    candidate: &'a [u8],
+) -> impl Iterator<Item = (G::Bits, C::Bits)> + 'a {
+    let golden = golden.chunks_exact(size_of::<G::Bits>()).map(bytemuck::pod_read_unaligned);
+    let candidate = candidate.chunks_exact(size_of::<C::Bits>()).map(bytemuck::pod_read_unaligned);
+    golden.zip(candidate)
+}
+
+/// Measures a row element by element, leaving out of the sums what is not finite.
+fn row_with_non_finite<G: FloatFormat, C: FloatFormat>(
+    part: &mut Part,
+    golden: &[u8],
+    candidate: &[u8],
+    start: usize,
+    scale: f64,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, u64),
+) -> RowSums {
+    let mut sums = RowSums::default();
+    for (flat, (golden, candidate)) in (start..).zip(elements::<G, C>(golden, candidate)) {
+        let (differs, ulps) = compare(golden, candidate);
+        let (golden, candidate) = (G::value(golden), C::value(candidate));
+        if differs {
+            part.differing += 1;
+            part.first.get_or_insert(flat);
+        }
+        if golden.is_finite() && candidate.is_finite() {
+            let magnitude = (candidate - golden).abs();
+            if magnitude > part.largest {
+                part.largest = magnitude;
+                part.largest_at = Some(flat);
+            }
+            part.max_ulps = part.max_ulps.max(ulps);
+            let (golden, candidate) = (golden * scale, candidate * scale);
+            let difference = candidate - golden;
+            sums.golden_squares += golden * golden;
+            sums.candidate_squares += candidate * candidate;
+            sums.difference_squares += difference * difference;
+            sums.products += golden * candidate;
+        } else {
+            for (count, value) in [(&mut part.golden, golden), (&mut part.candidate, candidate)] {
+                count.nan += usize::from(value.is_nan());
+                count.inf += usize::from(value.is_infinite());
+            }
+            if golden != candidate && !(golden.is_nan() && candidate.is_nan()) {
+                part.non_finite_mismatches += 1;
+                part.first_non_finite_mismatch.get_or_insert(flat);
+            }
+        }
+    }
+    sums
 }

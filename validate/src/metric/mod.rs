@@ -7,6 +7,7 @@
 mod float;
 mod format;
 mod integer;
+mod row;
 mod statistics;
 
 use golden::{Dtype, TensorView};

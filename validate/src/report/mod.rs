@@ -7,11 +7,13 @@ mod names;
 mod numbers;
 mod show;
 mod table;
+mod text;
 mod words;
 
 use crate::DiffReport;
 
 pub use show::show;
+pub use text::{escaped, escaped_lines};
 
 /// A way to present a report.
 pub trait Format {

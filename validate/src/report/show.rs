@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use golden::{Dump, Entry};
 
 use super::numbers::list;
+use super::{escaped, escaped_lines};
 use crate::metric::Statistics;
 
 /// Renders a dump: who made it from what, and a line for each entry.
@@ -14,6 +15,7 @@ pub fn show(dump: &Dump, statistics: &[Statistics]) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = head(&mut out, dump);
+    out = escaped_lines(&out);
     out.push('\n');
     table(&mut out, dump.entries(), statistics);
     out
@@ -117,9 +119,9 @@ fn table(out: &mut String, entries: &[Entry], statistics: &[Statistics]) {
     let rows = entries.iter().zip(statistics).map(|(entry, statistics)| {
         [
             entry.order.to_string(),
-            entry.name.clone(),
+            escaped(&entry.name),
             entry.role.name().to_owned(),
-            if entry.module.is_empty() { "-".to_owned() } else { entry.module.clone() },
+            if entry.module.is_empty() { "-".to_owned() } else { escaped(&entry.module) },
             entry.dtype.to_string(),
             list(&entry.shape),
             number(statistics.min),

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::names::Abbreviations;
 use super::numbers::{count, short_or_dash};
-use super::{Format, Options, words};
+use super::{Format, Options, escaped, words};
 use crate::answer::Comparison;
 use crate::diff::{DiffReport, EntryReport};
 use crate::tolerance::{Metric, Tolerance, Verdict};
@@ -47,11 +47,11 @@ impl Format for Table {
 impl Table {
     fn header(&self, out: &mut String, report: &DiffReport) {
         for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
-            line(out, &format!("{name:<10} {}", side.path.display()));
-            line(out, &format!("           {}", words::producer(side)));
+            line(out, &escaped(&format!("{name:<10} {}", side.path.display())));
+            line(out, &escaped(&format!("           {}", words::producer(side))));
         }
         if let Some(policy) = &report.policy {
-            line(out, &format!("policy     {}", policy.display()));
+            line(out, &escaped(&format!("policy     {}", policy.display())));
         }
         for note in &report.notes {
             wrapped(out, "note: ", "      ", &words::note(report, note));
@@ -77,7 +77,7 @@ impl Table {
         let names: Vec<&str> = rows.iter().map(|row| row.shown.entry.name.as_str()).collect();
         let abbreviations = Abbreviations::for_names(&names, site_width);
         for (prefix, alias) in &abbreviations.prefixes {
-            line(out, &format!("{alias:<10} {prefix}"));
+            line(out, &escaped(&format!("{alias:<10} {prefix}")));
         }
         if !abbreviations.prefixes.is_empty() {
             out.push('\n');
@@ -146,7 +146,7 @@ impl Row<'_> {
 
     fn site(&self, abbreviations: &Abbreviations, width: usize) -> String {
         if self.entries.len() == 1 {
-            return abbreviations.fit(&self.shown.entry.name, width);
+            return abbreviations.fit(&escaped(&self.shown.entry.name), width);
         }
         let sites = self.entries.len();
         if self.entries.iter().all(EntryReport::is_bit_equal) {
@@ -158,7 +158,7 @@ impl Row<'_> {
             format!("{sites} sites, worst ")
         };
         let left = width.saturating_sub(start.chars().count());
-        format!("{start}{}", abbreviations.fit(&self.shown.entry.name, left))
+        format!("{start}{}", abbreviations.fit(&escaped(&self.shown.entry.name), left))
     }
 }
 
@@ -216,7 +216,7 @@ fn line(out: &mut String, text: &str) {
 fn wrapped(out: &mut String, first: &str, next: &str, text: &str) {
     let mut current = first.to_owned();
     let mut empty = true;
-    for word in text.split(' ') {
+    for word in escaped(text).split(' ') {
         if !empty && current.chars().count() + 1 + word.chars().count() > WIDTH {
             line(out, &current);
             current = next.to_owned();

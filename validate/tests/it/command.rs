@@ -232,6 +232,34 @@ fn colour_only_where_it_is_forced_or_seen() {
 }
 
 #[test]
+fn a_dump_cannot_steer_the_terminal() {
+    let hostile = Candidate::with(
+        NAME,
+        |head| {
+            head.producer.name.push_str("\u{1b}]0;title\u{7}");
+            head.text = Some("\u{1b}[2J".to_owned());
+        },
+        |_, tensor| {
+            if tensor.name == "mlp1.2" {
+                tensor.name.push_str("\u{1b}[31m\r");
+            }
+            true
+        },
+    );
+    let path = hostile.path();
+    let shown = run(&["show", path.to_str().unwrap()]);
+    for run in [diff(&hostile, &["--all"]), diff(&hostile, &["--format", "json"]), shown] {
+        let steers = |c: char| c.is_control() && c != '\n';
+        assert!(!run.stdout.contains(steers) && !run.stderr.contains(steers), "{:?}", run.stdout);
+    }
+    // A message about the same dump, spoilt.
+    spoil(&hostile, "mlp1.2\u{1b}[31m\r");
+    let run = diff(&hostile, &[]);
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.contains("tensor `mlp1.2\\u{1b}[31m\\r`"), "{:?}", run.stderr);
+}
+
+#[test]
 fn json_on_stdout() {
     let run = diff(&faulty(), &["--format", "json"]);
     assert_eq!(run.status, 1);

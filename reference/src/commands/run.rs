@@ -1,0 +1,87 @@
+//! `nvl-reference run`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use reference::Error;
+use reference::model::Math;
+use reference::prompt::PromptBuilder;
+use reference::run::{Runner, Shard, run as run_requests};
+use reference::settings::Settings;
+
+use super::{ModelArgs, Outcome, interrupt, load_model};
+
+/// Arguments of `run`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Requests, a JSON object a line
+    #[arg(value_name = "REQUESTS.jsonl")]
+    requests: PathBuf,
+    /// Answers, a JSON object a line; requests that are answered here already are left out
+    #[arg(value_name = "OUT.jsonl")]
+    answers: PathBuf,
+    /// Answer only part i of n of the requests (i from 0), for independent processes with an OUT of their own each
+    #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE)]
+    shard: Shard,
+    /// Folder to write an activation dump of each request to
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Record only sites whose name matches; may be given more than once
+    #[arg(long, value_name = "GLOB", requires = "record")]
+    sites: Vec<String>,
+}
+
+/// Runs the command: 0 where every request was answered, 1 where one was not.
+pub fn run(args: Args) -> Result<Outcome> {
+    let settings = Settings { threads: args.model.threads, cpu_capability: None };
+    settings.apply();
+    interrupt::listen()?;
+    // A dump is for comparing: it gets the exact operations unless told otherwise.
+    let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
+    let progress = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} requests, {eta} left {msg}") {
+        progress.set_style(style);
+    }
+    let load = move |args: &Args| -> reference::Result<Runner> {
+        let model = load_model(&args.model, args.model.dtype.map(Into::into), math)?;
+        let prompts = PromptBuilder::load(&args.model.model, model.config())?;
+        if let Some(dir) = &args.record {
+            std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
+        }
+        Ok(Runner {
+            model,
+            prompts,
+            settings,
+            checkpoint: args.model.model.file_name().map(|name| name.to_string_lossy().into_owned()),
+            base: args.requests.parent().unwrap_or(Path::new("")).to_owned(),
+            record: args.record.clone().map(|dir| (dir, args.sites.clone())),
+        })
+    };
+    let summary = run_requests(
+        &args.requests,
+        &args.answers,
+        args.shard,
+        || load(&args),
+        interrupt::is_stopped,
+        |at, total, row| {
+            progress.set_length(total as u64);
+            progress.set_position(at as u64);
+            if row.is_error() {
+                progress.suspend(|| eprintln!("line {}: `{}` could not be answered", row.line, row.id));
+            }
+        },
+    )?;
+    progress.finish_and_clear();
+    eprintln!(
+        "{} answered, {} could not be, {} were done before: {}",
+        summary.answered,
+        summary.failed,
+        summary.done_before,
+        args.answers.display()
+    );
+    Ok(if summary.failed == 0 { Outcome::Yes } else { Outcome::No })
+}

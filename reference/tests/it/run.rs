@@ -1,0 +1,174 @@
+//! Runs of many requests: killed, resumed, sharded, with bad lines among them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use golden::Dump;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::bundled::{checkpoint, golden, nvl_reference, picture};
+
+/// A folder with a file of requests.
+fn requests(lines: &[Value]) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("requests.jsonl");
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, text).unwrap();
+    (dir, file)
+}
+
+fn rows(file: &Path) -> Vec<Value> {
+    std::fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn run(requests: &Path, out: &Path) -> assert_cmd::Command {
+    let mut command = nvl_reference();
+    command.args(["run", "--model"]).arg(checkpoint()).arg(requests).arg(out);
+    command
+}
+
+fn describe(id: &str) -> Value {
+    json!({"id": id, "prompt": "Describe this image.", "max_new_tokens": 12,
+           "images": [picture("red-circle-above-blue-square.png")]})
+}
+
+#[test]
+fn each_request_has_its_row_and_a_bad_one_its_error() {
+    let history = json!({"id": "history", "system": "Answer in one word.", "max_new_tokens": 12, "logprobs": 1,
+        "turns": [{"user": "<image>\nDescribe this image.", "assistant": "a purple square"},
+                  {"user": "<image>\nWhat color is the circle?"}],
+        "images": [picture("purple-square.png"), picture("red-circle-above-blue-square.png")]});
+    let (dir, file) = requests(&[
+        describe("first"),
+        json!({"id": "lost", "prompt": "x", "images": ["nowhere.png"]}),
+        json!(["no request"]),
+        json!({"prompt": "x", "temprature": 1}),
+        history,
+    ]);
+    let out = dir.path().join("out.jsonl");
+    run(&file, &out).arg("--record").arg(dir.path().join("dumps")).assert().code(1);
+    let rows = rows(&out);
+    assert_eq!(rows.iter().map(|row| row["line"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(
+        (&rows[0]["id"], &rows[0]["text"]),
+        (&json!("first"), &json!("a red circle above a blue square"))
+    );
+    let nowhere = dir.path().join("nowhere.png");
+    assert!(rows[1]["error"].as_str().unwrap().contains(nowhere.to_str().unwrap()), "{}", rows[1]);
+    assert!(rows[2]["error"].as_str().unwrap().starts_with("line 3: expected a request"), "{}", rows[2]);
+    assert!(rows[3]["error"].as_str().unwrap().contains("unknown field `temprature`"), "{}", rows[3]);
+
+    let expected = Dump::open(golden("shapes-history-bfloat16")).unwrap();
+    let history = &rows[4];
+    assert_eq!(history["generated_ids"], json!(expected.manifest().generated_ids));
+    assert_eq!(history["input_ids_sha256"], json!(expected.entry("input_ids").unwrap().sha256));
+    assert_eq!(
+        history["logprobs"].as_array().unwrap().len(),
+        history["generated_ids"].as_array().unwrap().len()
+    );
+    assert_eq!(history["logprobs"][0]["top"][0][0], history["generated_ids"][0]);
+    let dump = Dump::open(dir.path().join("dumps/000005-history")).unwrap();
+    dump.verify().unwrap();
+    assert_eq!(dump.manifest().request, expected.manifest().request);
+    assert_eq!(dump.entries().len(), expected.entries().len());
+}
+
+#[test]
+fn a_finished_run_does_nothing_more_and_keeps_its_verdict() {
+    let (dir, file) = requests(&[describe("a"), json!({"id": "b"})]);
+    let out = dir.path().join("out.jsonl");
+    run(&file, &out).assert().code(1);
+    let before = std::fs::read(&out).unwrap();
+    // The model is not even looked for.
+    nvl_reference().args(["run", "--model", "nowhere"]).arg(&file).arg(&out).assert().code(1);
+    assert_eq!(std::fs::read(&out).unwrap(), before);
+}
+
+#[test]
+fn a_killed_run_is_taken_up_without_doing_or_losing_a_request() {
+    let ids: Vec<String> = (0..24).map(|index| format!("request-{index}")).collect();
+    let (dir, file) = requests(&ids.iter().map(|id| describe(id)).collect::<Vec<_>>());
+    let out = dir.path().join("out.jsonl");
+    let mut kills = 0;
+    for attempt in 0_u64.. {
+        assert!(attempt < 200, "the run never ends");
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("nvl-reference"))
+            .args(["run", "--threads", "1", "--model"])
+            .args([checkpoint(), file.as_path(), out.as_path()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Later and later, so that every run but the first few gets to some requests.
+        std::thread::sleep(Duration::from_millis(200 + 53 * attempt));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills > 0, "no run was killed");
+    let rows = rows(&out);
+    assert_eq!(rows.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+    assert!(rows.iter().all(|row| row["text"] == "a red circle above a blue square"));
+}
+
+#[test]
+fn a_row_that_was_cut_off_is_made_anew() {
+    let (dir, file) = requests(&[describe("a"), describe("b")]);
+    let out = dir.path().join("out.jsonl");
+    run(&file, &out).assert().success();
+    let whole = rows(&out);
+    let bytes = std::fs::read(&out).unwrap();
+    std::fs::write(&out, &bytes[..bytes.len() - 20]).unwrap();
+    run(&file, &out).assert().success();
+    let again = rows(&out);
+    let answers =
+        |rows: &[Value]| rows.iter().map(|row| (row["id"].clone(), row["text"].clone())).collect::<Vec<_>>();
+    assert_eq!(answers(&again), answers(&whole));
+}
+
+#[test]
+fn shards_share_the_requests() {
+    let ids = ["a", "b", "c", "d", "e"];
+    let (dir, file) = requests(&ids.map(describe));
+    let mut found = Vec::new();
+    for (shard, expected) in [("0/2", vec![1, 3, 5]), ("1/2", vec![2, 4])] {
+        let out = dir.path().join(format!("out-{}.jsonl", &shard[..1]));
+        run(&file, &out).args(["--shard", shard]).assert().success();
+        let lines: Vec<_> = rows(&out).iter().map(|row| row["line"].as_u64().unwrap()).collect();
+        assert_eq!(lines, expected);
+        found.extend(lines);
+    }
+    found.sort_unstable();
+    assert_eq!(found, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn answers_to_other_requests_are_left_alone() {
+    let (dir, file) = requests(&[describe("a")]);
+    let out = dir.path().join("out.jsonl");
+    run(&file, &out).assert().success();
+    let before = std::fs::read(&out).unwrap();
+    std::fs::write(&file, format!("{}\n", describe("another"))).unwrap();
+    let assert = run(&file, &out).assert().code(2);
+    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(said.contains("line 1 is `another`, and was `a` when it was answered"), "{said}");
+    std::fs::write(&out, "notes of mine\n").unwrap();
+    let assert = run(&file, &out).assert().code(2);
+    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(said.contains("line 1: expected a row of an earlier run"), "{said}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "notes of mine\n");
+    assert_ne!(before, b"");
+}
+
+#[test]
+fn two_requests_of_one_name_are_refused() {
+    let (dir, file) = requests(&[describe("a"), describe("b"), describe("a")]);
+    let assert = run(&file, &dir.path().join("out.jsonl")).assert().code(2);
+    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(said.contains("line 3: expected an id of its own, found that of line 1: `a`"), "{said}");
+}

@@ -1,0 +1,93 @@
+//! The inner loop: one row of two floating-point tensors whose elements are all finite.
+
+use super::format::FloatFormat;
+
+/// The sums are kept in as many parts, so that the processor can add several elements at once. The number is fixed,
+/// and with it the order of every addition.
+const LANES: usize = 8;
+
+/// What is known of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct RowSums {
+    pub(super) golden_squares: f64,
+    pub(super) candidate_squares: f64,
+    pub(super) difference_squares: f64,
+    pub(super) products: f64,
+    pub(super) largest: f64,
+    pub(super) max_ulps: u64,
+    pub(super) differing: usize,
+}
+
+#[derive(Default)]
+struct Lanes {
+    golden_squares: [f64; LANES],
+    candidate_squares: [f64; LANES],
+    difference_squares: [f64; LANES],
+    products: [f64; LANES],
+    largest: [f64; LANES],
+    max_ulps: [u64; LANES],
+    differing: [u64; LANES],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, lane: usize, golden: f64, candidate: f64, scale: f64, (differs, ulps): (bool, u64)) {
+        let magnitude = (candidate - golden).abs();
+        // Unlike `f64::max`, one instruction; a NaN does not matter here, since the row is then measured otherwise.
+        self.largest[lane] = if magnitude > self.largest[lane] { magnitude } else { self.largest[lane] };
+        self.max_ulps[lane] = self.max_ulps[lane].max(ulps);
+        self.differing[lane] += u64::from(differs);
+        let (golden, candidate) = (golden * scale, candidate * scale);
+        let difference = candidate - golden;
+        self.golden_squares[lane] += golden * golden;
+        self.candidate_squares[lane] += candidate * candidate;
+        self.difference_squares[lane] += difference * difference;
+        self.products[lane] += golden * candidate;
+    }
+}
+
+/// The sums of a row; `None` if an element, or a sum, is not finite.
+#[inline]
+pub(super) fn sums<G: FloatFormat, C: FloatFormat>(
+    golden: &[u8],
+    candidate: &[u8],
+    scale: f64,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, u64),
+) -> Option<RowSums> {
+    let mut lanes = Lanes::default();
+    let mut golden_blocks = golden.chunks_exact(LANES * size_of::<G::Bits>());
+    let mut candidate_blocks = candidate.chunks_exact(LANES * size_of::<C::Bits>());
+    for (golden, candidate) in golden_blocks.by_ref().zip(candidate_blocks.by_ref()) {
+        let golden: [G::Bits; LANES] = block::<G>(golden);
+        let candidate: [C::Bits; LANES] = block::<C>(candidate);
+        for lane in 0..LANES {
+            let compared = compare(golden[lane], candidate[lane]);
+            lanes.add(lane, G::value(golden[lane]), C::value(candidate[lane]), scale, compared);
+        }
+    }
+    let golden_rest = golden_blocks.remainder().chunks_exact(size_of::<G::Bits>());
+    let candidate_rest = candidate_blocks.remainder().chunks_exact(size_of::<C::Bits>());
+    for (lane, (golden, candidate)) in golden_rest.zip(candidate_rest).enumerate() {
+        let golden: G::Bits = bytemuck::pod_read_unaligned(golden);
+        let candidate: C::Bits = bytemuck::pod_read_unaligned(candidate);
+        lanes.add(lane, G::value(golden), C::value(candidate), scale, compare(golden, candidate));
+    }
+    let sums = RowSums {
+        golden_squares: lanes.golden_squares.iter().sum(),
+        candidate_squares: lanes.candidate_squares.iter().sum(),
+        difference_squares: lanes.difference_squares.iter().sum(),
+        products: lanes.products.iter().sum(),
+        largest: lanes.largest.iter().copied().fold(0.0, f64::max),
+        max_ulps: lanes.max_ulps.iter().copied().fold(0, u64::max),
+        differing: lanes.differing.iter().sum::<u64>() as usize,
+    };
+    (sums.golden_squares.is_finite() && sums.candidate_squares.is_finite()).then_some(sums)
+}
+
+#[inline(always)]
+fn block<F: FloatFormat>(bytes: &[u8]) -> [F::Bits; LANES] {
+    std::array::from_fn(|lane| {
+        let size_bytes = size_of::<F::Bits>();
+        bytemuck::pod_read_unaligned(&bytes[lane * size_bytes..(lane + 1) * size_bytes])
+    })
+}
