@@ -1,13 +1,16 @@
 """Makes pictures of every kind, and records what Pillow makes of each.
 
-    python scripts/make-preprocess-fixtures.py golden/fixtures/preprocess/formats            the bundled set
-    python scripts/make-preprocess-fixtures.py OUT --large [--damaged 2000] [--seed 7]       many more, to keep out of git
+    python scripts/make-preprocess-fixtures.py golden/fixtures/preprocess/formats        the bundled set
+    python scripts/make-preprocess-fixtures.py OUT --large --damaged 12000               many more, to keep out of git
 
-Needs Pillow and numpy (scripts/requirements-fixtures.txt). OUT/index.json has for each picture its mode and size and the
-SHA-256 of the planes (all of red, of green, of blue) of the picture doubled as the public image processor doubles it and
-converted to RGB; or Pillow's refusal. `support` says what the Rust decoders owe: `equal`, `refused`, or, for a damaged
-picture, `never different`, `equal where both take it`, or, where the format does not define what damage gives,
-`anything`. Run the tests on a large set with NVL_PICTURES=OUT cargo test -p reference formats.
+Needs Pillow and numpy (scripts/requirements-fixtures.txt), and `cjpeg` (Debian: libjpeg-turbo-progs).
+
+OUT/index.json has for each picture its mode and size and, by factor of enlargement, the SHA-256 of the planes (all of
+red, of green, of blue) of the picture enlarged as the public image processor doubles it and converted to RGB; or
+Pillow's refusal. `support` says what the Rust decoders owe: `equal`, `refused`, or, for a damaged picture, `never
+different`, `equal where both take it`, or, where the format does not define what damage gives, `anything`.
+
+A large set is tested with NVL_PICTURES=OUT cargo test -p reference formats.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import json
 import os
 import random
 import struct
+import subprocess
 import sys
 import warnings
 import zlib
@@ -69,6 +73,11 @@ def encoded(image, format, **options):
     return buffer.getvalue()
 
 
+def by_program(command, data):
+    """What a program of Debian's libjpeg-turbo-progs writes, for what Pillow cannot."""
+    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+
 def png_chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -83,7 +92,9 @@ def raw_png(width, height, bits, colour_type, rows, chunks=b"", interlace=0):
 
 
 def adam7_sizes(width, height):
-    for x0, y0, dx, dy in [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]:
+    for x0, y0, dx, dy in [
+        (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+    ]:  # fmt: skip
         columns, rows = -(-(width - x0) // dx), -(-(height - y0) // dy)
         if columns > 0 and rows > 0:
             yield columns, rows
@@ -125,8 +136,9 @@ def jpegs(draw, width, height):
                 image = draw.of("RGB", width, height)
                 # At the highest quality Pillow's buffer is too small for the smallest pictures.
                 try:
-                    yield name, encoded(
-                        image, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive
+                    yield (
+                        name,
+                        encoded(image, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive),
                     )
                 except OSError:
                     continue
@@ -141,6 +153,14 @@ def jpegs(draw, width, height):
     exif = Image.Exif()
     exif[0x0112] = 6
     yield "orientation.jpg", encoded(draw.of("RGB", width, height), "JPEG", exif=exif)
+    for name, options in {
+        "440.jpg": ["-sample", "1x2"],
+        "odd-sampling.jpg": ["-sample", "4x2"],
+        "luma-below-chroma.jpg": ["-sample", "1x1,2x2,2x2"],
+        "arithmetic.jpg": ["-arithmetic"],
+        "arithmetic-progressive.jpg": ["-arithmetic", "-progressive", "-sample", "2x2"],
+    }.items():
+        yield name, by_program(["cjpeg", "-quality", "85", *options], encoded(draw.of("RGB", width, height), "PPM"))
     frames = [draw.of("RGB", width, height) for _ in range(2)]
     yield "several.mpo.jpg", encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
 
@@ -148,8 +168,9 @@ def jpegs(draw, width, height):
 def webps(draw, width, height):
     for quality in (5, 80, 100):
         for method in (0, 6):
-            yield f"lossy-q{quality}-m{method}.webp", encoded(
-                draw.of("RGB", width, height), "WEBP", quality=quality, method=method
+            yield (
+                f"lossy-q{quality}-m{method}.webp",
+                encoded(draw.of("RGB", width, height), "WEBP", quality=quality, method=method),
             )
     yield "lossless.webp", encoded(draw.of("RGB", width, height), "WEBP", lossless=True)
     yield "lossless-alpha.webp", encoded(draw.of("RGBA", width, height), "WEBP", lossless=True, exact=True)
@@ -212,13 +233,17 @@ def bmps(draw, width, height):
         yield f"{bits}bit-top-down.bmp", bmp(bmp_header(width, -height, bits, 0, len(data)), palette, data)
     for bits, masks in [
         (16, (0xF800, 0x7E0, 0x1F, 0)), (16, (0x7C00, 0x3E0, 0x1F, 0)), (32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
-        (32, (0xFF0000, 0xFF00, 0xFF, 0)), (32, (0xFF000000, 0xFF0000, 0xFF00, 0xFF)), (32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
+        (32, (0xFF0000, 0xFF00, 0xFF, 0)), (32, (0xFF000000, 0xFF0000, 0xFF00, 0xFF)),
+        (32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
         (32, (0xFF000000, 0xFF0000, 0xFF00, 0)), (32, (0xFF000000, 0xFF00, 0xFF, 0xFF0000)),
     ]:  # fmt: skip
         data = draw.noise.bytes((width * bits + 31) // 32 * 4 * height)
         packed = struct.pack("<IIII", *masks)
         name = f"{bits}bit-masks-{masks[0]:x}-{masks[3]:x}"
-        yield f"{name}.bmp", bmp(bmp_header(width, height, bits, 3, len(data), header_bytes=108, masks=packed), b"", data)
+        yield (
+            f"{name}.bmp",
+            bmp(bmp_header(width, height, bits, 3, len(data), header_bytes=108, masks=packed), b"", data),
+        )
         yield f"{name}-v3.bmp", bmp(bmp_header(width, height, bits, 3, len(data), masks=packed[:12]), b"", data)
     # OS/2's header, with three bytes a colour.
     data = draw.noise.bytes((width * 8 + 31) // 32 * 4 * height)
@@ -244,20 +269,25 @@ def tiffs(draw, width, height):
 KINDS = {"png": pngs, "jpeg": jpegs, "webp": webps, "gif": gifs, "bmp": bmps, "tiff": tiffs}
 
 
-def what_pillow_makes(data):
-    """Mode, size and planes of a file, doubled and converted as the public image processor does it; or the refusal."""
+def planes_sha256(image, factor):
+    """Of a picture enlarged and converted as the public image processor does it, which always doubles."""
+    enlarged = image.resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
+    rgb = enlarged if enlarged.mode == "RGB" else enlarged.convert("RGB")
+    return hashlib.sha256(numpy.asarray(rgb).transpose(2, 0, 1).tobytes()).hexdigest()
+
+
+def what_pillow_makes(data, factors=(2,)):
+    """Mode, size and planes of a file, or the refusal."""
     try:
         image = Image.open(io.BytesIO(data))
-        doubled = image.resize((image.width * 2, image.height * 2), Image.Resampling.BILINEAR)
-        rgb = doubled if doubled.mode == "RGB" else doubled.convert("RGB")
-        planes = numpy.ascontiguousarray(numpy.asarray(rgb).transpose(2, 0, 1))
+        planes = {factor: planes_sha256(image, factor) for factor in factors}
     except Exception as error:
-        return {"refused_by_pillow": f"{type(error).__name__}: {error}".replace(repr(data), "").split("<_io")[0].strip()}
+        return {"refused_by_pillow": f"{type(error).__name__}: {error}".split("<_io")[0].strip()}
     return {
         "mode": image.mode,
         "width": image.width,
         "height": image.height,
-        "planes_sha256": hashlib.sha256(planes.tobytes()).hexdigest(),
+        "planes_sha256": planes,
     }
 
 
@@ -274,7 +304,7 @@ def damaged(data, draw):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description="Makes pictures of every kind, and records what Pillow makes of each.")
+    arguments = argparse.ArgumentParser(description="Makes pictures, and records what Pillow makes of each.")
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--large", action="store_true", help="many sizes, for a run outside the repository")
     arguments.add_argument("--damaged", type=int, default=0, help="so many damaged copies")
@@ -282,7 +312,7 @@ def main():
     arguments = arguments.parse_args()
 
     if arguments.damaged:
-        # A damaged JPEG can have coefficients of any size, and libjpeg's vector code overflows where its C code does not.
+        # A damaged JPEG can have coefficients of any size; libjpeg's vector code overflows where its C code does not.
         os.environ["JSIMD_FORCENONE"] = "1"
     draw = Pictures(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -294,7 +324,10 @@ def main():
     if not arguments.large:
         # One pixel says enough about a format once.
         files = {name: data for name, data in files.items() if "-1x1-" not in name or name in ONE_PIXEL}
-    index = [{"file": name, "support": support(name), **what_pillow_makes(data)} for name, data in files.items()]
+    factors = (2,) if arguments.large else (1, 2, 3, 5)
+    index = [
+        {"file": name, "support": support(name), **what_pillow_makes(data, factors)} for name, data in files.items()
+    ]
     names = sorted(files)
     for number in range(arguments.damaged):
         original = draw.random.choice(names)
@@ -309,12 +342,17 @@ def main():
 
 
 ONE_PIXEL = {
-    "png-1x1-RGB.png", "png-1x1-I16.png", "jpeg-1x1-420-q90.jpg", "webp-1x1-lossy-q80-m0.webp", "gif-1x1-palette-i0.gif",
-    "bmp-1x1-24bit.bmp", "tiff-1x1-RGB-raw.tif",
+    "png-1x1-RGB.png", "png-1x1-I16.png", "jpeg-1x1-420-q90.jpg", "webp-1x1-lossy-q80-m0.webp",
+    "gif-1x1-palette-i0.gif", "bmp-1x1-24bit.bmp", "tiff-1x1-RGB-raw.tif",
 }  # fmt: skip
 
 # Kinds that Pillow reads and the Rust decoders refuse by name.
-REFUSED: tuple[str, ...] = ("group4.tif", "jpeg.tif", "orientation.tif", *(f"P-{compression}.tif" for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")))
+REFUSED: tuple[str, ...] = (
+    "group4.tif",
+    "jpeg.tif",
+    "orientation.tif",
+    *(f"P-{compression}.tif" for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")),
+)
 
 
 def support(name):

@@ -8,10 +8,10 @@ use converter::normalized::ImageProcessorConfig;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::decode::{MAX_FILE_BYTES, decode};
+use super::decode::{MAX_FILE_BYTES, MAX_PIXELS, decode};
 use super::grid::{self, Grid};
 use super::upscale::upscale_to_rgb;
-use super::{PictureError, Warning, tiles};
+use super::{DecodeError, PictureError, Warning, tiles};
 
 /// The pictures of one request.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ fn preprocess_one(
     let decoded = decode(&bytes).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
     drop(bytes);
     let (width, height) = (decoded.raster.width, decoded.raster.height);
+    check_enlarged(path, width, height, config.upscale_factor)?;
     let planes = upscale_to_rgb(&decoded.raster, config.upscale_factor);
     drop(decoded.raster);
     let grid = grid::choose(candidates, planes.width, planes.height, config.image_size);
@@ -132,12 +133,25 @@ fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
     Ok(bytes)
 }
 
+/// Refuses what would not fit in memory once it is enlarged: more pixels than the largest picture has when doubled.
+fn check_enlarged(path: &Path, width: usize, height: usize, factor: usize) -> Result<(), PictureError> {
+    let enlargement = (factor * factor) as u64;
+    let (width, height) = (width as u64, height as u64);
+    let limit = MAX_PIXELS.min(4 * MAX_PIXELS / enlargement);
+    if width * height > limit {
+        let source = DecodeError::TooManyPixels { width, height, limit };
+        return Err(PictureError::Decode { path: path.to_owned(), source });
+    }
+    Ok(())
+}
+
 fn check(config: &ImageProcessorConfig) -> Result<(), PictureError> {
     let refuse = |field, expected, found: &dyn std::fmt::Debug| {
         Err(PictureError::Config { field, expected, found: format!("{found:?}") })
     };
-    if !(1..=4096).contains(&config.image_size) {
-        return refuse("image_size", "1 to 4096", &config.image_size);
+    // libtorch's kernel fails on a result of one pixel.
+    if !(2..=4096).contains(&config.image_size) {
+        return refuse("image_size", "2 to 4096", &config.image_size);
     }
     if !(1..=16).contains(&config.upscale_factor) {
         return refuse("upscale_factor", "1 to 16", &config.upscale_factor);
@@ -160,4 +174,23 @@ fn check(config: &ImageProcessorConfig) -> Result<(), PictureError> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_may_be_smaller_where_it_is_enlarged_more() {
+        let path = Path::new("wide.png");
+        let width = MAX_PIXELS as usize;
+        assert!(check_enlarged(path, width, 1, 1).is_ok());
+        assert!(check_enlarged(path, width, 1, 2).is_ok());
+        let error = check_enlarged(path, width, 1, 4).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`wide.png`: expected at most 44739242 pixels, found 178956970 × 1"),
+            "{error}"
+        );
+        assert!(check_enlarged(path, width / 4, 1, 4).is_ok());
+    }
 }

@@ -13,8 +13,9 @@ use super::upscale::Planes;
 /// `[tiles, 3, image_size, image_size]`
 ///
 /// # Dtype
-/// uint8. libtorch's integer kernel is used, as torchvision does on a processor with AVX2; on one without, or with
-/// AVX-512, torchvision 0.26 goes through float32 instead, and some values of a picture then differ by one.
+/// uint8, by libtorch's integer kernel, whose results do not depend on the processor. torchvision 0.26 calls it on x86
+/// with AVX2 or AVX-512, where the goldens come from; elsewhere it goes through float32, and then about a fifth of the
+/// values of a resized picture differ by one.
 ///
 /// # Source
 /// `image_processing.py`, `LlamaNemotronNanoVLImageProcessor.dynamic_preprocess`

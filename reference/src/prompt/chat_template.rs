@@ -61,7 +61,9 @@ impl ChatTemplate {
     /// The text cannot be parsed.
     pub fn new(path: PathBuf, source: &str, special_tokens: Map<String, Value>) -> Result<Self> {
         let compiled = environment::like_transformers().and_then(|mut environment| {
-            environment.add_template_owned(TEMPLATE, environment::without_generation_tags(source))?;
+            // Python reads any end of line as a line feed.
+            let source = source.replace("\r\n", "\n").replace('\r', "\n");
+            environment.add_template_owned(TEMPLATE, environment::without_generation_tags(&source))?;
             Ok(environment)
         });
         match compiled {

@@ -98,6 +98,16 @@ fn values_are_shown_as_python_shows_them() {
 }
 
 #[test]
+fn joined_values_are_pythons() {
+    assert_eq!(render("{{ none ~ true }} {{ [true, none] | join(',') }}"), "NoneTrue True,None");
+}
+
+#[test]
+fn any_end_of_line_is_a_line_feed() {
+    assert_eq!(render("a\r\nb\rc\n{% if true %}\r\nd{% endif %}\r\n"), "a\nb\nc\nd");
+}
+
+#[test]
 fn nothing_is_escaped_for_html() {
     assert_eq!(
         render("{{ messages[1].content }}|{{ messages[1].content | tojson }}"),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use reference::pictures::DecodeError;
 use reference::pictures::decode::decode;
+use reference::pictures::raster::Raster;
 use reference::pictures::upscale::upscale_to_rgb;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -17,35 +18,38 @@ fn folder() -> PathBuf {
     std::env::var_os("NVL_PICTURES").map_or_else(|| fixtures::path("preprocess/formats"), PathBuf::from)
 }
 
-/// What differs between our picture and Pillow's, where anything does.
-fn compare(
-    entry: &Value,
-    result: Result<(&'static str, usize, usize, String), DecodeError>,
-) -> Result<bool, String> {
+/// What differs between our picture and Pillow's, where anything does; else whether both have one.
+fn compare(entry: &Value, result: Result<Raster, DecodeError>) -> Result<bool, String> {
     let support = entry["support"].as_str().unwrap();
     let by_pillow = entry["refused_by_pillow"].as_str();
-    match (result, by_pillow) {
-        (Err(_), Some(_)) => Ok(false),
-        (Err(_), None) if support != "equal" => Ok(false),
-        (Err(error), None) => Err(format!("refused, although Pillow takes it: {error}")),
-        (Ok(_), Some(_)) if ["anything", "equal where both take it"].contains(&support) => Ok(false),
-        (Ok(_), Some(reason)) => Err(format!("taken, although Pillow refuses it: {reason}")),
-        (Ok(_), None) if support == "refused" => Err("taken, although it should be refused".to_owned()),
-        (Ok((mode, width, height, planes)), None) => {
-            let expected = (
-                entry["mode"].as_str().unwrap(),
-                entry["width"].as_u64().unwrap() as usize,
-                entry["height"].as_u64().unwrap() as usize,
-            );
-            if (mode, width, height) != expected {
-                Err(format!("expected {expected:?}, found {:?}", (mode, width, height)))
-            } else if support != "anything" && planes != entry["planes_sha256"].as_str().unwrap() {
-                Err("its pixels differ".to_owned())
-            } else {
-                Ok(true)
-            }
+    let raster = match (result, by_pillow) {
+        (Err(_), Some(_)) => return Ok(false),
+        (Err(_), None) if support != "equal" => return Ok(false),
+        (Err(error), None) => return Err(format!("refused, although Pillow takes it: {error}")),
+        (Ok(_), Some(_)) if ["anything", "equal where both take it"].contains(&support) => return Ok(false),
+        (Ok(_), Some(reason)) => return Err(format!("taken, although Pillow refuses it: {reason}")),
+        (Ok(_), None) if support == "refused" => {
+            return Err("taken, although it should be refused".to_owned());
+        }
+        (Ok(raster), None) => raster,
+    };
+    let expected = (
+        entry["mode"].as_str().unwrap(),
+        entry["width"].as_u64().unwrap() as usize,
+        entry["height"].as_u64().unwrap() as usize,
+    );
+    let found = (raster.mode.name(), raster.width, raster.height);
+    if found != expected {
+        return Err(format!("expected {expected:?}, found {found:?}"));
+    }
+    for (factor, expected) in entry["planes_sha256"].as_object().unwrap() {
+        let planes = upscale_to_rgb(&raster, factor.parse().unwrap());
+        let found: String = Sha256::digest(&planes.data).iter().map(|byte| format!("{byte:02x}")).collect();
+        if support != "anything" && found != expected.as_str().unwrap() {
+            return Err(format!("its pixels differ, enlarged by {factor}"));
         }
     }
+    Ok(true)
 }
 
 #[test]
@@ -59,13 +63,7 @@ fn every_picture_is_equal_to_pillows_or_refused_by_name() {
     for entry in pictures {
         let file = entry["file"].as_str().unwrap();
         let bytes = std::fs::read(folder().join(file)).unwrap();
-        let result = decode(&bytes).map(|decoded| {
-            let planes = upscale_to_rgb(&decoded.raster, 2);
-            let digest: String =
-                Sha256::digest(&planes.data).iter().map(|byte| format!("{byte:02x}")).collect();
-            (decoded.raster.mode.name(), decoded.raster.width, decoded.raster.height, digest)
-        });
-        match compare(entry, result) {
+        match compare(entry, decode(&bytes).map(|decoded| decoded.raster)) {
             Ok(taken) => equal += usize::from(taken),
             Err(difference) => wrong.push(format!("{file}: {difference}")),
         }

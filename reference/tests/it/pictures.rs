@@ -1,5 +1,6 @@
 //! Pictures, against tiles that the public image processor made.
 
+use converter::normalized::ImageProcessorConfig;
 use reference::pictures::decode::decode;
 use reference::pictures::grid::{self, MAX_NUM_TILES_LIMIT};
 use reference::pictures::upscale::upscale_to_rgb;
@@ -119,5 +120,27 @@ fn pixel_values_of_every_golden_are_equal_to_the_last_bit() {
             actual == fixtures::golden_tensor(&golden, "pixel_values"),
             "{golden}: `pixel_values` differ"
         );
+    }
+}
+
+#[test]
+fn pixel_values_under_other_configurations_are_those_of_transformers() {
+    let cases = fixtures::json("preprocess/pixel_values.json");
+    let cases = cases.as_array().unwrap();
+    assert!(cases.len() >= 40);
+    for case in cases {
+        let config: ImageProcessorConfig = serde_json::from_value(case["image_processor"].clone()).unwrap();
+        let image = fixtures::path(&format!("preprocess/images/{}", case["image"].as_str().unwrap()));
+        let preprocessed = preprocess(&[image], &config).unwrap();
+        let picture = &preprocessed.pictures[0];
+        assert_eq!(serde_json::to_value(picture.grid).unwrap(), case["grid"], "{case}");
+        assert_eq!(picture.num_tiles as u64, case["tiles"].as_u64().unwrap(), "{case}");
+        let values: Vec<f32> = preprocessed.pixel_values.unwrap().flatten(0, -1).try_into().unwrap();
+        let mut digest = Sha256::new();
+        for value in values {
+            digest.update(value.to_le_bytes());
+        }
+        let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, case["sha256"].as_str().unwrap(), "{case}");
     }
 }

@@ -68,7 +68,9 @@ fn malformed(reason: String) -> DecodeError {
 
 fn refusal(error: DecodingError, bytes: &[u8]) -> DecodeError {
     match error {
-        DecodingError::UnexpectedEof => DecodeError::Truncated { format: Format::Gif, found_bytes: bytes.len() },
+        DecodingError::UnexpectedEof => {
+            DecodeError::Truncated { format: Format::Gif, found_bytes: bytes.len() }
+        }
         DecodingError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Gif, found_bytes: bytes.len() }
         }
