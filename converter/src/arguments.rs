@@ -35,6 +35,16 @@ pub(crate) enum Command {
         #[arg(long)]
         source: Option<String>,
     },
+    /// Write the checkpoint back that a normalized one was made of, byte by byte
+    Export {
+        /// The normalized checkpoint
+        out: PathBuf,
+        /// The folder to write, in Hugging Face's layout
+        hf_dir: PathBuf,
+        /// Replace HF_DIR if it exists
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Args)]

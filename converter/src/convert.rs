@@ -13,7 +13,7 @@ use crate::normalized::{CONFIG_FILE, Checkpoint, Config};
 use crate::plan::{Plan, PlanOptions, SourceTensor};
 use crate::resolve::{Findings, Settings, resolve};
 use crate::source::{Buffers, CHAT_TEMPLATE_FILE, Location, SourceCheckpoint, chat_template};
-use crate::weights::INDEX_FILE;
+use crate::weights::{INDEX_FILE, LENGTH_BYTES};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
 
@@ -111,8 +111,10 @@ impl Conversion {
             let (size, sha256) = (bytes.len() as u64, sha256(&bytes));
             files.push(WrittenFile { name, bytes: size, sha256, hashed_bytes: size });
         }
-        let ledger = self.ledger(&streamed, files)?;
-        staging.write(LEDGER_FILE, &pretty(&ledger, LEDGER_FILE)?)?;
+        let mut ledger = self.ledger(&streamed, files)?;
+        let bytes =
+            ledger.seal().map_err(|error| Error::io("write", Path::new(LEDGER_FILE))(error.into()))?;
+        staging.write(LEDGER_FILE, &bytes)?;
         // The reader's own eye on it, before anybody else's.
         drop(Checkpoint::open(staging.dir())?);
         if observer.is_stopped() {
@@ -161,12 +163,14 @@ impl Conversion {
             },
         });
         let weights = streamed.files.iter().map(|file| ReadFile {
+            header: None,
             name: file.name.clone(),
             bytes: file.bytes,
             sha256: file.sha256.clone(),
             text: None,
         });
         let mut warnings = self.findings.warnings.clone();
+            header: self.header_of(&file.name),
         for (output, hash) in self.plan.outputs.iter().zip(&streamed.outputs) {
             if hash.overflows > 0 {
                 warnings.push(format!(
@@ -196,6 +200,7 @@ impl Conversion {
             defaults: self.findings.defaults.clone(),
             ignored_fields: self.findings.ignored.clone(),
             warnings,
+            ledger_sha256: String::new(),
         })
     }
 
@@ -229,6 +234,14 @@ impl Conversion {
             }
         })
         .collect()
+                same_as: row.same_as.clone(),
+    }
+
+    /// The header of a file of the source's weights; it was read as JSON, so it is Unicode.
+    fn header_of(&self, name: &str) -> Option<String> {
+        let file = self.source.weights().files().iter().find(|file| file.name() == name)?;
+        let text = &file.bytes()[LENGTH_BYTES..file.header().data_start];
+        String::from_utf8(text.to_vec()).ok()
     }
 }
 

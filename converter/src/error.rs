@@ -1,9 +1,12 @@
 //! What can go wrong, each in one sentence that names the file, the field or tensor, and what was found.
 
 use std::fmt::{self, Display};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
+
+use crate::plan::human_bytes;
 
 /// Why a checkpoint could not be read, converted or written.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +133,46 @@ pub enum Error {
         expected: &'static str,
         /// What it is.
         found: String,
+    },
+    /// Another process is writing the same output.
+    #[error("`{path}`: expected no other conversion to this output, found one at work")]
+    OutputBusy {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output is larger than what the disk has left.
+    #[error("`{path}`: expected {} of free space, found {}", human_bytes(*.expected), human_bytes(*.found))]
+    NoSpace {
+        /// The folder that the output goes to.
+        path: PathBuf,
+        /// Bytes of the output.
+        expected: u64,
+        /// Bytes that are free.
+        found: u64,
+    },
+    /// A normalized folder that has not everything that its source had.
+    #[error("`{path}`: expected {expected}, found {found}")]
+    NotRestorable {
+        /// The folder.
+        path: PathBuf,
+        /// What it takes to write the source back.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// A normalized folder that has not everything that its source had.
+    #[error("`{path}`: expected {expected}, found {found}")]
+    NotRestorable {
+        /// The folder.
+        path: PathBuf,
+        /// What it takes to write the source back.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+        /// What to do instead.
+        hint: &'static str,
     },
     /// The user stopped the program.
     #[error("interrupted; nothing was written under the output's name")]
@@ -291,6 +334,19 @@ impl Error {
                 Some(format!("`hf download {repository}{revision}` prints the folder to give instead"))
             }
             Self::OutputExists { .. } => Some("`--force` replaces it once the conversion is complete".into()),
+            Self::OutputBusy { .. } => Some("wait until it has finished, or give another output".into()),
+            Self::NoSpace { .. } => {
+                Some("the output needs its whole size; `--force` frees the old one only afterwards".into())
+            }
+            Self::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("free some space, or give an output on another disk".into())
+                }
+                ErrorKind::FileTooLarge => Some("a smaller `--max-shard-size` may fit".into()),
+                _ => None,
+            },
+            Self::NotRestorable { hint, .. } => Some((*hint).into()),
+            Self::NotRestorable { hint, .. } => Some((*hint).into()),
             Self::Assumed { .. } => Some("without `--strict` the ledger marks each as assumed".into()),
             _ => None,
         }

@@ -132,6 +132,9 @@ pub struct LedgerRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_hex: Option<String>,
 }
+    /// The header of a safetensors file as it stands there, padding included; the length in front of it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
 
 /// A tensor of the normalized folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,3 +153,6 @@ pub struct LedgerTarget {
     /// Finite elements that became infinite when the dtype changed.
     pub overflows: u64,
 }
+    /// The tensor of the source that it equals byte by byte, where it was skipped for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,

@@ -6,6 +6,7 @@
 mod convert;
 pub mod digest;
 mod error;
+mod export;
 pub mod json;
 pub mod ledger;
 pub mod names;
@@ -21,4 +22,5 @@ pub mod write;
 
 pub use convert::Conversion;
 pub use error::{Error, TensorProblem};
+pub use export::{Export, Exported};
 pub use verify::{Difference, Verification, read_ledger, verify, verify_source};

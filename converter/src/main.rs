@@ -11,7 +11,7 @@ use clap::Parser;
 use converter::report::{Inspection, plan_text, verification_text};
 use converter::source::Location;
 use converter::write::check_place;
-use converter::{Conversion, Error, verify, verify_source};
+use converter::{Conversion, Error, Export, verify, verify_source};
 
 use arguments::{Arguments, Command, ConvertArguments};
 use progress::Progress;
@@ -57,6 +57,18 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             progress.finish();
             print(&verification_text(&verification))?;
             Ok(verification.is_clean())
+        }
+        Command::Export { out, hf_dir, force } => {
+            // Said before anything is read, as for a conversion.
+            check_place(&hf_dir, &out, force)?;
+            let export = Export::prepare(&out)?;
+            let progress = Progress::watching()?;
+            progress.expect(export.bytes());
+            let exported = export.write(&hf_dir, force, &progress)?;
+            let summary = progress.finish();
+            let (files, tensors) = (exported.files, exported.tensors);
+            eprintln!("{} written: {files} files, {tensors} tensors; {summary}", hf_dir.display());
+            Ok(true)
         }
     }
 }

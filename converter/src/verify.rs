@@ -63,8 +63,12 @@ impl Verification {
 /// # Errors
 /// Where there is none, or none of this version.
 pub fn read_ledger(out: &Folder) -> Result<Ledger, Error> {
+    parse_ledger(out, &out.read(LEDGER_FILE)?)
+}
+
+fn parse_ledger(out: &Folder, bytes: &[u8]) -> Result<Ledger, Error> {
     let path = out.file_path(LEDGER_FILE);
-    let ledger: Ledger = json::parse(&path, &out.read(LEDGER_FILE)?)?;
+    let ledger: Ledger = json::parse(&path, bytes)?;
     if ledger.format != LEDGER_FORMAT {
         let found = format!("`{}`", ledger.format.escape_debug());
         return Err(Error::field(&path, "format", format!("`{LEDGER_FORMAT}`"), found));
@@ -82,8 +86,14 @@ pub fn read_ledger(out: &Folder) -> Result<Ledger, Error> {
 /// Where the ledger can't be read; a folder that contradicts its ledger is no error but a finding.
 pub fn verify(out: &Path, observer: &dyn Observer) -> Result<(Ledger, Verification), Error> {
     let folder = Folder::open(out)?;
-    let ledger = read_ledger(&folder)?;
+    let bytes = folder.read(LEDGER_FILE)?;
+    let ledger = parse_ledger(&folder, &bytes)?;
     let mut verification = Verification::default();
+    let own = Ledger::hash_of(&bytes);
+    if ledger.ledger_sha256 != own {
+        let expected = format!("SHA-256 {}, its own by `ledger_sha256`", ledger.ledger_sha256.escape_debug());
+        verification.differ(format!("file `{LEDGER_FILE}`"), expected, own);
+    }
     let shards: BTreeSet<&str> =
         ledger.tensors.iter().flat_map(|row| &row.targets).map(|target| target.file.as_str()).collect();
     for written in &ledger.files {

@@ -93,7 +93,7 @@ pub enum Error {
         prompt: usize,
         /// Tokens asked for.
         max_new_tokens: usize,
-        /// `max_position_embeddings`.
+        /// The longest sequence.
         limit: usize,
     },
 

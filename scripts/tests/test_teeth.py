@@ -45,6 +45,10 @@ WEIGHTS = {
     "language_model.lm_head.weight": "language_model.lm_head",
 }
 
+# This bias is so small beside the layer's output that 1.5 times of it moves that by 2.7e-3: as far as an engine is off
+# that rounds the product to bfloat16 before it adds the bias, which is no mistake.
+FACTORS = {("multi_modal_projector.linear_2.bias", "shapes-describe-bfloat16"): 2.0}
+
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run([PROGRAMS / program, *map(str, arguments)], capture_output=True, text=True, check=False)
@@ -59,29 +63,33 @@ def first_divergence(model: Path, golden: str, out: Path) -> str:
     return json.loads(diff.stdout)["first_divergence"]["name"]
 
 
-def perturb(file: Path, name: str) -> None:
-    """Makes every number of a bfloat16 tensor 1.5 times as large, in place."""
+def perturb(file: Path, name: str, factor: float) -> None:
+    """Multiplies every number of a bfloat16 tensor by a factor, in place."""
     data = file.read_bytes()
     (header_bytes,) = struct.unpack("<Q", data[:8])
     tensor = json.loads(data[8 : 8 + header_bytes])[name]
     assert tensor["dtype"] == "BF16"
     begin, end = (8 + header_bytes + offset for offset in tensor["data_offsets"])
     values = np.frombuffer(data[begin:end], "<u2").astype(np.uint32) << 16
-    changed = (values.view(np.float32) * np.float32(1.5)).view(np.uint32) >> 16
+    changed = (values.view(np.float32) * np.float32(factor)).view(np.uint32) >> 16
     with file.open("r+b") as stream:
         stream.seek(begin)
         stream.write(changed.astype("<u2").tobytes())
 
 
+@pytest.mark.parametrize("golden", ["shapes-describe-float32", "shapes-describe-bfloat16"])
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_a_perturbed_weight_is_found_at_the_first_module_it_feeds(name: str, tmp_path: Path):
+def test_a_perturbed_weight_is_found_at_the_first_module_it_feeds(name: str, golden: str, tmp_path: Path):
     model = tmp_path / "model"
     shutil.copytree(CONVERTED, model)
-    perturb(model / "model.safetensors", name)
-    assert first_divergence(model, "shapes-describe-float32", tmp_path / "replay") == WEIGHTS[name]
+    perturb(model / "model.safetensors", name, FACTORS.get((name, golden), 1.5))
+    assert first_divergence(model, golden, tmp_path / "replay") == WEIGHTS[name]
 
 
-@pytest.mark.parametrize("golden", ["shapes-describe-float32"])
+@pytest.mark.parametrize(
+    "golden",
+    ["shapes-describe-float32", "shapes-describe-bfloat16", "shapes-history-bfloat16", "shapes-wide-bfloat16"],
+)
 def test_the_wrong_align_corners_is_found_where_positions_are_added(golden: str, tmp_path: Path):
     model = tmp_path / "model"
     source = ROOT / "golden/fixtures/checkpoints/shapes"
@@ -90,11 +98,16 @@ def test_the_wrong_align_corners_is_found_where_positions_are_added(golden: str,
     assert first_divergence(model, golden, tmp_path / "replay") == f"{TOWER}.patch_generator.cls_token"
 
 
-def test_a_checkpoint_without_a_mistake_passes(tmp_path: Path):
-    replay = run(
-        "nvl-reference", "replay", "--model", CONVERTED, GOLDENS / "shapes-history-bfloat16", "--record", tmp_path / "r"
-    )
+@pytest.mark.parametrize(
+    "options", [[], ["--math", "fast"], ["--native-kernels"], ["--math", "fast", "--threads", "2"]]
+)
+@pytest.mark.parametrize("golden", ["shapes-describe-float32", "shapes-history-bfloat16", "shapes-wide-bfloat16"])
+def test_a_checkpoint_without_a_mistake_passes_however_it_is_computed(golden: str, options: list[str], tmp_path: Path):
+    out = tmp_path / "replay"
+    replay = run("nvl-reference", "replay", "--model", CONVERTED, GOLDENS / golden, "--record", out, *options)
     assert replay.returncode == 0, replay.stderr
-    diff = run("nvl-validate", "diff", GOLDENS / "shapes-history-bfloat16", tmp_path / "r", "--format", "json")
+    diff = run("nvl-validate", "diff", GOLDENS / golden, out, "--format", "json")
     assert diff.returncode == 0, diff.stderr
-    assert json.loads(diff.stdout)["first_divergence"] is None
+    report = json.loads(diff.stdout)
+    assert report["first_divergence"] is None
+    assert report["summary"]["fresh"] == 0

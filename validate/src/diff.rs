@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::answer::{self, AnswerReport};
 use crate::metric::{Measurement, measure};
-use crate::tolerance::{Failure, Policy, Tolerance, Verdict, judge};
+use crate::origin::{Origin, OriginKind, origins};
+use crate::tolerance::{Failure, Fresh, Policy, Tolerance, Verdict, judge};
 
 /// What a comparison found, whatever it is to be presented as.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct EntryReport {
     pub measurement: Option<Measurement>,
     /// The judgement.
     pub verdict: Verdict,
+    /// Whether the module made the error or passed it on.
+    pub origin: Origin,
 }
 
 /// A difference between the runs that may explain others.
@@ -104,6 +107,8 @@ pub struct Summary {
     pub ignored: usize,
     /// Entries whose bytes are equal.
     pub bit_equal: usize,
+    /// Entries with an error that their module made, whether it is a failure or not.
+    pub fresh: usize,
     /// The index of the entry with the largest relative difference.
     pub worst_relative_l2: Option<usize>,
 }
@@ -144,8 +149,9 @@ impl DiffReport {
         self.first_divergence().is_none()
     }
 
-    /// Where the dumps part first: in the prompt, else in the first entry that both sides have, else in an entry
-    /// that only one has, else in the answer.
+    /// Where the dumps part first: in the prompt, else in the first failing entry that both sides have and whose error
+    /// is not inherited, else in the first of those whose error is, else in an entry that only one side has, else in
+    /// the answer.
     ///
     /// An entry that is missing comes after one that was compared, since it tells of the recording rather than of the
     /// computation.
@@ -153,8 +159,10 @@ impl DiffReport {
         if self.answer.prompt.is_failure() {
             return Some(Divergence::Prompt);
         }
-        let compared = self.entries.iter().position(|e| e.is_failure() && !e.is_unpaired());
-        if let Some(index) = compared.or_else(|| self.entries.iter().position(EntryReport::is_failure)) {
+        let compared = |entry: &EntryReport| entry.is_failure() && !entry.is_unpaired();
+        let made = |entry: &EntryReport| compared(entry) && entry.origin.kind != OriginKind::Inherited;
+        let first = self.entries.iter().position(made).or_else(|| self.entries.iter().position(compared));
+        if let Some(index) = first.or_else(|| self.entries.iter().position(EntryReport::is_failure)) {
             return Some(Divergence::Entry(index));
         }
         if self.answer.generated_ids.is_failure() {
@@ -166,6 +174,11 @@ impl DiffReport {
     /// The last entry that passes before the one of an index.
     pub fn last_agreement_before(&self, index: usize) -> Option<&EntryReport> {
         self.entries.iter().take(index).rev().find(|entry| entry.verdict == Verdict::Pass)
+    }
+
+    /// The entries with an error that their module made, in order of execution.
+    pub fn fresh(&self) -> impl Iterator<Item = &EntryReport> {
+        self.entries.iter().filter(|entry| entry.origin.is_fresh())
     }
 
     /// The counts.
@@ -185,6 +198,7 @@ impl DiffReport {
             failed: count(EntryReport::is_failure),
             ignored: count(|entry| matches!(entry.verdict, Verdict::Ignored { .. })),
             bit_equal: count(EntryReport::is_bit_equal),
+            fresh: count(|entry| entry.origin.is_fresh()),
             worst_relative_l2: worst.map(|(index, _)| index),
         }
     }
@@ -229,12 +243,20 @@ pub fn diff(
             Ok(report)
         })
         .collect();
+    let mut entries = reports.into_iter().collect::<Result<Vec<_>>>()?;
+    let origins = origins(&entries, run);
+    for (entry, origin) in entries.iter_mut().zip(origins) {
+        if let (Verdict::Pass, Some(excess), Fresh::Fail) = (&entry.verdict, origin.excess, policy.fresh) {
+            entry.verdict = Verdict::Fail(Failure::Fresh(excess));
+        }
+        entry.origin = origin;
+    }
     Ok(DiffReport {
         golden: side(golden),
         candidate: side(candidate),
         policy: policy.path.clone(),
         verified: verify,
-        entries: reports.into_iter().collect::<Result<_>>()?,
+        entries,
         answer: answer::compare(golden, candidate, policy.answer),
         notes: notes(golden, candidate, policy),
     })
@@ -265,7 +287,7 @@ fn paired(
         // Equal shapes and dtypes are always measured.
         (_, None, _) => Verdict::Fail(Failure::Missing),
     };
-    EntryReport { entry: entry.clone(), tolerance, measurement, verdict }
+    EntryReport { entry: entry.clone(), tolerance, measurement, verdict, origin: Origin::unknown() }
 }
 
 fn unpaired(
@@ -281,7 +303,13 @@ fn unpaired(
         None if generated => Verdict::Ignored { reason: "the candidate generated nothing".to_owned() },
         None => Verdict::Fail(if in_golden { Failure::Missing } else { Failure::Extra }),
     };
-    EntryReport { entry: entry.clone(), tolerance: policy.tolerance(entry, run), measurement: None, verdict }
+    EntryReport {
+        entry: entry.clone(),
+        tolerance: policy.tolerance(entry, run),
+        measurement: None,
+        verdict,
+        origin: Origin::unknown(),
+    }
 }
 
 fn side(dump: &Dump) -> Side {

@@ -1,11 +1,13 @@
 //! Compares two activation dumps, entry by entry, and names the first divergence.
 //!
-//! [`metric`] measures, [`tolerance`] decides, [`diff()`] pairs and gathers, [`report`] words.
+//! [`metric`] measures, [`tolerance`] decides, [`origin`] tells made errors from inherited ones, [`diff()`] pairs and
+//! gathers, [`report`] words.
 
 mod answer;
 mod diff;
 mod error;
 pub mod metric;
+pub mod origin;
 pub mod report;
 pub mod tolerance;
 

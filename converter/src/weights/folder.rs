@@ -113,7 +113,7 @@ impl Folder {
     }
 
     /// A name is a single normal component: no separator, no `..`, nothing absolute, no control character.
-    fn check_name(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), Error> {
         let mut components = Path::new(name).components();
         let single = matches!(components.next(), Some(Component::Normal(_))) && components.next().is_none();
         if single && !name.contains(['/', '\\']) && !name.chars().any(char::is_control) {

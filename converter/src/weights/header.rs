@@ -14,7 +14,7 @@ use crate::{Error, json};
 /// The longest header that the format allows, in bytes.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The length in front of the header, in bytes.
-const LENGTH_BYTES: u64 = 8;
+pub(crate) const LENGTH_BYTES: usize = 8;
 const METADATA_KEY: &str = "__metadata__";
 
 /// What a safetensors file says it holds, proved to be true of the file's size.
@@ -71,18 +71,27 @@ impl Header {
             usize::try_from(header_bytes).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
                 lie(
                     format!("{header_bytes} bytes of header"),
-                    format!("{} bytes: the file is cut off", file_bytes - LENGTH_BYTES),
+                    format!("{} bytes: the file is cut off", file_bytes - LENGTH_BYTES as u64),
                 )
             })?;
+        Self::of_text(path, text, file.len() - LENGTH_BYTES - text.len())
+    }
+
+    /// Reads a header that stands apart from its file, which has `data_bytes` bytes behind it.
+    ///
+    /// # Errors
+    /// As [`Header::parse`].
+    pub(crate) fn of_text(path: &Path, text: &[u8], data_bytes: usize) -> Result<Self, Error> {
         let entries: Entries = json::parse(path, text).map_err(|error| match error {
-            Error::Json { line, column, message, .. } => lie(
-                "a JSON object of tensors".into(),
-                format!("line {line}, column {column} of the header: {message}"),
-            ),
+            Error::Json { line, column, message, .. } => Error::Header {
+                path: path.to_path_buf(),
+                place: "header".into(),
+                expected: "a JSON object of tensors".into(),
+                found: format!("line {line}, column {column} of the header: {message}"),
+            },
             other => other,
         })?;
-        let data_start = LENGTH_BYTES as usize + text.len();
-        Self::validate(path, entries, data_start, file.len() - data_start)
+        Self::validate(path, entries, LENGTH_BYTES + text.len(), data_bytes)
     }
 
     fn validate(path: &Path, entries: Entries, data_start: usize, data_bytes: usize) -> Result<Self, Error> {

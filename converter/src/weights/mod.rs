@@ -7,6 +7,7 @@ mod set;
 
 pub use file::MappedFile;
 pub use folder::Folder;
+pub(crate) use header::LENGTH_BYTES;
 pub use header::{Header, HeaderEntry};
 pub use set::{Tensor, Weights};
 

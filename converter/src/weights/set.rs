@@ -1,11 +1,13 @@
 //! All tensors of a checkpoint, whether in one file or in shards with an index.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::{Folder, HeaderEntry, INDEX_FILE, MappedFile, SINGLE_FILE};
+use crate::error::visible;
 use crate::{Error, TensorProblem, json};
 
 /// Every tensor of a checkpoint's folder, mapped.
@@ -76,8 +78,10 @@ impl Weights {
         if names.is_empty() {
             return Err(Error::field(&path, "weight_map", "at least one tensor", "none"));
         }
-        let files =
-            names.into_iter().map(|name| MappedFile::open(folder, name)).collect::<Result<Vec<_>, _>>()?;
+        let files = names
+            .into_iter()
+            .map(|name| MappedFile::open(folder, name).map_err(|error| named_by(&path, &index, name, error)))
+            .collect::<Result<Vec<_>, _>>()?;
 
         let mut places: HashMap<String, (usize, usize)> = HashMap::new();
         let mut problems = Vec::new();
@@ -161,5 +165,23 @@ impl Weights {
 
     fn tensor<'a>(file: &'a MappedFile, entry: &'a HeaderEntry) -> Tensor<'a> {
         Tensor { name: &entry.name, dtype: entry.dtype, shape: &entry.shape, data: file.data(entry), file }
+    }
+}
+
+/// Names the entry of the index that led to a file which isn't there, or can't be one of the folder.
+fn named_by(path: &Path, index: &Index, file: &str, error: Error) -> Error {
+    let tensor = index.weight_map.iter().find(|(_, named)| *named == file).map_or("", |(tensor, _)| tensor);
+    match error {
+        Error::MissingFile { dir, expected } => {
+            let tensor = visible(tensor);
+            Error::MissingFile {
+                dir,
+                expected: format!("{expected}, which `{INDEX_FILE}` names for tensor `{tensor}`"),
+            }
+        }
+        Error::BadFile { path: folder, expected, found } if folder == path.parent().unwrap_or(path) => {
+            Error::field(path, format!("weight_map.{}", visible(tensor)), expected, found)
+        }
+        other => other,
     }
 }

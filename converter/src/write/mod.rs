@@ -2,6 +2,7 @@
 
 mod staging;
 mod stream;
+mod workplace;
 
 pub use staging::{Staging, check_place};
 pub use stream::{FileHash, OutputHash, Sink, Streamed, stream};

@@ -3,14 +3,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
+use super::workplace::Workplace;
 use crate::Error;
 
-/// A folder being written under a temporary name beside its final one. Dropped uncommitted, it leaves nothing behind.
+/// A folder being written under a temporary name beside its final one. Dropped uncommitted, it leaves nothing behind; killed,
+/// it leaves what the next one for the same output removes.
 #[derive(Debug)]
 pub struct Staging {
-    root: TempDir,
+    workplace: Workplace,
     dir: PathBuf,
     parent: PathBuf,
     out: PathBuf,
@@ -70,19 +70,20 @@ impl Staging {
     /// Begins the folder that will be `out`.
     ///
     /// # Errors
+    /// [`Error::OutputBusy`] where another process is writing it; [`Error::OutputExists`], [`Error::OutputPlace`],
     /// [`Error::Io`].
     pub fn begin(out: &Path, force: bool) -> Result<Self, Error> {
         let parent = parent_of(out).to_path_buf();
         let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let root = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".partial")
-            .tempdir_in(&parent)
-            .map_err(Error::io("create a folder in", &parent))?;
+        let workplace = Workplace::take(&parent, &name)?;
+        // Another process may have finished since this was asked for the first time.
+        if !force && fs::symlink_metadata(out).is_ok() {
+            return Err(Error::OutputExists { path: out.to_path_buf(), found: "a new one" });
+        }
         // Inside, since the temporary folder itself is closed to everybody else and would stay so.
-        let dir = root.path().join("new");
+        let dir = workplace.new_dir();
         fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-        Ok(Self { root, dir, parent, out: out.to_path_buf(), force })
+        Ok(Self { workplace, dir, parent, out: out.to_path_buf(), force })
     }
 
     /// The folder to write to.
@@ -113,8 +114,8 @@ impl Staging {
             self.rename_to_nothing()?;
         }
         sync_folder(&self.parent)?;
-        // What was replaced is in there.
-        self.root.close().map_err(Error::io("remove the replaced", &self.out))
+        // What was replaced is in there; the output is complete whether it can be removed or not.
+        self.workplace.clear()
     }
 
     fn rename_to_nothing(&self) -> Result<(), Error> {
@@ -136,21 +137,58 @@ impl Staging {
         use rustix::io::Errno;
         match renameat_with(CWD, &self.dir, CWD, &self.out, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(()),
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                let old = self.root.path().join("old");
-                fs::rename(&self.out, &old).map_err(Error::io("move away", &self.out))?;
-                fs::rename(&self.dir, &self.out).map_err(|error| {
-                    // Back to where it was; if that fails too, the first failure is still the one to tell.
-                    let _ = fs::rename(&old, &self.out);
-                    Error::io("rename to", &self.out)(error)
-                })
-            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.move_away_and_rename(),
             Err(error) => Err(Error::io("rename to", &self.out)(error.into())),
         }
+    }
+
+    /// For file systems that can't exchange two folders. A process that dies between the two steps has left the output in a
+    /// place from where the next one moves it back.
+    fn move_away_and_rename(&self) -> Result<(), Error> {
+        let old = self.workplace.old_dir();
+        fs::rename(&self.out, &old).map_err(Error::io("move away", &self.out))?;
+        fs::rename(&self.dir, &self.out).map_err(|error| {
+            // Back to where it was; if that fails too, the first failure is still the one to tell.
+            let _ = fs::rename(&old, &self.out);
+            Error::io("rename to", &self.out)(error)
+        })
     }
 }
 
 /// Waits until the disk knows the folder's entries.
 fn sync_folder(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|folder| folder.sync_all()).map_err(Error::io("write", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_without_an_exchange_too() {
+        let parent = tempfile::TempDir::new().unwrap();
+        let out = parent.path().join("out");
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join("before"), "1").unwrap();
+        let staging = Staging::begin(&out, true).unwrap();
+        staging.write("after", b"2").unwrap();
+        staging.move_away_and_rename().unwrap();
+        assert_eq!(fs::read(out.join("after")).unwrap(), b"2");
+        assert!(!out.join("before").exists());
+        drop(staging);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_finished_output_is_not_overwritten_by_one_that_began_before_it() {
+        let parent = tempfile::TempDir::new().unwrap();
+        let out = parent.path().join("out");
+        let staging = Staging::begin(&out, false).unwrap();
+        fs::create_dir(&out).unwrap();
+        let error = staging.commit().unwrap_err();
+        assert!(matches!(error, Error::OutputExists { .. }), "{error}");
+        let error = Staging::begin(&out, false).unwrap_err();
+        assert!(matches!(error, Error::OutputExists { .. }), "{error}");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use super::Observer;
 use crate::Error;
 use crate::digest::Digest;
 use crate::normalized::TorchDtype;
-use crate::plan::{Output, Plan, Row};
+use crate::plan::{Output, Plan, Row, Shard};
 use crate::transform::Converter;
 use crate::weights::{HeaderEntry, MappedFile, Weights};
 
@@ -227,8 +228,12 @@ impl ShardFiles {
         for shard in &plan.shards {
             let path = dir.join(&shard.file);
             let file = File::create_new(&path).map_err(Error::io("create", &path))?;
-            file.set_len((shard.header.len() + shard.data_bytes) as u64)
-                .map_err(Error::io("write", &path))?;
+            reserve(&file, (shard.header.len() + shard.data_bytes) as u64).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => no_space(dir, plan, &files),
+                    _ => Error::io("write", &path)(error),
+                }
+            })?;
             file.write_all_at(&shard.header, 0).map_err(Error::io("write", &path))?;
             files.push((path, file, shard.header.len()));
         }
@@ -240,6 +245,30 @@ impl ShardFiles {
         self.files
             .par_iter()
             .try_for_each(|(path, file, _)| file.sync_all().map_err(Error::io("write", path)))
+    }
+}
+
+/// Gives the file its size, and the blocks for it: a full disk is told at once, and not after minutes.
+fn reserve(file: &File, bytes: u64) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        // A file system without it.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(bytes),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the files of `plan` need, those of them that have their space already not counted, and what there is.
+fn no_space(dir: &Path, plan: &Plan, reserved: &[(PathBuf, File, usize)]) -> Error {
+    let bytes = |shard: &Shard| (shard.header.len() + shard.data_bytes) as u64;
+    let have: u64 = plan.shards.iter().take(reserved.len()).map(bytes).sum();
+    let free = rustix::fs::statvfs(dir).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+    Error::NoSpace {
+        // The output's own folder: this one is in the temporary one.
+        path: dir.ancestors().nth(2).unwrap_or(dir).to_path_buf(),
+        expected: plan.shards.iter().map(bytes).sum(),
+        found: free + have,
     }
 }
 

@@ -239,9 +239,13 @@ fn refuses_each_lie_of_a_header() {
     let entry = |shape: &str, offsets: &str| {
         format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":{offsets}}}}}")
     };
-    let cases: [(Vec<u8>, &str); 14] = [
+    let cases: [(Vec<u8>, &str); 19] = [
         (vec![1, 2, 3], "header: expected at least 8 bytes, found 3 bytes: the file is cut off"),
         (u64::MAX.to_le_bytes().to_vec(), "expected a length of at most 100000000 bytes"),
+        (
+            (4u64 << 30).to_le_bytes().to_vec(),
+            "expected a length of at most 100000000 bytes, found 4294967296",
+        ),
         ([&100u64.to_le_bytes()[..], b"{}"].concat(), "expected 100 bytes of header, found 2 bytes"),
         (
             raw_file("{garbage", &[]),
@@ -254,6 +258,10 @@ fn refuses_each_lie_of_a_header() {
         (raw_file(&entry("[1]", "[4,0]"), &[0; 4]), "tensor `a`: expected 4 bytes"),
         (raw_file(&entry("[1]", "[4,8]"), &[0; 8]), "expected data from byte 0, found data from byte 4"),
         (raw_file(&entry("[9223372036854775807,9]", "[0,4]"), &[0; 4]), "within the limits of the machine"),
+        (raw_file(&entry("[9223372036854775808]", "[0,4]"), &[0; 4]), "within the limits of the machine"),
+        (raw_file(&entry("[9223372036854775808,2,0]", "[0,0]"), &[]), "within the limits of the machine"),
+        (raw_file(&entry("[1]", "[18446744073709551614,18446744073709551618]"), &[]), "number"),
+        (raw_file(&entry("[1]", "[18446744073709551612,0]"), &[0; 4]), "tensor `a`: expected 4 bytes"),
         (
             raw_file(&entry("[2]", "[0,8]"), &[0; 7]),
             "expected 8 bytes of data, found 7 bytes: the file is cut off",
@@ -301,7 +309,9 @@ fn refuses_an_index_that_leads_out_of_the_folder() {
         write_json(&dir.path().join("model.safetensors.index.json"), &index);
         let message = refusal(dir.path());
         assert!(
-            message.contains("expected the plain name of a file inside the folder"),
+            message.starts_with(&format!(
+                "`DIR/model.safetensors.index.json`: field `weight_map.{NORM}`: expected the plain name of a file inside the folder, found "
+            )),
             "{name:?}: {message}"
         );
     }
@@ -330,7 +340,10 @@ fn refuses_a_shard_that_is_missing_or_no_file() {
     let (dir, _) = sharded();
     let shard = dir.path().join("model-00001-of-00002.safetensors");
     fs::remove_file(&shard).unwrap();
-    assert_eq!(refusal(dir.path()), "`DIR`: expected a file `model-00001-of-00002.safetensors`, found none");
+    assert_eq!(
+        refusal(dir.path()),
+        "`DIR`: expected a file `model-00001-of-00002.safetensors`, which `model.safetensors.index.json` names for tensor `language_model.lm_head.weight`, found none"
+    );
     fs::create_dir(&shard).unwrap();
     assert_eq!(
         refusal(dir.path()),

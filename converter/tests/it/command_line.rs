@@ -271,7 +271,9 @@ fn a_cut_or_missing_shard_is_refused() {
         );
     }
     fs::remove_file(&shard).unwrap();
-    assert!(refused(&dir).contains("`model-00002-of-00003.safetensors`, found none"));
+    assert!(refused(&dir).contains(
+        "`model-00002-of-00003.safetensors`, which `model.safetensors.index.json` names for tensor `"
+    ));
 }
 
 #[test]
@@ -285,7 +287,9 @@ fn an_index_that_leads_outside_is_refused() {
         let mut index = index.clone();
         index["weight_map"]["mlp1.0.weight"] = json!(name);
         write_json(&path, &index);
-        assert!(refused(&dir).contains("expected the plain name of a file inside the folder"));
+        assert!(refused(&dir).contains(
+            "DIR/model.safetensors.index.json`: field `weight_map.mlp1.0.weight`: expected the plain name of a file inside the folder"
+        ));
     }
     let outside = TempDir::new().unwrap();
     let shard = dir.path().join("model-00002-of-00002.safetensors");

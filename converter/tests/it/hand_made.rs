@@ -98,7 +98,7 @@ pub fn normalized_config() -> Value {
 }
 
 /// A tensor of a hand-made file.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Made {
     pub name: String,
     pub dtype: Dtype,

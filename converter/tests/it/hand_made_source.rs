@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::hand_made::{Made, write_file, write_json, write_shards};
 
 /// A source checkpoint that a test can change before it is written.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Source {
     pub config: Value,
     pub preprocessor: Value,

@@ -7,6 +7,8 @@ mod command_line;
 #[cfg(test)]
 mod conversion;
 #[cfg(test)]
+mod export;
+#[cfg(test)]
 mod hand_made;
 #[cfg(test)]
 mod hand_made_source;
@@ -16,5 +18,7 @@ mod mutation;
 mod plan;
 #[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod safety;
 #[cfg(test)]
 mod verification;

@@ -133,9 +133,10 @@ fn a_ledger_that_was_edited_differs_from_the_tensors() {
     let name = row["targets"][0]["name"].as_str().unwrap().to_string();
     fs::write(&path, ledger.to_string()).unwrap();
     let found = differences(&out);
-    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("file `conversion.json`: expected SHA-256 "), "{found:?}");
     assert!(
-        found[0].starts_with(&format!("tensor `{name}`: expected SHA-256 {}", "0".repeat(64))),
+        found[1].starts_with(&format!("tensor `{name}`: expected SHA-256 {}", "0".repeat(64))),
         "{found:?}"
     );
 }

@@ -81,7 +81,7 @@ pub fn generate(
     mut on_token: impl FnMut(i64) -> Result<ControlFlow<()>>,
 ) -> Result<Generation> {
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
-    check_length(prompt, config.max_new_tokens, model.config().text_config.max_position_embeddings)?;
+    check_length(prompt, config.max_new_tokens, model.context_limit())?;
     let _no_grad = tch::no_grad_guard();
     let mut sampler = Sampler::new(config.sampling.clone());
     let mut cache = model.cache(prompt + config.max_new_tokens)?;

@@ -9,7 +9,7 @@ mod vision;
 use std::path::Path;
 use std::sync::Arc;
 
-use converter::normalized::{Checkpoint, Config, TorchDtype};
+use converter::normalized::{Checkpoint, Config, RopeScaling, TorchDtype};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -65,6 +65,16 @@ impl NemotronVl {
     /// The configuration of the checkpoint.
     pub fn config(&self) -> &Config {
         self.checkpoint.config()
+    }
+
+    /// The longest sequence in tokens, prompt and answer together: `max_position_embeddings`, times the factor of a
+    /// dynamic scaling, which begins only there.
+    pub fn context_limit(&self) -> usize {
+        let text = &self.config().text_config;
+        match text.rope_scaling {
+            Some(RopeScaling::Dynamic { factor, .. }) => (text.max_position_embeddings as f64 * factor) as usize,
+            _ => text.max_position_embeddings,
+        }
     }
 
     /// The dtype that the model runs in.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::format::{self, FloatFormat};
 use super::row::{self, RowSums};
-use super::{Measurement, NonFinite, Rows, difference_at};
+use super::{Measurement, NonFinite, RowError, Rows, difference_at};
 
 /// Evaluates a body with a type name standing for the format of a floating-point dtype.
 macro_rules! with_format {
@@ -27,6 +27,19 @@ macro_rules! with_format {
 }
 pub(super) use with_format;
 
+/// What is kept of each row.
+#[derive(Debug, Clone, Copy)]
+struct RowLengths {
+    /// ‖c_r − g_r‖²
+    difference_squares: f64,
+    /// ‖g_r‖²
+    golden_squares: f64,
+    /// Σ |c_i − g_i|
+    difference_magnitudes: f64,
+    /// Σ |g_i|
+    golden_magnitudes: f64,
+}
+
 /// What is known of some consecutive elements.
 #[derive(Debug, Default)]
 struct Part {
@@ -43,8 +56,7 @@ struct Part {
     candidate_squares: f64,
     difference_squares: f64,
     products: f64,
-    /// ‖c_r − g_r‖² and ‖g_r‖² of each row.
-    rows: Vec<(f64, f64)>,
+    rows: Vec<RowLengths>,
 }
 
 impl Part {
@@ -112,6 +124,7 @@ pub(super) fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Me
         largest: part.largest_at.map(at),
         relative_l2: Some(ratio(difference_l2, golden_l2)),
         row_relative_l2: Some(worst_row(&part.rows)),
+        rows: row_errors(&part.rows, golden_l2),
         cosine: Some(cosine),
         max_ulps: same_dtype.then_some(part.max_ulps),
         golden: part.golden,
@@ -131,15 +144,32 @@ fn ratio(difference: f64, length: f64) -> f64 {
 /// One wrong row of many hardly shows in the whole tensor's relative difference. A row that is nearly zero has a large
 /// relative difference of its own for no other reason than rounding, hence the floor. It is the median, since the
 /// first token's row is often longer than all others together and would lift a mean above them.
-fn worst_row(rows: &[(f64, f64)]) -> f64 {
+fn worst_row(rows: &[RowLengths]) -> f64 {
     let mut squares: Vec<f64> =
-        rows.iter().map(|&(_, golden)| golden).filter(|&square| square > 0.0).collect();
+        rows.iter().map(|row| row.golden_squares).filter(|&square| square > 0.0).collect();
     let middle = squares.len() / 2;
     let floor =
         if squares.is_empty() { 0.0 } else { *squares.select_nth_unstable_by(middle, f64::total_cmp).1 };
     rows.iter()
-        .map(|&(difference, golden)| ratio(difference.sqrt(), golden.max(floor).sqrt()))
+        .map(|row| ratio(row.difference_squares.sqrt(), row.golden_squares.max(floor).sqrt()))
         .fold(0.0, |worst, row| if row > worst || row.is_nan() { row } else { worst })
+}
+
+/// The rows as parts of the whole; none if nothing differs.
+fn row_errors(rows: &[RowLengths], golden_l2: f64) -> Vec<RowError> {
+    if rows.iter().all(|row| row.difference_squares == 0.0) {
+        return Vec::new();
+    }
+    let error = |row: &RowLengths| {
+        let (difference, golden) = (row.difference_squares.sqrt(), row.golden_squares.sqrt());
+        let by_magnitude = ratio(row.difference_magnitudes, row.golden_magnitudes);
+        RowError {
+            golden: ratio(golden, golden_l2) as f32,
+            difference: ratio(difference, golden_l2) as f32,
+            relative: ratio(difference, golden).max(by_magnitude) as f32,
+        }
+    };
+    rows.iter().map(error).collect()
 }
 
 /// A power of two that brings the largest finite magnitude of both near one.
@@ -225,7 +255,12 @@ fn chunk<G: FloatFormat, C: FloatFormat>(
         part.candidate_squares += sums.candidate_squares;
         part.difference_squares += sums.difference_squares;
         part.products += sums.products;
-        part.rows.push((sums.difference_squares, sums.golden_squares));
+        part.rows.push(RowLengths {
+            difference_squares: sums.difference_squares,
+            golden_squares: sums.golden_squares,
+            difference_magnitudes: sums.difference_magnitudes,
+            golden_magnitudes: sums.golden_magnitudes,
+        });
     }
     part
 }
@@ -270,6 +305,8 @@ fn row_with_non_finite<G: FloatFormat, C: FloatFormat>(
             sums.candidate_squares += candidate * candidate;
             sums.difference_squares += difference * difference;
             sums.products += golden * candidate;
+            sums.golden_magnitudes += golden.abs();
+            sums.difference_magnitudes += difference.abs();
         } else {
             for (count, value) in [(&mut part.golden, golden), (&mut part.candidate, candidate)] {
                 count.nan += usize::from(value.is_nan());

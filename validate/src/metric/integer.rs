@@ -53,6 +53,7 @@ pub(super) fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Me
         largest: whole.largest_at.map(at),
         relative_l2: None,
         row_relative_l2: None,
+        rows: Vec::new(),
         cosine: None,
         max_ulps: None,
         golden: NonFinite::default(),

@@ -36,6 +36,8 @@ pub struct Measurement {
     pub relative_l2: Option<f64>,
     /// The largest, over the rows r along the innermost dimension, of ‖c_r − g_r‖ / max(‖g_r‖, median of all ‖g_r‖).
     pub row_relative_l2: Option<f64>,
+    /// Each row along the innermost dimension, in order; empty if no number differs.
+    pub rows: Vec<RowError>,
     /// The cosine of the angle between both, taken as vectors: one if nothing differs, zero if one of them is zero.
     pub cosine: Option<f64>,
     /// The largest distance in units in the last place: how many values of the dtype further along the candidate is.
@@ -48,6 +50,20 @@ pub struct Measurement {
     pub non_finite_mismatches: usize,
     /// The first of them.
     pub first_non_finite_mismatch: Option<Difference>,
+}
+
+/// How far a row is off. Lengths are parts of the whole golden tensor's, so that their squares sum to one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowError {
+    /// ‖g_r‖ / ‖g‖
+    pub golden: f32,
+    /// ‖c_r − g_r‖ / ‖g‖: infinite if g is zero and the row is not equal.
+    pub difference: f32,
+    /// The larger of ‖c_r − g_r‖ / ‖g_r‖ and its like in sums of magnitudes.
+    ///
+    /// A channel that is a thousand times as large as the others is nearly all of a row's length, and would hide an
+    /// error in the others; of the sum of magnitudes it is a lesser part.
+    pub relative: f32,
 }
 
 /// An element that differs.

@@ -13,6 +13,8 @@ pub(super) struct RowSums {
     pub(super) candidate_squares: f64,
     pub(super) difference_squares: f64,
     pub(super) products: f64,
+    pub(super) golden_magnitudes: f64,
+    pub(super) difference_magnitudes: f64,
     pub(super) largest: f64,
     pub(super) max_ulps: u64,
     pub(super) differing: usize,
@@ -24,6 +26,8 @@ struct Lanes {
     candidate_squares: [f64; LANES],
     difference_squares: [f64; LANES],
     products: [f64; LANES],
+    golden_magnitudes: [f64; LANES],
+    difference_magnitudes: [f64; LANES],
     largest: [f64; LANES],
     max_ulps: [u64; LANES],
     differing: [u64; LANES],
@@ -43,6 +47,8 @@ impl Lanes {
         self.candidate_squares[lane] += candidate * candidate;
         self.difference_squares[lane] += difference * difference;
         self.products[lane] += golden * candidate;
+        self.golden_magnitudes[lane] += golden.abs();
+        self.difference_magnitudes[lane] += difference.abs();
     }
 }
 
@@ -77,6 +83,8 @@ pub(super) fn sums<G: FloatFormat, C: FloatFormat>(
         candidate_squares: lanes.candidate_squares.iter().sum(),
         difference_squares: lanes.difference_squares.iter().sum(),
         products: lanes.products.iter().sum(),
+        golden_magnitudes: lanes.golden_magnitudes.iter().sum(),
+        difference_magnitudes: lanes.difference_magnitudes.iter().sum(),
         largest: lanes.largest.iter().copied().fold(0.0, f64::max),
         max_ulps: lanes.max_ulps.iter().copied().fold(0, u64::max),
         differing: lanes.differing.iter().sum::<u64>() as usize,

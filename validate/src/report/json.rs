@@ -7,6 +7,7 @@ use super::{Format, words};
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diff::{DiffReport, Divergence, EntryReport, Side};
 use crate::metric::{Difference, Measurement, NonFinite};
+use crate::origin::Excess;
 use crate::tolerance::{Failure, Metric, Tolerance, Verdict};
 
 /// Renders JSON.
@@ -90,6 +91,7 @@ struct SummaryJson<'a> {
     failed: usize,
     ignored: usize,
     bit_equal: usize,
+    fresh: usize,
     worst_relative_l2: Option<WorstJson<'a>>,
 }
 
@@ -147,6 +149,22 @@ struct EntryJson<'a> {
     failure: Option<FailureJson<'a>>,
     tolerance: ToleranceJson,
     measurement: Option<MeasurementJson<'a>>,
+    origin: OriginJson<'a>,
+}
+
+#[derive(Serialize)]
+struct OriginJson<'a> {
+    kind: &'static str,
+    inputs: Vec<&'a str>,
+    excess: Option<ExcessJson>,
+}
+
+#[derive(Serialize)]
+struct ExcessJson {
+    metric: &'static str,
+    row: Option<usize>,
+    limit: Number,
+    found: Number,
 }
 
 #[derive(Serialize)]
@@ -159,6 +177,7 @@ enum FailureJson<'a> {
     NonFinite { mismatches: usize },
     Unequal { differing: usize, elements: usize },
     Exceeded { metric: &'static str, limit: Number, found: Number },
+    Fresh(ExcessJson),
 }
 
 #[derive(Serialize)]
@@ -227,6 +246,7 @@ impl<'a> Document<'a> {
                 failed: summary.failed,
                 ignored: summary.ignored,
                 bit_equal: summary.bit_equal,
+                fresh: summary.fresh,
                 worst_relative_l2: summary.worst_relative_l2.map(|index| WorstJson {
                     name: &report.entries[index].entry.name,
                     value: report.entries[index].measurement.as_ref().and_then(|m| m.relative_l2).map(Number),
@@ -238,7 +258,7 @@ impl<'a> Document<'a> {
                 text: text(&report.answer.text),
             },
             notes: report.notes.iter().map(|note| words::note(report, note)).collect(),
-            entries: report.entries.iter().map(EntryJson::of).collect(),
+            entries: report.entries.iter().map(|entry| EntryJson::of(report, entry)).collect(),
         }
     }
 }
@@ -302,8 +322,9 @@ impl IdsJson {
 }
 
 impl<'a> EntryJson<'a> {
-    fn of(report: &'a EntryReport) -> Self {
+    fn of(whole: &'a DiffReport, report: &'a EntryReport) -> Self {
         let entry = &report.entry;
+        let origin = &report.origin;
         EntryJson {
             order: entry.order,
             name: &entry.name,
@@ -323,6 +344,22 @@ impl<'a> EntryJson<'a> {
             },
             tolerance: ToleranceJson::of(&report.tolerance),
             measurement: report.measurement.as_ref().map(MeasurementJson::of),
+            origin: OriginJson {
+                kind: origin.kind.name(),
+                inputs: origin.inputs.iter().map(|&input| whole.entries[input].entry.name.as_str()).collect(),
+                excess: origin.excess.as_ref().map(ExcessJson::of),
+            },
+        }
+    }
+}
+
+impl ExcessJson {
+    fn of(excess: &Excess) -> Self {
+        ExcessJson {
+            metric: excess.metric.name(),
+            row: excess.row,
+            limit: Number(excess.limit),
+            found: Number(excess.found),
         }
     }
 }
@@ -343,6 +380,7 @@ impl<'a> FailureJson<'a> {
             Failure::Exceeded { metric, limit, found } => {
                 FailureJson::Exceeded { metric: metric.name(), limit: Number(*limit), found: Number(*found) }
             }
+            Failure::Fresh(excess) => FailureJson::Fresh(ExcessJson::of(excess)),
         }
     }
 }

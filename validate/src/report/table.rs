@@ -67,6 +67,10 @@ impl Table {
             }
             out.push('\n');
         }
+        if let Some(text) = words::all_fresh(report) {
+            wrapped(out, "", "  ", &text);
+            out.push('\n');
+        }
     }
 
     fn rows(&self, out: &mut String, report: &DiffReport) {

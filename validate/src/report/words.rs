@@ -1,9 +1,12 @@
 //! Sentences that more than one format says.
 
+use golden::Role;
+
 use super::numbers::{element, list, short};
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
 use crate::metric::Difference;
+use crate::origin::{Excess, OriginKind};
 use crate::tolerance::{Failure, Metric, Verdict};
 
 /// The verdict in one word of at most seven characters.
@@ -17,6 +20,8 @@ pub(super) fn verdict(entry: &EntryReport) -> &'static str {
         Verdict::Fail(Failure::Dtype { .. }) => "DTYPE",
         Verdict::Fail(Failure::Shape { .. }) => "SHAPE",
         Verdict::Fail(Failure::NonFinite { .. }) => "NAN/INF",
+        Verdict::Fail(Failure::Fresh(_)) => "FRESH",
+        Verdict::Fail(_) if entry.origin.is_fresh() => "FRESH",
         Verdict::Fail(Failure::Unequal { .. } | Failure::Exceeded { .. }) => "FAIL",
     }
 }
@@ -54,6 +59,42 @@ pub(super) fn failure(failure: &Failure) -> String {
                 |value: f64| if *exceeded == Metric::Cosine { value.to_string() } else { short(value) };
             format!("{}: expected {bound} {}, found {}", metric(*exceeded), number(*limit), number(*found))
         }
+        Failure::Fresh(excess) => fresh(excess),
+    }
+}
+
+/// An error that a module made.
+fn fresh(excess: &Excess) -> String {
+    let what = match (excess.metric, excess.row) {
+        (Metric::RowRelativeL2, Some(row)) => format!("relative L2 of row {row}"),
+        (other, _) => metric(other).to_owned(),
+    };
+    format!(
+        "{what}: expected at most {} from rounding and the inputs, found {}",
+        short(excess.limit),
+        short(excess.found)
+    )
+}
+
+/// Where an error comes from, in words; `None` where there is nothing to say.
+fn origin(report: &DiffReport, entry: &EntryReport) -> Option<String> {
+    let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &report.entries[input]).collect();
+    let worst = inputs.iter().copied().filter(|input| !input.is_bit_equal()).max_by(|a, b| {
+        let l2 = |entry: &EntryReport| entry.measurement.as_ref().and_then(|m| m.relative_l2).unwrap_or(0.0);
+        l2(a).total_cmp(&l2(b))
+    });
+    let inputs = match (inputs.as_slice(), worst) {
+        ([], _) if entry.entry.role == Role::Input => "it was given and not computed".to_owned(),
+        ([], _) => "it has no inputs among the entries".to_owned(),
+        ([input], None) => format!("its input {} is bit-equal", input.entry.name),
+        (_, None) => "its inputs are bit-equal".to_owned(),
+        (_, Some(worst)) => format!("of its inputs {} is off most{}", worst.entry.name, agreement(worst)),
+    };
+    match entry.origin.kind {
+        OriginKind::Fresh => Some(format!("made here: {inputs}")),
+        OriginKind::Inherited => Some(format!("inherited: {inputs}")),
+        OriginKind::Rounding => Some(format!("as small as rounding: {inputs}")),
+        OriginKind::Equal | OriginKind::Unknown => None,
     }
 }
 
@@ -109,6 +150,7 @@ fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport) -> Vec<St
             lines.push(format!("{} of {} elements differ", measurement.differing, measurement.elements));
         }
     }
+    lines.extend(origin(report, entry));
     lines.push(match report.last_agreement_before(index) {
         None => "no entry before it agrees".to_owned(),
         Some(last) => format!("last agreement: {}{}", site(last), agreement(last)),
@@ -235,6 +277,24 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
     }
 }
 
+/// The names of the entries with an error of their own, as far as they need be shown; `None` if there is at most one,
+/// which the first divergence has named.
+pub(super) fn all_fresh(report: &DiffReport) -> Option<String> {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = report.fresh().map(|entry| entry.entry.name.as_str()).collect();
+    let named = match report.first_divergence() {
+        Some(Divergence::Entry(index)) => report.entries[index].origin.is_fresh(),
+        _ => false,
+    };
+    if names.is_empty() || names.len() == 1 && named {
+        return None;
+    }
+    let more = names.len().saturating_sub(SHOWN);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = &names[..names.len() - more];
+    Some(format!("{} errors made, not inherited: {}{rest}", names.len(), shown.join(", ")))
+}
+
 /// How many entries are how: `105 entries: 104 pass (60 bit-equal), 1 fail`.
 pub(super) fn counts(report: &DiffReport) -> String {
     let summary = report.summary();
@@ -242,6 +302,9 @@ pub(super) fn counts(report: &DiffReport) -> String {
         "{} entries: {} pass, {} bit-equal, {} fail",
         summary.entries, summary.passed, summary.bit_equal, summary.failed
     );
+    if summary.fresh > 0 {
+        line.push_str(&format!(", {} fresh", summary.fresh));
+    }
     if summary.ignored > 0 {
         line.push_str(&format!(", {} ignored", summary.ignored));
     }

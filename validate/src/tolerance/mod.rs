@@ -4,9 +4,10 @@ mod policy;
 
 use golden::Dtype;
 
-pub use policy::{AnswerPolicy, Policy, Rule, Unpaired};
+pub use policy::{AnswerPolicy, Fresh, Policy, Rule, Unpaired};
 
 use crate::metric::Measurement;
+use crate::origin::Excess;
 
 /// A measured number that can have a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,6 +171,8 @@ pub enum Failure {
         /// Its value.
         found: f64,
     },
+    /// The module made an error that neither rounding nor its inputs explain, though every limit holds.
+    Fresh(Excess),
 }
 
 /// Judges a measurement.
@@ -208,6 +211,7 @@ mod tests {
             largest: Some(difference),
             relative_l2: Some(0.01),
             row_relative_l2: Some(0.02),
+            rows: Vec::new(),
             cosine: Some(0.99),
             max_ulps: Some(7),
             golden: NonFinite::default(),

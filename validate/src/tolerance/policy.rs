@@ -23,8 +23,21 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// What becomes of entries that only one side has.
     pub unpaired: Unpaired,
+    /// What becomes of errors that a module made.
+    pub fresh: Fresh,
     /// What is compared of prompt and answer.
     pub answer: AnswerPolicy,
+}
+
+/// What becomes of an entry within its limits whose error neither rounding nor its inputs explain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fresh {
+    /// It is not a pass.
+    #[default]
+    Fail,
+    /// It is a pass, and listed.
+    Report,
 }
 
 /// A rule for the sites that its globs match; later rules override earlier ones, limit by limit.
@@ -77,6 +90,8 @@ struct PolicyFile {
     version: u64,
     #[serde(default)]
     unpaired: Unpaired,
+    #[serde(default)]
+    fresh: Fresh,
     #[serde(default)]
     answer: AnswerPolicy,
     #[serde(default)]
@@ -135,6 +150,7 @@ impl Default for Policy {
             defaults: defaults.into(),
             rules: Vec::new(),
             unpaired: Unpaired::default(),
+            fresh: Fresh::default(),
             answer: AnswerPolicy::default(),
         }
     }
@@ -162,7 +178,8 @@ impl Policy {
         if file.version != VERSION {
             return Err(invalid(format!("field `version`: expected {VERSION}, found {}", file.version)));
         }
-        let mut policy = Policy { unpaired: file.unpaired, answer: file.answer, ..Policy::default() };
+        let PolicyFile { unpaired, fresh, answer, .. } = file;
+        let mut policy = Policy { unpaired, fresh, answer, ..Policy::default() };
         for (dtype, bounds) in file.defaults {
             let place = format!("defaults.{dtype}");
             let bounds = bounds.check().map_err(|problem| invalid(format!("field `{place}.{problem}")))?;

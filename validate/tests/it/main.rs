@@ -8,5 +8,6 @@ mod command;
 mod documents;
 mod dumps;
 mod metrics;
+mod origins;
 mod policies;
 mod teeth;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use validate::tolerance::{Failure, Verdict};
 use validate::{Comparison, Note, Policy, Skipped};
 
 use crate::dumps::{Candidate, compare_by, failing};
@@ -79,4 +80,24 @@ fn a_rule_for_nothing_is_noted() {
     let report = compare_by(NAME, &Candidate::copied(NAME), &idle);
     assert!(report.passes());
     assert_eq!(report.notes, [Note::IdleRule { sites: vec!["langauge_model.*".to_owned()] }]);
+}
+
+#[test]
+fn errors_of_a_modules_own_fail_or_are_only_reported() {
+    // An error of 5e-3, which the limit of 2e-2 allows, in all channels of one site.
+    let (name, site) = ("shapes-describe-bfloat16", "mlp1.1");
+    let candidate = Candidate::changing(name, site, |tensor| tensor.map(|_, value| 1.008 * value));
+    let report = compare_by(name, &candidate, &Policy::default());
+    assert_eq!(failing(&report), [site]);
+    assert!(matches!(report.entries[40].verdict, Verdict::Fail(Failure::Fresh(_))));
+
+    let reported = compare_by(name, &candidate, &policy("version = 1\nfresh = \"report\"\n"));
+    assert!(reported.passes());
+    assert_eq!(reported.fresh().map(|entry| entry.entry.name.as_str()).collect::<Vec<_>>(), [site]);
+
+    let wider =
+        policy("version = 1\n[[rules]]\nsites = [\"mlp1.1\"]\ndtype = \"bfloat16\"\nrelative_l2 = 6e-2\n");
+    let report = compare_by(name, &candidate, &wider);
+    assert!(report.passes(), "a wider limit widens what a module may add");
+    assert_eq!(report.summary().fresh, 0);
 }

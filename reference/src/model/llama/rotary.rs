@@ -112,17 +112,27 @@ impl RotaryEmbedding {
 
     /// `base^(2i / d)`, [d / 2].
     fn wavelengths(&self, base: f64) -> Result<Tensor> {
-        let exponents = Tensor::f_arange_start_step(0, self.head_dim, 2, (Kind::Int64, self.device))?
-            .f_to_kind(Kind::Float)?
-            .f_div_scalar(self.head_dim as f64)?;
-        Ok(Tensor::f_pow_scalar(base, &exponents)?)
+        Ok(Tensor::f_pow_scalar(base, &self.exponents()?)?)
     }
 
-    /// The base grows once the sequence is longer than the configuration's context.
+    /// `2i / d`, [d / 2].
+    fn exponents(&self) -> Result<Tensor> {
+        Ok(Tensor::f_arange_start_step(0, self.head_dim, 2, (Kind::Int64, self.device))?
+            .f_to_kind(Kind::Float)?
+            .f_div_scalar(self.head_dim as f64)?)
+    }
+
+    /// The base grows once the sequence is longer than the configuration's context. It is a float32 tensor in the public
+    /// code, since the length of the sequence is one.
     fn dynamic_frequencies(&self, factor: f64, sequence: i64) -> Result<Tensor> {
         let dim = self.head_dim as f64;
-        let stretch = factor * sequence as f64 / self.max_position_embeddings as f64 - (factor - 1.0);
-        inverse(&self.wavelengths(self.rope_theta * stretch.powf(dim / (dim - 2.0)))?)
+        let base = Tensor::f_full([] as [i64; 0], sequence, (Kind::Int64, self.device))?
+            .f_mul_scalar(factor)?
+            .f_div_scalar(self.max_position_embeddings as f64)?
+            .f_sub_scalar(factor - 1.0)?
+            .f_pow_tensor_scalar(dim / (dim - 2.0))?
+            .f_mul_scalar(self.rope_theta)?;
+        inverse(&base.f_pow(&self.exponents()?)?)
     }
 
     /// The dimensions between which YaRN goes from kept to stretched.

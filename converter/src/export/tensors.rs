@@ -1,0 +1,268 @@
+//! The files of weights of the source: their headers from the ledger, their tensors from the normalized ones.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::ledger::{LEDGER_FILE, Ledger, LedgerRow};
+use crate::normalized::TorchDtype;
+use crate::transform::Converter;
+use crate::weights::{Folder, Header, HeaderEntry, LENGTH_BYTES, Weights};
+use crate::write::Observer;
+use crate::{Error, TensorProblem};
+
+/// Bytes handled at a time; a whole number of elements of every dtype.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// A file of weights to write back.
+#[derive(Debug)]
+pub(super) struct Shard {
+    name: String,
+    /// The header's length and the header.
+    header: Vec<u8>,
+    /// In the order of their data.
+    tensors: Vec<Restored>,
+    data_bytes: usize,
+}
+
+/// A tensor of the source, and where its bytes are.
+#[derive(Debug)]
+struct Restored {
+    name: String,
+    sha256: String,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// In normalized tensors, one after the other; of the second dtype there, of the first in the source.
+    Targets(Vec<String>, Option<(TorchDtype, TorchDtype)>),
+    /// In the ledger.
+    Ledger(Vec<u8>),
+}
+
+/// Plans every file of weights of the source.
+pub(super) fn plan(folder: &Folder, ledger: &Ledger, weights: &Weights) -> Result<Vec<Shard>, Error> {
+    let path = folder.file_path(LEDGER_FILE);
+    let rows: HashMap<&str, &LedgerRow> =
+        ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
+    let mut shards = Vec::new();
+    let mut listed = 0;
+    for file in &ledger.source.files {
+        let Some(text) = &file.header else { continue };
+        folder.check_name(&file.name)?;
+        let data_bytes = usize::try_from(file.bytes)
+            .ok()
+            .and_then(|bytes| bytes.checked_sub(LENGTH_BYTES)?.checked_sub(text.len()))
+            .ok_or_else(|| {
+                let field = format!("source.files, `{}`", file.name.escape_debug());
+                Error::field(&path, field, "a size above the header's", format!("{} bytes", file.bytes))
+            })?;
+        let parsed = Header::of_text(&path, text.as_bytes(), data_bytes)?;
+        let tensors = parsed
+            .tensors
+            .iter()
+            .map(|entry| {
+                restored(entry, &file.name, rows.get(entry.name.as_str()).copied(), &rows, folder, weights)
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        listed += tensors.len();
+        let mut header = (text.len() as u64).to_le_bytes().to_vec();
+        header.extend(text.as_bytes());
+        shards.push(Shard { name: file.name.clone(), header, tensors, data_bytes });
+    }
+    if listed != ledger.tensors.len() {
+        let expected = format!("{listed} rows, one for each tensor of the headers in `source.files`");
+        return Err(Error::field(&path, "tensors", expected, format!("{} rows", ledger.tensors.len())));
+    }
+    Ok(shards)
+}
+
+fn restored(
+    entry: &HeaderEntry,
+    file: &str,
+    row: Option<&LedgerRow>,
+    rows: &HashMap<&str, &LedgerRow>,
+    folder: &Folder,
+    weights: &Weights,
+) -> Result<Restored, Error> {
+    let bytes = entry.end - entry.start;
+    let lie = |expected: String, found: String| {
+        let field = format!("tensors, `{}`", entry.name.escape_debug());
+        Error::field(&folder.file_path(LEDGER_FILE), field, expected, found)
+    };
+    let Some(row) = row else { return Err(lie("a row".into(), "none".into())) };
+    let said = (row.source_file.as_str(), row.dtype.as_str(), row.shape.as_slice());
+    let by_header = (file, &*entry.dtype.to_string(), entry.shape.as_slice());
+    if said != by_header {
+        return Err(lie(format!("{by_header:?}, as the source's header has it"), format!("{said:?}")));
+    }
+    let restored = |origin: Origin| Restored { name: entry.name.clone(), sha256: row.sha256.clone(), origin };
+    if row.targets.is_empty() {
+        if let Some(digits) = &row.bytes_hex {
+            let kept = unhex(digits).filter(|kept| kept.len() == bytes);
+            let kept = kept.ok_or_else(|| lie(format!("{bytes} bytes in `bytes_hex`"), "others".into()))?;
+            return Ok(restored(Origin::Ledger(kept)));
+        }
+        let other = row.same_as.as_ref().and_then(|name| rows.get(name.as_str()));
+        let Some(other) = other.filter(|other| !other.targets.is_empty()) else {
+            return Err(Error::NotRestorable {
+                path: folder.path().to_path_buf(),
+                expected: "every tensor of the source",
+                found: format!("none of `{}`, which was skipped: {}", entry.name.escape_debug(), row.reason),
+                hint: "convert the source again: this version keeps what it takes to write everything back",
+            });
+        };
+        return Ok(restored(of_targets(entry, other, bytes, folder, weights)?));
+    }
+    Ok(restored(of_targets(entry, row, bytes, folder, weights)?))
+}
+
+/// Checks that the targets are there and make up the tensor.
+fn of_targets(
+    entry: &HeaderEntry,
+    row: &LedgerRow,
+    bytes: usize,
+    folder: &Folder,
+    weights: &Weights,
+) -> Result<Origin, Error> {
+    let wrong = |problem: TensorProblem| Error::Tensors {
+        path: folder.path().to_path_buf(),
+        problems: vec![problem],
+    };
+    let mut dtype = entry.dtype;
+    let mut found_bytes = 0;
+    for target in &row.targets {
+        let Some(tensor) = weights.get(&target.name) else {
+            return Err(wrong(TensorProblem::Missing {
+                name: target.name.clone(),
+                shape: target.shape.clone(),
+            }));
+        };
+        dtype = tensor.dtype;
+        found_bytes += tensor.data.len();
+    }
+    let change = if dtype == entry.dtype {
+        None
+    } else {
+        let (before, after) = (TorchDtype::from_dtype(entry.dtype), TorchDtype::from_dtype(dtype));
+        // Only float32 holds every value of the others: anything else was rounded, and the bits are gone.
+        match before.zip(after) {
+            Some((before, TorchDtype::Float32)) => Some((before, TorchDtype::Float32)),
+            _ => {
+                return Err(Error::NotRestorable {
+                    path: folder.path().to_path_buf(),
+                    expected: "the numbers of the source",
+                    found: format!(
+                        "`{}` rounded from `{}` to `{dtype}`",
+                        entry.name.escape_debug(),
+                        entry.dtype
+                    ),
+                    hint: "convert the source with `--dtype keep`, or with `float32`, which rounds nothing",
+                });
+            }
+        }
+    };
+    let restored_bytes = match change {
+        Some((before, after)) => found_bytes / after.elem_bytes() * before.elem_bytes(),
+        None => found_bytes,
+    };
+    if restored_bytes != bytes {
+        return Err(wrong(TensorProblem::Value {
+            name: row.targets[0].name.clone(),
+            expected: format!("{bytes} bytes for `{}`", entry.name.escape_debug()),
+            found: format!("{restored_bytes} bytes"),
+        }));
+    }
+    Ok(Origin::Targets(row.targets.iter().map(|target| target.name.clone()).collect(), change))
+}
+
+impl Shard {
+    /// Its size.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.header.len() + self.data_bytes) as u64
+    }
+
+    /// Writes the file into `dir` and proves every tensor by its SHA-256.
+    pub(super) fn write(
+        &self,
+        dir: &Path,
+        folder: &Path,
+        weights: &Weights,
+        observer: &dyn Observer,
+    ) -> Result<(), Error> {
+        let path = dir.join(&self.name);
+        let file = File::create_new(&path).map_err(Error::io("create", &path))?;
+        let mut sink = Sink { file: BufWriter::new(file), path: &path, observer };
+        sink.file.write_all(&self.header).map_err(Error::io("write", &path))?;
+        observer.advance(self.header.len() as u64);
+        for tensor in &self.tensors {
+            let found = tensor.write(&mut sink, weights)?;
+            if found != tensor.sha256 {
+                return Err(Error::Tensors {
+                    path: folder.to_path_buf(),
+                    problems: vec![TensorProblem::Value {
+                        name: tensor.name.clone(),
+                        expected: format!("bytes of SHA-256 {}, by the ledger", tensor.sha256),
+                        found,
+                    }],
+                });
+            }
+        }
+        let file = sink.file.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
+        file.sync_all().map_err(Error::io("write", &path))
+    }
+}
+
+impl Restored {
+    /// Writes the tensor; the SHA-256 of what was written.
+    fn write(&self, sink: &mut Sink<'_>, weights: &Weights) -> Result<String, Error> {
+        let mut digest = Digest::default();
+        match &self.origin {
+            Origin::Ledger(bytes) => sink.take(bytes, &mut digest)?,
+            Origin::Targets(names, change) => {
+                let mut back = change.map(|(before, after)| Converter::new(after, before));
+                for name in names {
+                    let data = weights.get(name).map_or(&[][..], |tensor| tensor.data);
+                    for chunk in data.chunks(CHUNK_BYTES) {
+                        let chunk = match &mut back {
+                            Some(back) => back.convert(chunk),
+                            None => chunk,
+                        };
+                        sink.take(chunk, &mut digest)?;
+                    }
+                }
+            }
+        }
+        Ok(digest.finish())
+    }
+}
+
+/// The file being written.
+struct Sink<'a> {
+    file: BufWriter<File>,
+    path: &'a PathBuf,
+    observer: &'a dyn Observer,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, bytes: &[u8], digest: &mut Digest) -> Result<(), Error> {
+        if self.observer.is_stopped() {
+            return Err(Error::Interrupted);
+        }
+        let (written, ()) = rayon::join(|| self.file.write_all(bytes), || digest.update(bytes));
+        written.map_err(Error::io("write", self.path))?;
+        self.observer.advance(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+/// The bytes that lower-case hexadecimal digits stand for.
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> =
+        digits.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}

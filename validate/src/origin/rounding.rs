@@ -1,0 +1,131 @@
+//! What rounding explains: how far two right implementations of one step can be apart, and how an error of the inputs
+//! grows on the way through.
+
+use golden::Dtype;
+
+use super::Step;
+use crate::diff::EntryReport;
+use crate::tolerance::{Bounds, Policy, Tolerance};
+
+/// What a step may add of its own, and how much it may enlarge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Own {
+    /// Of the whole tensor, relative to its length.
+    pub(super) whole: f64,
+    /// Of a row, relative to its length.
+    pub(super) row: f64,
+    /// By how much the inputs' relative error may grow.
+    pub(super) growth: f64,
+    /// The unit roundoff: a row shorter than this part of the median row is measured as if it were so long.
+    pub(super) unit: f64,
+}
+
+/// The share of the unit roundoff by which two right results of one operation differ, if one of them rounds twice more
+/// on the way.
+const SINGLE: f64 = 0.8;
+
+/// The same for some roundings in a row.
+const SEVERAL: f64 = 1.0;
+
+/// The same behind an attention core: queries, keys, scores, weights and the weighted sum are rounded, or kept in
+/// float32 by a fused kernel, and the error of a score is as large as the score is.
+const ATTENTION: f64 = 4.0;
+
+/// How much further a row may be off: every element of it by one unit in the last place.
+const ROW: f64 = 2.5;
+
+/// What sums of products add, in units of the roundoff of the dtype that they are accumulated in: some √k for the
+/// longest rows of the 8B (k = 14,336), whatever their order.
+const ACCUMULATION: f64 = 160.0;
+
+/// How a relative error may grow through an operation that is linear or nearly so.
+const GROWTH: f64 = 4.0;
+
+/// The same through a softmax, or the steep end of an activation function.
+const STEEP_GROWTH: f64 = 16.0;
+
+/// Half the distance from one to the next number.
+fn unit_roundoff(dtype: Dtype) -> Option<f64> {
+    let bits_of_precision = match dtype {
+        Dtype::Float8E5M2 => 3,
+        Dtype::Float8E4M3Fn => 4,
+        Dtype::BFloat16 => 8,
+        Dtype::Float16 => 11,
+        Dtype::Float32 => 24,
+        Dtype::Float64 => 53,
+        _ => return None,
+    };
+    Some(0.5_f64.powi(bits_of_precision))
+}
+
+/// What a step of an entry may add and enlarge, given the golden run's dtype.
+///
+/// What a policy allows more than the built-in one widens this in proportion.
+pub(super) fn own(entry: &EntryReport, step: Step, built_in: &Policy, run: Option<Dtype>) -> Own {
+    let dtype = entry.entry.dtype;
+    let wider = run.filter(|_| !super::is_input(&entry.entry)).and_then(unit_roundoff).unwrap_or(0.0);
+    let unit = unit_roundoff(dtype).unwrap_or(0.0).max(wider);
+    let accumulated = unit.min(0.5_f64.powi(24));
+    let bounds = match entry.tolerance {
+        Tolerance::Bounds(bounds) => bounds,
+        Tolerance::Exact | Tolerance::Ignored { .. } => Bounds::default(),
+    };
+    let built_in = built_in.tolerance(&entry.entry, run);
+    let built_in = match built_in {
+        Tolerance::Bounds(bounds) => bounds.relative_l2.unwrap_or(0.0),
+        Tolerance::Exact | Tolerance::Ignored { .. } => 0.0,
+    };
+    let flat = bounds.relative_l2.unwrap_or(built_in);
+    let widened = if built_in > 0.0 { (flat / built_in).max(1.0) } else { 1.0 };
+    let factor = match step {
+        Step::Single | Step::Activation => SINGLE,
+        Step::Several => SEVERAL,
+        Step::Attention => ATTENTION,
+        Step::Input | Step::Unknown => {
+            let row = bounds.row_relative_l2.unwrap_or(ROW * flat);
+            return Own { whole: flat, row, growth: STEEP_GROWTH, unit };
+        }
+    };
+    let whole = widened * (factor * unit + ACCUMULATION * accumulated);
+    let steep = matches!(step, Step::Activation | Step::Attention);
+    let growth = if steep { STEEP_GROWTH } else { GROWTH };
+    Own { whole, row: ROW * whole, growth, unit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_roundoffs_are_those_of_the_formats() {
+        assert_eq!(unit_roundoff(Dtype::Float32), Some(f64::from(f32::EPSILON) / 2.0));
+        assert_eq!(unit_roundoff(Dtype::Float64), Some(f64::EPSILON / 2.0));
+        assert_eq!(unit_roundoff(Dtype::BFloat16), Some(half::bf16::EPSILON.to_f64() / 2.0));
+        assert_eq!(unit_roundoff(Dtype::Float16), Some(half::f16::EPSILON.to_f64() / 2.0));
+        assert_eq!(unit_roundoff(Dtype::Int64), None);
+    }
+
+    /// Two sums on a grid of step one, one of them from parts that were rounded to the grid before.
+    #[test]
+    fn two_roundings_more_explain_what_a_single_step_may_add() {
+        // A fixed linear congruential sequence is random enough for a mean.
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / f64::from(1 << 24)
+        };
+        let (mut differences, mut squares) = (0.0, 0.0);
+        for _ in 0..200_000 {
+            // Logarithmically uniform, as the leading digits of measured numbers are.
+            let value = 2.0_f64.powf(8.0 + random());
+            let extra = (random() - 0.5) + (random() - 0.5);
+            let step = value.log2().floor().exp2() / 128.0;
+            let round = |x: f64| (x / step).round() * step;
+            let difference = round(value + extra * step) - round(value);
+            differences += difference * difference;
+            squares += value * value;
+        }
+        let relative: f64 = (differences / squares).sqrt() / unit_roundoff(Dtype::BFloat16).unwrap();
+        assert!((0.7..SINGLE).contains(&relative), "{relative}");
+    }
+}
