@@ -43,6 +43,14 @@ pub enum PictureError {
         /// Why.
         source: DecodeError,
     },
+    /// A film gives no frames.
+    #[error("film `{path}`: {reason}")]
+    Film {
+        /// The film.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// `max_num_tiles` of the configuration.
     #[error("`image_processor.max_num_tiles`: expected 1 to {MAX_NUM_TILES_LIMIT}, found {found}")]
     MaxNumTiles {
@@ -69,6 +77,10 @@ impl PictureError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Decode { source, .. } => source.hint(),
+            Self::Film { .. } => Some(
+                "a folder of pictures is a film as well, its frames in the order of their names; \
+                 a film's file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
+            ),
             _ => None,
         }
     }

@@ -11,7 +11,8 @@ pub mod raster;
 pub mod resample;
 pub mod tiles;
 pub mod upscale;
+pub mod video;
 
 pub use decode::Warning;
 pub use error::{DecodeError, PictureError};
-pub use preprocess::{Picture, Preprocessed, preprocess};
+pub use preprocess::{MediaFile, Picture, Preprocessed, preprocess, preprocess_media};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use converter::normalized::ImageProcessorConfig;
 use sha2::{Digest, Sha256};
@@ -11,7 +11,9 @@ use tch::Tensor;
 use super::decode::{MAX_FILE_BYTES, MAX_PIXELS, decode};
 use super::grid::{self, Grid};
 use super::upscale::upscale_to_rgb;
+use super::video::{FRAME_CANDIDATES, Frames};
 use super::{DecodeError, PictureError, Warning, tiles};
+use crate::prompt::Medium;
 
 /// The pictures of one request.
 #[derive(Debug)]
@@ -54,6 +56,20 @@ pub struct Picture {
     pub warnings: Vec<Warning>,
 }
 
+/// A file that the model is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediaFile {
+    /// A picture.
+    Image(PathBuf),
+    /// A film: a folder of pictures, or a file for ffmpeg.
+    Video {
+        /// Its path.
+        path: PathBuf,
+        /// The most frames that are taken of it.
+        num_frames: usize,
+    },
+}
+
 /// Reads pictures and cuts them into tiles.
 ///
 /// # Errors
@@ -65,18 +81,71 @@ pub fn preprocess(
 ) -> Result<Preprocessed, PictureError> {
     check(config)?;
     let candidates = grid::candidates(config.max_num_tiles)?;
-    let mut pictures = Vec::with_capacity(paths.len());
-    let mut all_tiles = Vec::with_capacity(paths.len());
+    let mut tiler = Tiler::new(config);
     for path in paths {
-        let (picture, tiles) = preprocess_one(path.as_ref(), &candidates, config)?;
-        pictures.push(picture);
-        all_tiles.push(tiles);
+        tiler.add(path.as_ref(), &candidates)?;
     }
-    let pixel_values = match all_tiles.is_empty() {
-        true => None,
-        false => Some(tiles::to_pixel_values(&Tensor::f_cat(&all_tiles, 0)?, config)?),
-    };
-    Ok(Preprocessed { pixel_values, pictures })
+    tiler.finish()
+}
+
+/// Reads pictures and films, and cuts them into tiles: a frame of a film is a picture of one tile.
+///
+/// Returns beside the tiles what each file is, for [`place_films`](crate::prompt::place_films).
+///
+/// # Errors
+/// As [`preprocess`]; or a film gives no frames.
+pub fn preprocess_media(
+    files: &[MediaFile],
+    config: &ImageProcessorConfig,
+) -> Result<(Preprocessed, Vec<Medium>), PictureError> {
+    check(config)?;
+    let candidates = grid::candidates(config.max_num_tiles)?;
+    let mut tiler = Tiler::new(config);
+    let mut media = Vec::with_capacity(files.len());
+    for file in files {
+        match file {
+            MediaFile::Image(path) => {
+                tiler.add(path, &candidates)?;
+                media.push(Medium::Image);
+            }
+            MediaFile::Video { path, num_frames } => {
+                let frames = Frames::open(path, *num_frames)?;
+                for frame in &frames.paths {
+                    tiler.add(frame, &FRAME_CANDIDATES)?;
+                }
+                media.push(Medium::Video { frames: frames.paths.len() });
+            }
+        }
+    }
+    Ok((tiler.finish()?, media))
+}
+
+/// Collects the tiles of pictures.
+struct Tiler<'a> {
+    config: &'a ImageProcessorConfig,
+    pictures: Vec<Picture>,
+    tiles: Vec<Tensor>,
+}
+
+impl<'a> Tiler<'a> {
+    fn new(config: &'a ImageProcessorConfig) -> Self {
+        Self { config, pictures: Vec::new(), tiles: Vec::new() }
+    }
+
+    fn add(&mut self, path: &Path, candidates: &[Grid]) -> Result<(), PictureError> {
+        let (picture, tiles) = preprocess_one(path, candidates, self.config)?;
+        self.pictures.push(picture);
+        self.tiles.push(tiles);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Preprocessed, PictureError> {
+        let pixel_values = match self.tiles.is_empty() {
+            true => None,
+            false => Some(tiles::to_pixel_values(&Tensor::f_cat(&self.tiles, 0)?, self.config)?),
+        };
+        Ok(Preprocessed { pixel_values, pictures: self.pictures })
+    }
 }
 
 fn preprocess_one(

@@ -85,7 +85,7 @@ pub enum PromptError {
         found: i64,
     },
     /// The conversation has more or fewer places for pictures than there are pictures.
-    #[error("the conversation has {found} `{placeholder}`: expected {expected}, one for each picture")]
+    #[error("the conversation has {found} `{placeholder}`: expected {expected}, one for each file")]
     ImageCount {
         /// The placeholder.
         placeholder: String,
@@ -93,6 +93,17 @@ pub enum PromptError {
         expected: usize,
         /// Placeholders.
         found: usize,
+    },
+    /// The conversation names a picture where a film is next, or the other way round.
+    #[error(
+        "the conversation has `{placeholder}` where {} {expected} is next: expected the placeholders in the order of the files",
+        if *.expected == "image" { "an" } else { "a" }
+    )]
+    MediaOrder {
+        /// `image` or `video`: the next file.
+        expected: &'static str,
+        /// The placeholder in its stead.
+        placeholder: String,
     },
     /// The tokenizer does not keep the image token in one piece, or the text has it where no picture is.
     #[error("`input_ids`: expected {expected} image tokens, found {found}")]

@@ -7,6 +7,7 @@
 pub mod build;
 pub mod chat_template;
 mod error;
+pub mod media;
 mod placeholder;
 mod python;
 mod stream;
@@ -16,6 +17,7 @@ mod tokenizer_config;
 pub use build::{Conversation, Prompt, PromptBuilder, Turn};
 pub use chat_template::ChatTemplate;
 pub use error::{PromptError, Result};
+pub use media::{Medium, place_films};
 pub use placeholder::placeholder_for;
 pub use stream::AnswerStream;
 pub use tokenizer::Tokenizer;

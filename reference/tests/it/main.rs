@@ -5,6 +5,7 @@
 
 mod bundled;
 mod chat_template;
+mod films;
 mod fixtures;
 mod formats;
 mod generate;

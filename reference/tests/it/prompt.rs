@@ -79,7 +79,7 @@ fn a_placeholder_for_each_picture_goes_in_front_of_a_first_question() {
 fn a_history_even_of_no_turns_puts_no_placeholder_in_front() {
     let conversation = Conversation { history: Some(&[]), ..question("Compare.") };
     let error = builder(ImageTagType::Internvl).build(conversation, &[1, 1]).unwrap_err();
-    assert_eq!(error.to_string(), "the conversation has 0 `<image>`: expected 2, one for each picture");
+    assert_eq!(error.to_string(), "the conversation has 0 `<image>`: expected 2, one for each file");
     assert!(error.hint().is_some());
 }
 
