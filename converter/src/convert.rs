@@ -161,16 +161,16 @@ impl Conversion {
                 true => None,
                 false => String::from_utf8(file.bytes.clone()).ok(),
             },
+            header: None,
         });
         let weights = streamed.files.iter().map(|file| ReadFile {
-            header: None,
             name: file.name.clone(),
             bytes: file.bytes,
             sha256: file.sha256.clone(),
             text: None,
+            header: self.header_of(&file.name),
         });
         let mut warnings = self.findings.warnings.clone();
-            header: self.header_of(&file.name),
         for (output, hash) in self.plan.outputs.iter().zip(&streamed.outputs) {
             if hash.overflows > 0 {
                 warnings.push(format!(
@@ -231,10 +231,10 @@ impl Conversion {
                 sha256: sha256.clone(),
                 targets: targets.collect(),
                 bytes_hex,
+                same_as: row.same_as.clone(),
             }
         })
         .collect()
-                same_as: row.same_as.clone(),
     }
 
     /// The header of a file of the source's weights; it was read as JSON, so it is Unicode.
