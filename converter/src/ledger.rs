@@ -35,6 +35,10 @@ pub struct Ledger {
     pub files: Vec<WrittenFile>,
     /// A row for each tensor of the source, in the order of its files.
     pub tensors: Vec<LedgerRow>,
+    /// Tensors of the folder that are made of the configuration and of no tensor of the source: the buffers of a vision
+    /// part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buffers: Vec<LedgerTarget>,
     /// Every behaviour that came from Python code.
     pub behaviours: Vec<Behaviour>,
     /// Fields that the source does not write and a library's default gave.
