@@ -53,7 +53,7 @@ pub(crate) struct ConvertArguments {
     pub(crate) source: String,
     /// The folder to write
     pub(crate) out: PathBuf,
-    /// Which tensors to write: `vision` is the tower and the projector
+    /// Which model to write: `text` and `vision` load as transformers' own classes
     #[arg(long, value_enum, default_value_t = PartArgument::All)]
     part: PartArgument,
     /// The dtype of the weights written

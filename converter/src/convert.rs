@@ -1,5 +1,7 @@
 //! A conversion from end to end.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -9,7 +11,8 @@ use crate::ledger::{
     LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
     ReadFile, Tool, WrittenFile,
 };
-use crate::normalized::{CONFIG_FILE, Checkpoint, Config};
+use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part};
+use crate::parts::{self, PROJECTOR_FILE, WHOLE_CONFIG_FILE};
 use crate::plan::{Plan, PlanOptions, SourceTensor};
 use crate::resolve::{Findings, Settings, resolve};
 use crate::source::{Buffers, CHAT_TEMPLATE_FILE, Location, SourceCheckpoint, chat_template};
@@ -50,12 +53,14 @@ impl Conversion {
         let dir = source.folder().path();
         let buffers = Buffers::read(source.weights(), dir)?;
         let (config, mut findings) = resolve(&source, &buffers, settings)?;
+        parts::check_vision(&config, &source.folder().file_path(CONFIG_FILE))?;
         let plan = Plan::new(SourceTensor::all(source.weights()), &config, options)
             .map_err(|problems| Error::Tensors { path: dir.to_path_buf(), problems })?;
         check_equal(&source, &plan)?;
         let (template, warning) = chat_template(&source)?;
         findings.warnings.extend(warning);
         findings.warnings.extend(stray_weights(&source)?);
+        findings.warnings.extend(parts::position_warning(&config));
         Ok(Self { source, config, findings, plan, options, template })
     }
 
@@ -67,6 +72,11 @@ impl Conversion {
     /// The normalized configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The content of the `config.json` to write: the normalized configuration, or transformers' of a part.
+    pub fn config_file(&self) -> Value {
+        parts::config_file(&self.config, self.options.dtype)
     }
 
     /// Behaviours, defaults, fields without influence, warnings.
@@ -94,6 +104,7 @@ impl Conversion {
         let shards = ShardFiles::create(staging.dir(), &self.plan)?;
         let streamed = stream(self.source.weights(), &self.plan, &shards, observer)?;
         shards.sync()?;
+        self.write_buffers(staging.dir())?;
 
         let mut files: Vec<WrittenFile> = self
             .plan
@@ -115,8 +126,10 @@ impl Conversion {
         let bytes =
             ledger.seal().map_err(|error| Error::io("write", Path::new(LEDGER_FILE))(error.into()))?;
         staging.write(LEDGER_FILE, &bytes)?;
-        // The reader's own eye on it, before anybody else's.
-        drop(Checkpoint::open(staging.dir())?);
+        // The reader's own eye on it, before anybody else's; a part has transformers for a reader.
+        if self.config.part.is_all() {
+            drop(Checkpoint::open(staging.dir())?);
+        }
         if observer.is_stopped() {
             return Err(Error::Interrupted);
         }
@@ -126,11 +139,16 @@ impl Conversion {
 
     /// Everything but the weights and the ledger.
     fn small_files(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let mut files = vec![(CONFIG_FILE.to_string(), pretty(&self.config, CONFIG_FILE)?)];
-        if self.plan.shards.len() > 1 {
+        let mut files = vec![(CONFIG_FILE.to_string(), pretty(&self.config_file(), CONFIG_FILE)?)];
+        if !self.config.part.is_all() {
+            files.push((WHOLE_CONFIG_FILE.to_string(), pretty(&self.config, WHOLE_CONFIG_FILE)?));
+        }
+        if self.plan.shards.iter().filter(|shard| shard.file != PROJECTOR_FILE).count() > 1 {
             files.push((INDEX_FILE.to_string(), pretty(&self.index(), INDEX_FILE)?));
         }
-        for name in COPIED {
+        // The tower has no use for text.
+        let copied = if self.config.part == Part::Vision { &[][..] } else { &COPIED };
+        for &name in copied {
             if let Some(file) = self.source.file(name) {
                 files.push((name.to_string(), file.bytes.clone()));
             } else if name == CHAT_TEMPLATE_FILE
@@ -145,10 +163,46 @@ impl Conversion {
     /// `model.safetensors.index.json`.
     fn index(&self) -> Value {
         let mut map = Map::new();
-        for output in &self.plan.outputs {
-            map.insert(output.name.clone(), self.plan.shards[output.shard].file.clone().into());
+        let mut bytes = 0;
+        for shard in self.plan.shards.iter().filter(|shard| shard.file != PROJECTOR_FILE) {
+            bytes += shard.data_bytes;
+            map.extend(shard.buffers.iter().map(|buffer| (buffer.name.into(), shard.file.clone().into())));
         }
-        json!({ "metadata": { "total_size": self.plan.output_bytes() }, "weight_map": map })
+        for output in &self.plan.outputs {
+            let shard = &self.plan.shards[output.shard];
+            if shard.file != PROJECTOR_FILE {
+                map.insert(output.name.clone(), shard.file.clone().into());
+            }
+        }
+        json!({ "metadata": { "total_size": bytes }, "weight_map": map })
+    }
+
+    /// Fills the places that the headers keep for buffers.
+    fn write_buffers(&self, dir: &Path) -> Result<(), Error> {
+        for shard in self.plan.shards.iter().filter(|shard| !shard.buffers.is_empty()) {
+            let path = dir.join(&shard.file);
+            let file = File::options().write(true).open(&path).map_err(Error::io("open", &path))?;
+            let bytes: Vec<u8> = shard.buffers.iter().flat_map(|buffer| buffer.bytes.clone()).collect();
+            file.write_all_at(&bytes, shard.header.len() as u64)
+                .and_then(|()| file.sync_all())
+                .map_err(Error::io("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The ledger's rows of the buffers.
+    fn ledger_buffers(&self) -> Vec<LedgerTarget> {
+        let all =
+            self.plan.shards.iter().flat_map(|shard| shard.buffers.iter().map(move |buffer| (shard, buffer)));
+        all.map(|(shard, buffer)| LedgerTarget {
+            name: buffer.name.into(),
+            file: shard.file.clone(),
+            dtype: buffer.dtype.to_string(),
+            shape: buffer.shape.clone(),
+            sha256: sha256(&buffer.bytes),
+            overflows: 0,
+        })
+        .collect()
     }
 
     fn ledger(&self, streamed: &Streamed, files: Vec<WrittenFile>) -> Result<Ledger, Error> {
@@ -161,16 +215,16 @@ impl Conversion {
                 true => None,
                 false => String::from_utf8(file.bytes.clone()).ok(),
             },
+            header: None,
         });
         let weights = streamed.files.iter().map(|file| ReadFile {
-            header: None,
             name: file.name.clone(),
             bytes: file.bytes,
             sha256: file.sha256.clone(),
             text: None,
+            header: self.header_of(&file.name),
         });
         let mut warnings = self.findings.warnings.clone();
-            header: self.header_of(&file.name),
         for (output, hash) in self.plan.outputs.iter().zip(&streamed.outputs) {
             if hash.overflows > 0 {
                 warnings.push(format!(
@@ -196,6 +250,7 @@ impl Conversion {
             },
             files,
             tensors: self.ledger_rows(streamed),
+            buffers: self.ledger_buffers(),
             behaviours: self.findings.behaviours.clone(),
             defaults: self.findings.defaults.clone(),
             ignored_fields: self.findings.ignored.clone(),
@@ -231,10 +286,10 @@ impl Conversion {
                 sha256: sha256.clone(),
                 targets: targets.collect(),
                 bytes_hex,
+                same_as: row.same_as.clone(),
             }
         })
         .collect()
-                same_as: row.same_as.clone(),
     }
 
     /// The header of a file of the source's weights; it was read as JSON, so it is Unicode.

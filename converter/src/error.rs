@@ -162,18 +162,6 @@ pub enum Error {
         /// What to do instead.
         hint: &'static str,
     },
-    /// A normalized folder that has not everything that its source had.
-    #[error("`{path}`: expected {expected}, found {found}")]
-    NotRestorable {
-        /// The folder.
-        path: PathBuf,
-        /// What it takes to write the source back.
-        expected: &'static str,
-        /// What is there.
-        found: String,
-        /// What to do instead.
-        hint: &'static str,
-    },
     /// The user stopped the program.
     #[error("interrupted; nothing was written under the output's name")]
     Interrupted,
@@ -345,7 +333,6 @@ impl Error {
                 ErrorKind::FileTooLarge => Some("a smaller `--max-shard-size` may fit".into()),
                 _ => None,
             },
-            Self::NotRestorable { hint, .. } => Some((*hint).into()),
             Self::NotRestorable { hint, .. } => Some((*hint).into()),
             Self::Assumed { .. } => Some("without `--strict` the ledger marks each as assumed".into()),
             _ => None,

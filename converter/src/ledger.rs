@@ -1,7 +1,10 @@
 //! `conversion.json`: what was done to every tensor, and how every behaviour is known.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use crate::digest::sha256;
 use crate::normalized::Part;
 use crate::plan::Action;
 use crate::resolve::{DefaultedField, IgnoredField};
@@ -32,6 +35,10 @@ pub struct Ledger {
     pub files: Vec<WrittenFile>,
     /// A row for each tensor of the source, in the order of its files.
     pub tensors: Vec<LedgerRow>,
+    /// Tensors of the folder that are made of the configuration and of no tensor of the source: the buffers of a vision
+    /// part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buffers: Vec<LedgerTarget>,
     /// Every behaviour that came from Python code.
     pub behaviours: Vec<Behaviour>,
     /// Fields that the source does not write and a library's default gave.
@@ -40,6 +47,44 @@ pub struct Ledger {
     pub ignored_fields: Vec<IgnoredField>,
     /// What the user was told.
     pub warnings: Vec<String>,
+    /// The SHA-256 of this file as it is while the digits of this field, the last one, are zeros.
+    pub ledger_sha256: String,
+}
+
+/// Digits of a SHA-256.
+const DIGITS: usize = 64;
+
+impl Ledger {
+    /// Gives the ledger its own hash; the content of `conversion.json`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn seal(&mut self) -> serde_json::Result<Vec<u8>> {
+        self.ledger_sha256 = "0".repeat(DIGITS);
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        self.ledger_sha256 = sha256(&bytes);
+        if let Some(place) = own_hash(&bytes) {
+            bytes[place].copy_from_slice(self.ledger_sha256.as_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// The hash that the file `bytes` should have in it.
+    pub fn hash_of(bytes: &[u8]) -> String {
+        let mut bytes = bytes.to_vec();
+        if let Some(place) = own_hash(&bytes) {
+            bytes[place].fill(b'0');
+        }
+        sha256(&bytes)
+    }
+}
+
+/// Where the digits of the last field `ledger_sha256` are.
+fn own_hash(bytes: &[u8]) -> Option<Range<usize>> {
+    const FIELD: &[u8] = b"\"ledger_sha256\": \"";
+    let start = bytes.windows(FIELD.len()).rposition(|window| window == FIELD)? + FIELD.len();
+    (start + DIGITS <= bytes.len()).then(|| start..start + DIGITS)
 }
 
 /// A program.
@@ -91,6 +136,9 @@ pub struct ReadFile {
     /// Its text, where the normalized folder has no copy of it: with it the source can be written back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The header of a safetensors file as it stands there, padding included; the length in front of it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
 }
 
 /// A file of the normalized folder.
@@ -131,10 +179,10 @@ pub struct LedgerRow {
     /// Its bytes in hexadecimal digits, where it was skipped and small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_hex: Option<String>,
-}
-    /// The header of a safetensors file as it stands there, padding included; the length in front of it is left out.
+    /// The tensor of the source that it equals byte by byte, where it was skipped for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<String>,
+    pub same_as: Option<String>,
+}
 
 /// A tensor of the normalized folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +201,3 @@ pub struct LedgerTarget {
     /// Finite elements that became infinite when the dtype changed.
     pub overflows: u64,
 }
-    /// The tensor of the source that it equals byte by byte, where it was skipped for that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub same_as: Option<String>,

@@ -11,6 +11,7 @@ pub mod json;
 pub mod ledger;
 pub mod names;
 pub mod normalized;
+pub mod parts;
 pub mod plan;
 pub mod report;
 pub mod resolve;

@@ -118,6 +118,7 @@ pub fn verify(out: &Path, observer: &dyn Observer) -> Result<(Ledger, Verificati
         }
     }
     if verification.is_clean()
+        && ledger.options.part.is_all()
         && let Err(error) = Checkpoint::open(out)
     {
         // Every byte is as the ledger says: then the ledger is of another checkpoint.
@@ -152,6 +153,7 @@ fn check_shard(
         .tensors
         .iter()
         .flat_map(|row| &row.targets)
+        .chain(&ledger.buffers)
         .filter(|target| target.file == name)
         .map(|target| (target.name.as_str(), target))
         .collect();
@@ -236,7 +238,7 @@ pub fn verify_source(
     let config_path = out.join(CONFIG_FILE);
     let text = std::fs::read(&config_path).map_err(Error::io("read", &config_path))?;
     let found: Value = json::parse(&config_path, &text)?;
-    let expected = serde_json::to_value(conversion.config()).unwrap_or_default();
+    let expected = conversion.config_file();
     compare_json("", &expected, &found, &mut verification);
 
     for file in conversion.source().files() {

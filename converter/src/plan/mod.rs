@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::TensorProblem;
 use crate::names::{Fate, fate, source_of};
 use crate::normalized::{Config, Part, TorchDtype, layout};
+use crate::parts::{PartName, buffers, name_in};
 use crate::weights::Weights;
 
 /// What the user asked for.
@@ -172,8 +173,19 @@ impl Plan {
         let mut outputs = Vec::new();
         for tensor in layout(config) {
             if let Some(mut output) = made.remove(&tensor.name) {
-                output.shape = tensor.shape;
-                rows[output.row].outputs.push(outputs.len());
+                let row = &mut rows[output.row];
+                match name_in(config.part, &output.name) {
+                    PartName::InsideQkv => continue,
+                    PartName::Plain(name) => (output.name, output.shape) = (name, tensor.shape),
+                    PartName::Qkv(name) => {
+                        (output.name, output.shape) = (name, row.source.shape.clone());
+                        output.source_bytes = 0..row.source.bytes();
+                    }
+                }
+                if !config.part.is_all() {
+                    (row.action, row.reason) = describe_in_part(&row.source, &output);
+                }
+                row.outputs.push(outputs.len());
                 outputs.push(output);
             }
         }
@@ -181,7 +193,9 @@ impl Plan {
         for row in &mut rows {
             row.outputs.sort_by_key(|&output| outputs[output].source_bytes.start);
         }
-        let shards = shards::assign(&mut outputs, options.max_shard_size);
+        let is_vision = config.part == Part::Vision;
+        let buffers = if is_vision { buffers(&config.vision_config) } else { Vec::new() };
+        let shards = shards::assign(&mut outputs, buffers, is_vision, options.max_shard_size);
         Ok(Self { rows, outputs, shards })
     }
 
@@ -309,6 +323,22 @@ fn source_shape(name: &str, target: &[usize]) -> Vec<usize> {
     shape
 }
 
+fn describe_in_part(source: &SourceTensor, output: &Output) -> (Action, String) {
+    let (action, reason) = if source.name == output.name {
+        (Action::Kept, "the name is the same in both layouts".to_string())
+    } else {
+        (Action::Renamed, format!("the same tensor under the name `{}`", output.name))
+    };
+    match TorchDtype::from_dtype(source.dtype) {
+        Some(from) if from != output.dtype => converted(from, output.dtype, &reason),
+        _ => (action, reason),
+    }
+}
+
+fn converted(from: TorchDtype, to: TorchDtype, reason: &str) -> (Action, String) {
+    (Action::Converted, format!("{from} to {to}, rounded to nearest even; {reason}"))
+}
+
 fn describe(fate: Fate, targets: &[String], from: TorchDtype, to: TorchDtype) -> (Action, String) {
     let (action, reason) = match fate {
         Fate::SplitQkv(_) => {
@@ -317,9 +347,5 @@ fn describe(fate: Fate, targets: &[String], from: TorchDtype, to: TorchDtype) ->
         Fate::Rename(_) => (Action::Renamed, format!("the same tensor under the name `{}`", targets[0])),
         _ => (Action::Kept, "the name is the same in both layouts".to_string()),
     };
-    if from == to {
-        (action, reason)
-    } else {
-        (Action::Converted, format!("{from} to {to}, rounded to nearest even; {reason}"))
-    }
+    if from == to { (action, reason) } else { converted(from, to, &reason) }
 }

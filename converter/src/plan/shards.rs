@@ -4,6 +4,7 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
 use super::{Output, ShardSize};
+use crate::parts::{Buffer, PROJECTOR_FILE};
 use crate::weights::SINGLE_FILE;
 
 /// A file to write.
@@ -15,6 +16,8 @@ pub struct Shard {
     pub header: Vec<u8>,
     /// Its tensors in the order of their data, as places in the plan's outputs.
     pub outputs: Vec<usize>,
+    /// Tensors in front of those, in their order, that are made of the configuration.
+    pub buffers: Vec<Buffer>,
     /// Size of its data in bytes.
     pub data_bytes: usize,
 }
@@ -27,11 +30,22 @@ const HEADER_BYTES: u64 = 64;
 /// Sets each output's file and place in it, and returns the files.
 ///
 /// Tensors stay in their order and go to the next file where they would make one larger than `max`; inside a file those
-/// with larger elements come first, so that each begins at a multiple of its element's size.
-pub(super) fn assign(outputs: &mut [Output], max: ShardSize) -> Vec<Shard> {
+/// with larger elements come first, so that each begins at a multiple of its element's size. `buffers` go in front of
+/// the first file. Of a vision part the projector goes to a file of its own.
+pub(super) fn assign(
+    outputs: &mut [Output],
+    buffers: Vec<Buffer>,
+    is_vision: bool,
+    max: ShardSize,
+) -> Vec<Shard> {
+    let (apart, rest): (Vec<usize>, Vec<usize>) =
+        (0..outputs.len()).partition(|&i| is_vision && outputs[i].name.starts_with(PROJECTOR));
     let mut groups: Vec<Vec<usize>> = vec![Vec::new()];
-    let mut size = HEADER_BYTES;
-    for (i, output) in outputs.iter().enumerate() {
+    let of_buffers =
+        buffers.iter().map(|buffer| (buffer.bytes.len() + buffer.name.len()) as u64 + HEADER_ENTRY_BYTES);
+    let mut size = HEADER_BYTES + of_buffers.sum::<u64>();
+    for i in rest {
+        let output = &outputs[i];
         let bytes = output.bytes() as u64 + output.name.len() as u64 + HEADER_ENTRY_BYTES;
         let open = groups.len() - 1;
         if size + bytes > max.bytes() && !groups[open].is_empty() {
@@ -43,24 +57,41 @@ pub(super) fn assign(outputs: &mut [Output], max: ShardSize) -> Vec<Shard> {
         }
     }
     let count = groups.len();
-    groups
-        .into_iter()
-        .enumerate()
-        .map(|(shard, group)| {
-            let file = if count == 1 {
-                SINGLE_FILE.to_string()
-            } else {
-                format!("model-{:05}-of-{count:05}.safetensors", shard + 1)
-            };
-            make_shard(outputs, shard, file, group)
-        })
-        .collect()
+    let mut shards: Vec<Shard> = Vec::with_capacity(count + 1);
+    let mut buffers = Some(buffers);
+    for (shard, group) in groups.into_iter().enumerate() {
+        let file = if count == 1 {
+            SINGLE_FILE.to_string()
+        } else {
+            format!("model-{:05}-of-{count:05}.safetensors", shard + 1)
+        };
+        shards.push(make_shard(outputs, shard, file, buffers.take().unwrap_or_default(), group));
+    }
+    if !apart.is_empty() {
+        shards.push(make_shard(outputs, shards.len(), PROJECTOR_FILE.to_string(), Vec::new(), apart));
+    }
+    shards
 }
 
-fn make_shard(outputs: &mut [Output], shard: usize, file: String, mut group: Vec<usize>) -> Shard {
+const PROJECTOR: &str = "multi_modal_projector.";
+
+fn make_shard(
+    outputs: &mut [Output],
+    shard: usize,
+    file: String,
+    buffers: Vec<Buffer>,
+    mut group: Vec<usize>,
+) -> Shard {
     group.sort_by_key(|&i| std::cmp::Reverse(outputs[i].dtype.elem_bytes()));
     let mut offset = 0;
-    let mut entries = Vec::with_capacity(group.len());
+    let mut entries = Vec::with_capacity(buffers.len() + group.len());
+    for buffer in &buffers {
+        let end = offset + buffer.bytes.len();
+        let info =
+            TensorInfo { dtype: buffer.dtype, shape: buffer.shape.clone(), data_offsets: (offset, end) };
+        entries.push((buffer.name.to_string(), info));
+        offset = end;
+    }
     for &i in &group {
         let output = &mut outputs[i];
         let end = offset + output.bytes();
@@ -73,7 +104,7 @@ fn make_shard(outputs: &mut [Output], shard: usize, file: String, mut group: Vec
         entries.push((output.name.clone(), info));
         offset = end;
     }
-    Shard { file, header: header(entries), outputs: group, data_bytes: offset }
+    Shard { file, header: header(entries), outputs: group, buffers, data_bytes: offset }
 }
 
 /// The header's length and the header, filled up with spaces so that the data begins at a multiple of 8.

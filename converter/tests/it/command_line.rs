@@ -58,6 +58,7 @@ fn help_names_every_command_and_flag() {
       inspect  Show what a checkpoint holds and how each behaviour of the model is known
       convert  Write a normalized checkpoint with a ledger of everything that was done
       verify   Hash a normalized checkpoint and compare it with its ledger, and with its source
+      export   Write the checkpoint back that a normalized one was made of, byte by byte
       help     Print this message or the help of the given subcommand(s)
 
     Options:
@@ -74,8 +75,8 @@ fn help_names_every_command_and_flag() {
       <OUT>     The folder to write
 
     Options:
-          --part <PART>                 Which tensors to write: `vision` is the tower and the projector
-                                        [default: all] [possible values: all, text, vision]
+          --part <PART>                 Which model to write: `text` and `vision` load as transformers'
+                                        own classes [default: all] [possible values: all, text, vision]
           --dtype <DTYPE>               The dtype of the weights written [default: keep] [possible
                                         values: keep, float32, bfloat16, float16]
           --max-shard-size <SIZE>       The largest file, unless a single tensor is larger [default:
@@ -382,5 +383,34 @@ fn windowed_attention_and_strange_names_are_refused() {
     assert!(
         refused(&dir)
             .contains("tensor `lora.weight`: expected no such tensor, found it in `model.safetensors`")
+    );
+}
+
+#[test]
+fn export_writes_the_source_back_and_says_so() {
+    let parent = TempDir::new().unwrap();
+    let (out, back) = (parent.path().join("out"), parent.path().join("back"));
+    assert_eq!(run(&["convert", text(&shapes()), text(&out)]).status, Some(0));
+    let exported = run(&["export", text(&out), text(&back)]);
+    assert_eq!((exported.status, exported.stdout.as_str()), (Some(0), ""), "{}", exported.stderr);
+    assert!(exported.stderr.contains("back written: 11 files, 87 tensors"), "{}", exported.stderr);
+    for entry in fs::read_dir(shapes()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(fs::read(&path).unwrap(), fs::read(back.join(path.file_name().unwrap())).unwrap());
+    }
+    let again = run(&["export", text(&out), text(&back)]);
+    assert_eq!(again.status, Some(2));
+    assert!(
+        again.stderr.contains("expected nothing at the output's path, found a folder\nhint: `--force`"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(run(&["export", text(&out), text(&back), "--force"]).status, Some(0));
+    let of_source = run(&["export", text(&shapes()), text(&parent.path().join("x"))]);
+    assert_eq!(of_source.status, Some(2));
+    assert!(
+        of_source.stderr.contains("expected a file `conversion.json`, found none"),
+        "{}",
+        of_source.stderr
     );
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use converter::digest::sha256;
 use converter::ledger::Ledger;
-use converter::normalized::{Checkpoint, Part, TorchDtype};
+use converter::normalized::{Checkpoint, TorchDtype};
 use converter::plan::{Action, PlanOptions, ShardSize};
 use converter::resolve::Settings;
 use converter::source::Location;
@@ -256,19 +256,6 @@ fn sources_in_one_file_and_in_shards_give_the_same() {
     assert_eq!(tensors(&one), tensors(&five));
     let files: BTreeSet<&str> = ledger.tensors.iter().map(|row| row.source_file.as_str()).collect();
     assert_eq!(files.len(), 5);
-}
-
-#[test]
-fn parts_hold_their_tensors_and_open() {
-    for (part, count) in [(Part::Text, 21), (Part::Vision, 57)] {
-        let settings = Settings { part, ..Settings::default() };
-        let (_parent, out, ledger) = convert(Source::sound().write().path(), settings, KEEP);
-        let checkpoint = Checkpoint::open(&out).unwrap();
-        assert_eq!(checkpoint.config().part, part);
-        assert_eq!(checkpoint.names().count(), count);
-        assert_eq!(checkpoint.names().all(|name| name.starts_with("language_model.")), part == Part::Text);
-        assert_eq!(ledger.tensors.len(), Source::sound().tensors.len());
-    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod hand_made_source;
 #[cfg(test)]
 mod mutation;
 #[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod resolution;

@@ -1,5 +1,6 @@
 //! The program's commands: arguments in, library calls, words out.
 
+pub mod bench;
 pub mod generate;
 mod interrupt;
 pub mod replay;

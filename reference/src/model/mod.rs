@@ -72,7 +72,9 @@ impl NemotronVl {
     pub fn context_limit(&self) -> usize {
         let text = &self.config().text_config;
         match text.rope_scaling {
-            Some(RopeScaling::Dynamic { factor, .. }) => (text.max_position_embeddings as f64 * factor) as usize,
+            Some(RopeScaling::Dynamic { factor, .. }) => {
+                (text.max_position_embeddings as f64 * factor) as usize
+            }
             _ => text.max_position_embeddings,
         }
     }
@@ -112,21 +114,47 @@ impl NemotronVl {
         recorder: &mut Recorder,
     ) -> Result<Tensor> {
         self.check_token_ids(input_ids)?;
+        let features = pixel_values.map(|pixels| self.image_features(pixels, recorder)).transpose()?;
+        self.prefill_features(features.as_ref(), input_ids, cache, recorder)
+    }
+
+    /// Features of a picture's tiles, in the width of the language model.
+    ///
+    /// # Shapes
+    /// [t, c, side, side] float32 → [t, language-model tokens a tile, text width]
+    ///
+    /// # Errors
+    /// [`Error::PixelShape`]
+    pub fn image_features(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        self.check_pixels(pixel_values)?;
+        // The public code is given pixels in the model's dtype: in bfloat16 they are rounded before the conditioner,
+        // which computes in the float32 of its buffers.
+        let pixel_values = pixel_values.f_to_device(self.device)?.f_to_kind(kind_of(self.dtype))?;
+        self.extract_feature(&pixel_values, recorder)
+    }
+
+    /// Runs a prompt whose pictures' features are there already, and fills the cache.
+    ///
+    /// # Errors
+    /// [`Error::TokenId`] and [`Error::ImageTokens`]
+    pub fn prefill_features(
+        &self,
+        image_features: Option<&Tensor>,
+        input_ids: &Tensor,
+        cache: &mut KvCache,
+        recorder: &mut Recorder,
+    ) -> Result<Tensor> {
+        self.check_token_ids(input_ids)?;
         let input_ids = input_ids.f_to_device(self.device)?;
-        let image_features = match pixel_values {
-            Some(pixel_values) => {
-                self.check_pixels(pixel_values)?;
-                // The public code is given pixels in the model's dtype: in bfloat16 they are rounded before the
-                // conditioner, which computes in the float32 of its buffers.
-                let pixel_values = pixel_values.f_to_device(self.device)?.f_to_kind(kind_of(self.dtype))?;
-                Some(self.extract_feature(&pixel_values, recorder)?)
-            }
-            None => None,
-        };
         let text_embeds = self.language_model.embed(&input_ids, recorder)?;
-        let inputs_embeds = self.merge(&text_embeds, &input_ids, image_features.as_ref())?;
+        let inputs_embeds = self.merge(&text_embeds, &input_ids, image_features)?;
         recorder.activation("inputs_embeds", "merged text and image embeddings", &inputs_embeds)?;
         self.language_model.forward(&inputs_embeds, cache, recorder)
+    }
+
+    /// Bytes of weights that a decoded token reads: all of the decoder's but the embedding's, of which it reads a row.
+    pub fn weight_bytes_per_token(&self) -> u64 {
+        self.language_model.weight_bytes_per_token()
     }
 
     /// Runs one more token.

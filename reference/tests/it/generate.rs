@@ -138,3 +138,42 @@ fn the_converted_tokenizer_is_the_source_s() {
     let read = |dir: &std::path::Path| std::fs::read(dir.join("tokenizer.json")).unwrap();
     assert_eq!(read(checkpoint()), read(&fixtures::path("checkpoints/shapes")));
 }
+
+#[test]
+fn a_stop_string_ends_the_answer_in_front_of_it() {
+    generate(&["--prompt", "Describe this image.", "--stop", "nothing", "--stop", " above"])
+        .arg("--image")
+        .arg(picture("red-circle-above-blue-square.png"))
+        .assert()
+        .success()
+        .stdout("a red circle\n");
+}
+
+#[test]
+fn a_benchmark_counts_what_it_measured() {
+    let assert = nvl_reference()
+        .args([
+            "bench",
+            "--json",
+            "--runs",
+            "1",
+            "--prompt-tokens",
+            "5",
+            "--new-tokens",
+            "3",
+            "--tiles",
+            "2",
+            "--model",
+        ])
+        .arg(checkpoint())
+        .assert()
+        .success();
+    let report: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    // Two tiles of 16 tokens; bfloat16 weights of 4 layers, the last norm and lm_head.
+    let layer = 2 * 128 * (4 + 2) * 32 + 3 * 128 * 352 + 2 * 128;
+    assert_eq!((&report["prompt_tokens"], &report["decoded_tokens"]), (&37.into(), &3.into()));
+    assert_eq!(report["weight_bytes_per_token"], 2 * (4 * layer + 128 + 512 * 128));
+    for time in ["vision_secs", "prefill_secs", "decode_secs_per_token", "memory_gb_per_sec"] {
+        assert!(report[time].as_f64().unwrap() > 0.0, "{time}");
+    }
+}

@@ -77,6 +77,17 @@ impl LlamaForCausalLm {
         self.embed_tokens.forward(input_ids, recorder)
     }
 
+    /// Bytes of weights that a decoded token reads.
+    pub fn weight_bytes_per_token(&self) -> u64 {
+        let text = &self.config;
+        let heads = (text.num_attention_heads + text.num_key_value_heads) * text.head_dim;
+        let layer = 2 * text.hidden_size * heads
+            + 3 * text.hidden_size * text.intermediate_size
+            + 2 * text.hidden_size;
+        let elems = text.num_hidden_layers * layer + (1 + text.vocab_size) * text.hidden_size;
+        (elems * self.embed_tokens.weight.kind().elt_size_in_bytes()) as u64
+    }
+
     /// An empty cache for at most `capacity` tokens.
     pub fn cache(&self, batch: i64, capacity: usize) -> Result<KvCache> {
         KvCache::new(

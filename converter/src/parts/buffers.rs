@@ -1,0 +1,39 @@
+//! The buffers of transformers' `RadioModel`, which its `from_pretrained` expects among the weights.
+
+use safetensors::Dtype;
+
+use crate::normalized::VisionConfig;
+
+/// A tensor that is made of the configuration and of no tensor of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// Its name.
+    pub name: &'static str,
+    /// Its dtype.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The tower's buffers; 64-bit integers come first, so that each begins at a multiple of its element's size.
+pub(crate) fn buffers(config: &VisionConfig) -> Vec<Buffer> {
+    let channels = |name: &'static str, values: &[f64]| Buffer {
+        name,
+        dtype: Dtype::F32,
+        shape: vec![values.len(), 1, 1],
+        bytes: values.iter().flat_map(|&value| (value as f32).to_le_bytes()).collect(),
+    };
+    let summary_idxs = Buffer {
+        name: "summary_idxs",
+        dtype: Dtype::I64,
+        shape: vec![config.summary_idxs.len()],
+        bytes: config.summary_idxs.iter().flat_map(|&index| (index as i64).to_le_bytes()).collect(),
+    };
+    vec![
+        summary_idxs,
+        channels("input_conditioner.norm_mean", &config.norm_mean),
+        channels("input_conditioner.norm_std", &config.norm_std),
+    ]
+}

@@ -1,0 +1,120 @@
+//! `nvl-reference bench`.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark};
+use reference::device::device_name;
+use reference::model::Math;
+use reference::settings::{Settings, TORCH_VERSION};
+use serde::Serialize;
+
+use super::{ModelArgs, Outcome, load_model, spinner};
+
+/// Arguments of `bench`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tiles of the picture; 0 for the language model only
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    tiles: usize,
+    /// Tokens of the prompt, the picture's not counted
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    prompt_tokens: usize,
+    /// Tokens to decode
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    new_tokens: usize,
+    /// Measured runs, after one that is not; the medians are told
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: usize,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    version: &'static str,
+    torch: &'static str,
+    device: String,
+    dtype: &'static str,
+    math: &'static str,
+    threads: i32,
+    load_secs: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_resident_bytes: Option<u64>,
+    #[serde(flatten)]
+    benchmark: Benchmark,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<Outcome> {
+    Settings { threads: args.model.threads, cpu_capability: None }.apply();
+    let start = Instant::now();
+    let model = load_model(&args.model, args.model.dtype.map(Into::into), Math::Fast)?;
+    let load_secs = start.elapsed().as_secs_f64();
+    let config = BenchmarkConfig {
+        tiles: args.tiles,
+        prompt_tokens: args.prompt_tokens,
+        new_tokens: args.new_tokens,
+        runs: args.runs,
+    };
+    let progress = spinner(format!("measuring {} runs", args.runs));
+    let benchmark = benchmark(&model, config)?;
+    progress.finish_and_clear();
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        torch: TORCH_VERSION,
+        device: device_name(model.device()),
+        dtype: model.dtype().as_str(),
+        math: model.math().as_str(),
+        threads: tch::get_num_threads(),
+        load_secs,
+        peak_resident_bytes: peak_resident_bytes(),
+        benchmark,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?)
+    } else {
+        print(&report)
+    }
+    Ok(Outcome::Yes)
+}
+
+fn print(report: &Report) {
+    let Report { benchmark, .. } = report;
+    println!(
+        "{}, {}, math {}, {} threads, libtorch {}",
+        report.device, report.dtype, report.math, report.threads, report.torch
+    );
+    println!("load     {:>10.3} s", report.load_secs);
+    if let Some(secs) = benchmark.vision_secs {
+        println!("vision   {secs:>10.3} s for {} tiles", benchmark.tiles);
+    }
+    println!(
+        "prefill  {:>10.3} s for {} tokens, {:.1} tokens/s",
+        benchmark.prefill_secs, benchmark.prompt_tokens, benchmark.prefill_tokens_per_sec
+    );
+    println!(
+        "decode   {:>10.3} ms a token, {:.2} GB/s of weights",
+        benchmark.decode_secs_per_token * 1e3,
+        benchmark.decode_gb_per_sec
+    );
+    if let Some(speed) = benchmark.memory_gb_per_sec {
+        let share = benchmark.decode_gb_per_sec / speed * 100.0;
+        println!("memory   {speed:>10.2} GB/s read by a sum: decoding uses {share:.0} %");
+    }
+    if let Some(bytes) = report.peak_resident_bytes {
+        println!("resident {:>10.2} GB at most, mapped weights included", bytes as f64 / 1e9);
+    }
+}
+
+/// The most memory this process had, as Linux counts it.
+fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
