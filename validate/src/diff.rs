@@ -10,6 +10,7 @@ use crate::Result;
 use crate::answer::{self, AnswerReport};
 use crate::metric::{Measurement, measure};
 use crate::origin::{Origin, OriginKind, origins};
+use crate::tiles::{self, Tiles};
 use crate::tolerance::{Failure, Fresh, Policy, Tolerance, Verdict, judge};
 
 /// What a comparison found, whatever it is to be presented as.
@@ -29,6 +30,8 @@ pub struct DiffReport {
     pub answer: AnswerReport,
     /// What the reader ought to know, though it decides nothing.
     pub notes: Vec<Note>,
+    /// The picture, as the golden run saw it.
+    pub tiles: Option<Tiles>,
 }
 
 /// One of the two dumps.
@@ -259,6 +262,7 @@ pub fn diff(
         entries,
         answer: answer::compare(golden, candidate, policy.answer),
         notes: notes(golden, candidate, policy),
+        tiles: tiles::tiles(golden),
     })
 }
 

@@ -9,9 +9,11 @@ mod error;
 pub mod metric;
 pub mod origin;
 pub mod report;
+mod tiles;
 pub mod tolerance;
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
 pub use diff::{DiffReport, Divergence, EntryReport, Note, Side, Summary, diff};
 pub use error::{Error, Result};
+pub use tiles::Tiles;
 pub use tolerance::Policy;

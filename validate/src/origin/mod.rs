@@ -21,6 +21,8 @@ pub struct Origin {
     pub step: Step,
     /// The indices of the entries that the module computes from.
     pub inputs: Vec<usize>,
+    /// What the module's own rounding explains, relative to the length of the tensor; `None` where nothing was compared.
+    pub rounding: Option<f64>,
     /// By what an error is beyond what rounding and the inputs explain.
     pub excess: Option<Excess>,
 }
@@ -68,7 +70,7 @@ pub struct Excess {
 
 impl Origin {
     fn of(kind: OriginKind, step: Step, inputs: Vec<usize>) -> Self {
-        Origin { kind, step, inputs, excess: None }
+        Origin { kind, step, inputs, rounding: None, excess: None }
     }
 
     /// Before anything is known of the other entries.
@@ -102,8 +104,10 @@ pub(crate) fn origins(entries: &[EntryReport], run: Option<Dtype>) -> Vec<Origin
             origins.push(Origin::of(OriginKind::Unknown, site.step, inputs));
             continue;
         };
+        let own = measurement.relative_l2.map(|_| rounding::own(entry, site.step, &built_in, run));
+        let rounding = own.map(|own| own.whole);
         if measurement.differing == 0 {
-            origins.push(Origin::of(OriginKind::Equal, site.step, inputs));
+            origins.push(Origin { rounding, ..Origin::of(OriginKind::Equal, site.step, inputs) });
             continue;
         }
         let of_inputs = |has: fn(&Measurement) -> bool| {
@@ -111,24 +115,21 @@ pub(crate) fn origins(entries: &[EntryReport], run: Option<Dtype>) -> Vec<Origin
         };
         let explained =
             if of_inputs(|input| input.differing > 0) { OriginKind::Inherited } else { OriginKind::Rounding };
-        let mut origin = Origin::of(explained, site.step, inputs.clone());
+        let mut origin = Origin { rounding, ..Origin::of(explained, site.step, inputs.clone()) };
         if measurement.non_finite_mismatches > 0 {
             if !of_inputs(|input| input.non_finite_mismatches > 0) {
                 origin.kind = OriginKind::Fresh;
             }
-        } else if measurement.relative_l2.is_none() {
-            // Of whole numbers every difference counts.
-            if explained == OriginKind::Rounding {
-                origin.kind = OriginKind::Fresh;
-            }
-        } else {
-            let own = rounding::own(entry, site.step, &built_in, run);
+        } else if let Some(own) = own {
             let sources: Vec<(&EntryReport, Source)> =
                 site.sources.iter().map(|&source| (&entries[source.index], source)).collect();
             origin.excess = excess(entry, measurement, &own, &sources, medians[index]);
             if origin.excess.is_some() {
                 origin.kind = OriginKind::Fresh;
             }
+        } else if explained == OriginKind::Rounding {
+            // Of whole numbers every difference counts.
+            origin.kind = OriginKind::Fresh;
         }
         origins.push(origin);
     }

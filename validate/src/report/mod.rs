@@ -2,7 +2,10 @@
 //!
 //! A format is a file of this folder with a type that implements [`Format`], and a line in [`format()`] and [`NAMES`].
 
+mod html;
 mod json;
+mod junit;
+mod markdown;
 mod names;
 mod numbers;
 mod show;
@@ -34,13 +37,16 @@ pub struct Options {
 }
 
 /// The names of all formats.
-pub const NAMES: [&str; 2] = ["table", "json"];
+pub const NAMES: [&str; 5] = ["table", "json", "junit", "markdown", "html"];
 
 /// The format of a name.
 pub fn format(name: &str, options: Options) -> Option<Box<dyn Format>> {
     Some(match name {
         "table" => Box::new(table::Table(options)),
         "json" => Box::new(json::Json),
+        "junit" => Box::new(junit::Junit),
+        "markdown" => Box::new(markdown::Markdown),
+        "html" => Box::new(html::Html),
         _ => return None,
     })
 }

@@ -110,8 +110,18 @@ pub(super) fn difference(difference: &Difference) -> String {
 
 /// An entry by name, class and order.
 pub(super) fn site(entry: &EntryReport) -> String {
-    let class = if entry.entry.module.is_empty() { entry.entry.role.name() } else { &entry.entry.module };
-    format!("{} ({class}, order {})", entry.entry.name, entry.entry.order)
+    format!("{} ({}, order {})", entry.entry.name, class(entry), entry.entry.order)
+}
+
+/// The class of an entry's module, or its role if it is no module's output.
+pub(super) fn class(entry: &EntryReport) -> &str {
+    if entry.entry.module.is_empty() { entry.entry.role.name() } else { &entry.entry.module }
+}
+
+/// How prompt and answer compare.
+pub(super) fn answer(report: &DiffReport) -> [String; 3] {
+    let answer = &report.answer;
+    [text("prompt", &answer.prompt), ids(&answer.generated_ids), text("text", &answer.text)]
 }
 
 /// Who made a dump: `nvl-reference 0.1.0, bfloat16, cpu`.
@@ -134,7 +144,8 @@ pub(super) fn divergence(report: &DiffReport) -> Option<(String, Vec<String>)> {
     })
 }
 
-fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport) -> Vec<String> {
+/// What is to be said of an entry that fails.
+pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport) -> Vec<String> {
     let mut lines = Vec::new();
     if let Verdict::Fail(reason) = &entry.verdict {
         lines.push(failure(reason));

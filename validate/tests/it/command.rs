@@ -298,7 +298,7 @@ fn report_files() {
         names
     };
     assert_eq!(written(&["--format", "json"]), ["report.json"]);
-    assert_eq!(written(&[]), ["report.json", "report.txt"]);
+    assert_eq!(written(&[]), ["report.html", "report.json", "report.md", "report.txt", "report.xml"]);
     let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
     assert_eq!(report["verdict"], "pass");
     #[cfg(unix)]
@@ -497,7 +497,7 @@ fn help() {
     Options:
           --policy <FILE>    A TOML file with tolerances of your own
           --format <FORMAT>  How to present the result; several times with `--out` [possible values:
-                             table, json]
+                             table, json, junit, markdown, html]
           --out <DIR>        A folder for one `report.*` file of each format (all formats if none is
                              named)
           --all              Give each entry a row of its own in the table

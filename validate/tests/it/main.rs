@@ -10,4 +10,5 @@ mod dumps;
 mod metrics;
 mod origins;
 mod policies;
+mod reports;
 mod teeth;

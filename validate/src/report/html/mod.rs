@@ -1,0 +1,299 @@
+//! The report for a reader: one page that needs no network.
+//!
+//! What a reader must know is in the page's own text; the drawings are made of the data that the page carries.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::numbers::{count, short_or_dash};
+use super::{Format, escaped, words};
+use crate::diff::{DiffReport, Divergence, EntryReport};
+use crate::metric::RowError;
+use crate::tiles::Tiles;
+use crate::tolerance::{Metric, Tolerance};
+
+/// Rows are told singly up to this number, and else by the worst of some neighbours.
+const SINGLE_ROWS: usize = 1024;
+
+/// The same of the outputs of layers and of the first divergence, which are looked at most.
+const SINGLE_ROWS_OF_LAYERS: usize = 1 << 14;
+
+/// Renders a page.
+pub(in crate::report) struct Html;
+
+impl Format for Html {
+    fn extension(&self) -> &'static str {
+        "html"
+    }
+
+    fn render(&self, report: &DiffReport) -> String {
+        let verdict = if report.passes() { "pass" } else { "fail" };
+        // In a script element nothing but its end and a comment has a meaning, and both begin with this sign.
+        let data = serde_json::to_string(&Data::of(report)).unwrap_or_default().replace('<', "\\u003c");
+        PAGE.replace("{style}", include_str!("style.css"))
+            .replace("{verdict}", verdict)
+            .replace("{sides}", &sides(report))
+            .replace("{divergence}", &divergence(report))
+            .replace("{summary}", &summary(report))
+            .replace("{rows}", &table(report))
+            .replace("{script}", include_str!("page.js"))
+            // The last one, since it may hold anything.
+            .replace("{data}", &data)
+    }
+}
+
+const PAGE: &str = include_str!("page.html");
+
+#[derive(Serialize)]
+struct Data<'a> {
+    first: Option<usize>,
+    entries: Vec<EntryData<'a>>,
+    tiles: Option<TilesData>,
+    /// The patches of a tile.
+    patches: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct EntryData<'a> {
+    order: u64,
+    name: &'a str,
+    class: &'a str,
+    dtype: &'static str,
+    shape: &'a [usize],
+    verdict: &'static str,
+    origin: &'static str,
+    /// Nothing of these that is not a finite number.
+    l2: Option<f64>,
+    row: Option<f64>,
+    abs: Option<f64>,
+    ulps: Option<u64>,
+    limit: Option<f64>,
+    rounding: Option<f64>,
+    lines: Vec<String>,
+    inputs: &'a [usize],
+    rows: Option<RowsData>,
+}
+
+/// The relative error of each row, or the largest of `per` neighbours: one byte on a logarithmic scale, in base 64.
+#[derive(Serialize)]
+struct RowsData {
+    count: usize,
+    per: usize,
+    bytes: String,
+}
+
+#[derive(Serialize)]
+struct TilesData {
+    width: usize,
+    height: usize,
+    images: Vec<String>,
+}
+
+impl<'a> Data<'a> {
+    fn of(report: &'a DiffReport) -> Self {
+        let first = match report.first_divergence() {
+            Some(Divergence::Entry(index)) => Some(index),
+            _ => None,
+        };
+        let patches = report.entries.iter().find(|entry| entry.entry.name.ends_with(".im_to_patches"));
+        Data {
+            first,
+            entries: report
+                .entries
+                .iter()
+                .enumerate()
+                .map(|(index, entry)| EntryData::of(report, index, entry, first))
+                .collect(),
+            tiles: report.tiles.as_ref().and_then(TilesData::of),
+            patches: patches.and_then(|entry| entry.entry.shape.get(1).copied()),
+        }
+    }
+}
+
+impl<'a> EntryData<'a> {
+    fn of(report: &DiffReport, index: usize, entry: &'a EntryReport, first: Option<usize>) -> Self {
+        let measurement = entry.measurement.as_ref();
+        let of = |metric: Metric| measurement.and_then(|m| metric.of(m)).filter(|value| value.is_finite());
+        let limit = match &entry.tolerance {
+            Tolerance::Bounds(bounds) => bounds.relative_l2,
+            Tolerance::Exact | Tolerance::Ignored { .. } => None,
+        };
+        EntryData {
+            order: entry.entry.order,
+            name: &entry.entry.name,
+            class: words::class(entry),
+            dtype: entry.entry.dtype.name(),
+            shape: &entry.entry.shape,
+            verdict: words::verdict(entry),
+            origin: entry.origin.kind.name(),
+            l2: of(Metric::RelativeL2),
+            row: of(Metric::RowRelativeL2),
+            abs: of(Metric::MaxAbs),
+            ulps: measurement.and_then(|m| m.max_ulps),
+            limit,
+            rounding: entry.origin.rounding,
+            lines: words::entry_lines(report, index, entry),
+            inputs: &entry.origin.inputs,
+            rows: measurement.and_then(|m| {
+                let single = if first == Some(index) || is_layer(&entry.entry.name) {
+                    SINGLE_ROWS_OF_LAYERS
+                } else {
+                    SINGLE_ROWS
+                };
+                RowsData::of(&m.rows, single)
+            }),
+        }
+    }
+}
+
+/// Whether a name is that of a numbered module of a list: the output of a whole layer.
+fn is_layer(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+impl RowsData {
+    fn of(rows: &[RowError], single: usize) -> Option<Self> {
+        if rows.is_empty() {
+            return None;
+        }
+        let per = rows.len().div_ceil(single);
+        let bytes: Vec<u8> = rows
+            .chunks(per)
+            .map(|rows| level(rows.iter().map(|row| row.relative).fold(0.0, f32::max)))
+            .collect();
+        Some(RowsData { count: rows.len(), per, bytes: STANDARD.encode(bytes) })
+    }
+}
+
+/// A relative error as a byte: 0 for none, and from 1 on logarithmically from 1e-9 to 10. The page has the inverse.
+fn level(relative: f32) -> u8 {
+    if relative == 0.0 {
+        return 0;
+    }
+    let part = (f64::from(relative).log10() + 9.0) / 10.0;
+    1 + (254.0 * part.clamp(0.0, 1.0)).round() as u8
+}
+
+impl TilesData {
+    fn of(tiles: &Tiles) -> Option<Self> {
+        let images = tiles.rgb.chunks_exact(tiles.height * tiles.width * 3).map(|rgb| {
+            let mut file = Vec::new();
+            let mut encoder = png::Encoder::new(
+                &mut file,
+                u32::try_from(tiles.width).ok()?,
+                u32::try_from(tiles.height).ok()?,
+            );
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_depth(png::BitDepth::Eight);
+            let mut writer = encoder.write_header().ok()?;
+            writer.write_image_data(rgb).ok()?;
+            writer.finish().ok()?;
+            Some(format!("data:image/png;base64,{}", STANDARD.encode(file)))
+        });
+        let images = images.collect::<Option<Vec<String>>>()?;
+        Some(TilesData { width: tiles.width, height: tiles.height, images })
+    }
+}
+
+fn sides(report: &DiffReport) -> String {
+    let mut out = String::new();
+    for (name, side) in [("Golden", &report.golden), ("Candidate", &report.candidate)] {
+        let path = text(&side.path.display().to_string());
+        let _ =
+            write!(out, "<dt>{name}</dt><dd><code>{path}</code><br>{}</dd>", text(&words::producer(side)));
+    }
+    if let Some(policy) = &report.policy {
+        let _ = write!(out, "<dt>Policy</dt><dd><code>{}</code></dd>", text(&policy.display().to_string()));
+    }
+    out
+}
+
+fn divergence(report: &DiffReport) -> String {
+    let Some((headline, lines)) = words::divergence(report) else {
+        return "<p>No divergence.</p>".to_owned();
+    };
+    let mut out = format!("<p class=\"headline\">{}</p><ul>", text(&headline));
+    for line in lines {
+        let _ = write!(out, "<li>{}</li>", text(&line));
+    }
+    out.push_str("</ul>");
+    if let Some(fresh) = words::all_fresh(report) {
+        let _ = write!(out, "<p>{}</p>", text(&fresh));
+    }
+    out
+}
+
+fn summary(report: &DiffReport) -> String {
+    let mut sentences = vec![words::counts(report)];
+    sentences.extend(words::answer(report));
+    sentences.extend(report.notes.iter().map(|note| format!("note: {}", words::note(report, note))));
+    if !report.verified {
+        sentences.push("the recorded hashes were not checked".to_owned());
+    }
+    sentences.iter().map(|sentence| format!("<li>{}</li>", text(sentence))).collect()
+}
+
+fn table(report: &DiffReport) -> String {
+    let mut out = String::new();
+    for (index, entry) in report.entries.iter().enumerate() {
+        let measurement = entry.measurement.as_ref();
+        let of = |metric: Metric| short_or_dash(measurement.and_then(|m| metric.of(m)));
+        let verdict = words::verdict(entry);
+        let _ = writeln!(
+            out,
+            "<tr data-index=\"{index}\" class=\"{}\"><td>{}</td><td><code>{}</code></td><td>{}</td><td>{}</td>\
+             <td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            verdict.to_lowercase().replace('/', "-"),
+            entry.entry.order,
+            text(&entry.entry.name),
+            text(words::class(entry)),
+            of(Metric::RelativeL2),
+            of(Metric::RowRelativeL2),
+            of(Metric::MaxAbs),
+            measurement.and_then(|m| m.max_ulps).map_or_else(|| "-".to_owned(), count),
+            verdict.to_lowercase(),
+        );
+    }
+    out
+}
+
+/// A text in which nothing is markup, and no brace a place of the template.
+fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in escaped(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '{' => out.push_str("&#123;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_logarithmic_and_zero_is_apart() {
+        assert_eq!([0.0, 1e-30, 1e-9, 10.0, f32::INFINITY].map(level), [0, 1, 1, 255, 255]);
+        assert_eq!(level(1e-4), 128);
+    }
+
+    #[test]
+    fn the_outputs_of_layers_are_known() {
+        assert!(is_layer("model.layers.12"));
+        assert!(!is_layer("model.layers.12.mlp"));
+    }
+
+    #[test]
+    fn nothing_in_a_name_is_markup() {
+        assert_eq!(text("<b>{data}&\"\n"), "&lt;b&gt;&#123;data}&amp;&quot;\\n");
+    }
+}

@@ -1,0 +1,109 @@
+//! The report for a CI server: JUnit XML, a test case for each entry and each part of the answer.
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::{Format, escaped, words};
+use crate::answer::Comparison;
+use crate::diff::{DiffReport, EntryReport};
+use crate::tolerance::Verdict;
+
+/// Renders JUnit XML.
+pub(super) struct Junit;
+
+impl Format for Junit {
+    fn extension(&self) -> &'static str {
+        "xml"
+    }
+
+    fn render(&self, report: &DiffReport) -> String {
+        let mut suite = TestSuite::new(escaped(&format!(
+            "{} against {}",
+            report.candidate.path.display(),
+            report.golden.path.display()
+        )));
+        let answer = &report.answer;
+        suite.add_test_case(case(
+            "prompt",
+            "answer",
+            comparison(&answer.prompt),
+            words::text("prompt", &answer.prompt),
+        ));
+        for (index, entry) in report.entries.iter().enumerate() {
+            suite.add_test_case(entry_case(report, index, entry));
+        }
+        suite.add_test_case(case(
+            "generated_ids",
+            "answer",
+            comparison(&answer.generated_ids),
+            words::ids(&answer.generated_ids),
+        ));
+        suite.add_test_case(case(
+            "text",
+            "answer",
+            comparison(&answer.text),
+            words::text("text", &answer.text),
+        ));
+        if let Some((headline, lines)) = words::divergence(report) {
+            let text = format!("first divergence: {headline}\n{}", lines.join("\n"));
+            suite.set_system_out(escaped_lines(&text));
+        }
+        let mut document = Report::new("nvl-validate");
+        document.add_test_suite(suite);
+        // Every text has its control characters escaped, so that the fallback is never taken.
+        document.to_string().unwrap_or_default()
+    }
+}
+
+/// How a test case ends.
+enum Outcome {
+    Success,
+    Failure,
+    Skipped,
+}
+
+fn comparison<Difference>(comparison: &Comparison<Difference>) -> Outcome {
+    match comparison {
+        Comparison::Equal => Outcome::Success,
+        Comparison::Skipped(_) => Outcome::Skipped,
+        Comparison::Missing | Comparison::Differs(_) => Outcome::Failure,
+    }
+}
+
+fn case(name: &str, class: &str, outcome: Outcome, message: String) -> TestCase {
+    let status = match outcome {
+        Outcome::Success => TestCaseStatus::success(),
+        Outcome::Skipped => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(escaped(&message));
+            status
+        }
+        Outcome::Failure => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type("difference").set_message(escaped(&message));
+            status
+        }
+    };
+    let mut case = TestCase::new(escaped(name), status);
+    case.set_classname(escaped(class));
+    case
+}
+
+fn entry_case(report: &DiffReport, index: usize, entry: &EntryReport) -> TestCase {
+    let class = words::class(entry);
+    let (outcome, message) = match &entry.verdict {
+        Verdict::Pass => (Outcome::Success, String::new()),
+        Verdict::Ignored { reason } => (Outcome::Skipped, reason.clone()),
+        Verdict::Fail(failure) => (Outcome::Failure, words::failure(failure)),
+    };
+    let mut case = case(&entry.entry.name, class, outcome, message);
+    if let Verdict::Fail(_) = &entry.verdict {
+        case.status.set_type(words::verdict(entry).to_lowercase());
+        case.status.set_description(escaped_lines(&words::entry_lines(report, index, entry).join("\n")));
+    }
+    case
+}
+
+/// Control characters cannot stand in XML at all.
+fn escaped_lines(text: &str) -> String {
+    super::escaped_lines(text)
+}

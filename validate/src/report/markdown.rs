@@ -1,0 +1,132 @@
+//! The report for a step summary: GitHub-flavoured Markdown.
+
+use std::fmt::Write as _;
+
+use super::numbers::short_or_dash;
+use super::{Format, escaped, words};
+use crate::diff::{DiffReport, EntryReport};
+use crate::tolerance::Metric;
+
+/// How many failing entries are listed.
+const FAILING: usize = 30;
+
+/// Renders Markdown.
+pub(super) struct Markdown;
+
+impl Format for Markdown {
+    fn extension(&self) -> &'static str {
+        "md"
+    }
+
+    fn render(&self, report: &DiffReport) -> String {
+        let mut out = String::new();
+        let verdict = if report.passes() { "✅ pass" } else { "❌ fail" };
+        line(&mut out, &format!("## Activations: {verdict}"));
+        line(&mut out, "");
+        line(&mut out, "| | dump | made by |");
+        line(&mut out, "|---|---|---|");
+        for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
+            let (path, producer) = (code(&side.path.display().to_string()), text(&words::producer(side)));
+            line(&mut out, &format!("| {name} | {path} | {producer} |"));
+        }
+        line(&mut out, "");
+        if let Some((headline, lines)) = words::divergence(report) {
+            line(&mut out, &format!("**First divergence: {}**", text(&headline)));
+            line(&mut out, "");
+            for item in lines {
+                line(&mut out, &format!("- {}", text(&item)));
+            }
+            line(&mut out, "");
+        }
+        let mut paragraph = |sentence: &str| {
+            line(&mut out, &text(sentence));
+            line(&mut out, "");
+        };
+        words::all_fresh(report).iter().for_each(|sentence| paragraph(sentence));
+        paragraph(&words::counts(report));
+        for sentence in words::answer(report) {
+            paragraph(&sentence);
+        }
+        for note in &report.notes {
+            paragraph(&format!("Note: {}.", words::note(report, note)));
+        }
+        if !report.verified {
+            paragraph("The recorded hashes were not checked.");
+        }
+        failing(&mut out, report);
+        out
+    }
+}
+
+fn failing(out: &mut String, report: &DiffReport) {
+    let failing: Vec<&EntryReport> = report.entries.iter().filter(|entry| entry.is_failure()).collect();
+    if failing.is_empty() {
+        return;
+    }
+    line(out, "<details><summary>Entries that fail</summary>");
+    line(out, "");
+    line(out, "| order | site | relative L2 | worst row | max abs | verdict |");
+    line(out, "|---:|---|---:|---:|---:|---|");
+    for entry in failing.iter().take(FAILING) {
+        let measurement = entry.measurement.as_ref();
+        let of = |metric: Metric| short_or_dash(measurement.and_then(|m| metric.of(m)));
+        line(
+            out,
+            &format!(
+                "| {} | {} | {} | {} | {} | {} |",
+                entry.entry.order,
+                code(&entry.entry.name),
+                of(Metric::RelativeL2),
+                of(Metric::RowRelativeL2),
+                of(Metric::MaxAbs),
+                words::verdict(entry).to_lowercase()
+            ),
+        );
+    }
+    if failing.len() > FAILING {
+        line(out, &format!("| | and {} more | | | | |", failing.len() - FAILING));
+    }
+    line(out, "");
+    line(out, "</details>");
+}
+
+/// A text in which nothing is markup: neither Markdown's nor HTML's, and no cell's end.
+fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in escaped(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            // An at sign and a number sign would name people and issues.
+            '@' => out.push_str("&#64;"),
+            '#' => out.push_str("&#35;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A name in a fixed-width font, which takes what Markdown's own code spans do not.
+fn code(name: &str) -> String {
+    format!("<code>{}</code>", text(name))
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_name_is_markup() {
+        assert_eq!(text("a|b`c`<b>@x #1 [y](z)\n"), "a\\|b\\`c\\`&lt;b&gt;&#64;x &#35;1 \\[y\\](z)\\\\n");
+    }
+}

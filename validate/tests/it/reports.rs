@@ -1,0 +1,165 @@
+//! What the formats for CI servers and readers say.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use insta::assert_snapshot;
+use validate::report::{Options, format};
+
+use crate::dumps::{Candidate, compare};
+
+const NAME: &str = "shapes-describe-bfloat16";
+const SITE: &str = "vision_model.radio_model.model.blocks.1.attn.qkv";
+
+/// A candidate with an error at one site, which says that it generated nothing.
+fn faulty() -> Candidate {
+    Candidate::with(
+        NAME,
+        |head| {
+            head.generated_ids = None;
+            head.text = None;
+            head.request.as_mut().unwrap().max_new_tokens = Some(0);
+        },
+        |entry, tensor| {
+            if entry.name == SITE {
+                let row_len = tensor.row_len();
+                tensor.map(|index, value| if index / row_len == 40 { 1.5 * value } else { value });
+            }
+            entry.name != "step_logits"
+        },
+    )
+}
+
+/// A candidate whose names are markup of several kinds.
+fn hostile() -> Candidate {
+    Candidate::of(NAME, |tensor| {
+        if tensor.name == "mlp1.2" {
+            tensor.name.push_str("</script><b>&|`x`{data}\u{1b}[31m\u{0}]]>");
+        }
+        true
+    })
+}
+
+fn render(name: &str, candidate: &Candidate) -> String {
+    let mut report = compare(NAME, candidate);
+    // They are not the same from run to run.
+    report.golden.path = "golden".into();
+    report.candidate.path = "candidate".into();
+    format(name, Options::default()).unwrap().render(&report)
+}
+
+#[test]
+fn junit_has_a_case_for_each_entry_and_part_of_the_answer() {
+    let xml = render("junit", &faulty());
+    assert!(xml.contains(r#"tests="108" skipped="3" failures="1""#), "{xml}");
+    assert_eq!(xml.matches("<testcase ").count(), 108);
+    let failure = xml.lines().skip_while(|line| !line.contains("<failure")).collect::<Vec<_>>().join("\n");
+    let failure = failure.split("</failure>").next().unwrap();
+    assert_snapshot!(failure.trim(), @r#"
+    <failure message="relative L2: expected at most 2.0e-2, found 5.7e-2" type="fresh">relative L2: expected at most 2.0e-2, found 5.7e-2
+    largest difference 2.9e0 at [0, 40, 39]: expected 5.8125, found 8.75
+    288 of 20736 elements differ
+    made here: its input vision_model.radio_model.model.blocks.1.norm1 is bit-equal
+    last agreement: vision_model.radio_model.model.blocks.1.norm1 (LayerNorm, order 17), bit-equal
+    "#);
+    let all = render("junit", &Candidate::copied(NAME));
+    assert!(all.contains(r#"tests="108" skipped="0" failures="0""#), "{all}");
+}
+
+#[test]
+fn markdown_has_the_divergence_above_a_table() {
+    assert_snapshot!(render("markdown", &faulty()), @r"
+    ## Activations: ❌ fail
+
+    | | dump | made by |
+    |---|---|---|
+    | golden | <code>golden</code> | Hugging Face modeling.py, bfloat16, cpu |
+    | candidate | <code>candidate</code> | Hugging Face modeling.py, bfloat16, cpu |
+
+    **First divergence: vision\_model.radio\_model.model.blocks.1.attn.qkv (Linear, order 18)**
+
+    - relative L2: expected at most 2.0e-2, found 5.7e-2
+    - largest difference 2.9e0 at \[0, 40, 39\]: expected 5.8125, found 8.75
+    - 288 of 20736 elements differ
+    - made here: its input vision\_model.radio\_model.model.blocks.1.norm1 is bit-equal
+    - last agreement: vision\_model.radio\_model.model.blocks.1.norm1 (LayerNorm, order 17), bit-equal
+
+    105 entries: 103 pass, 103 bit-equal, 1 fail, 1 fresh, 1 ignored
+
+    prompt: equal
+
+    generated ids: not compared, the candidate generated nothing
+
+    text: not compared, the candidate generated nothing
+
+    <details><summary>Entries that fail</summary>
+
+    | order | site | relative L2 | worst row | max abs | verdict |
+    |---:|---|---:|---:|---:|---|
+    | 18 | <code>vision\_model.radio\_model.model.blocks.1.attn.qkv</code> | 5.7e-2 | 5.0e-1 | 2.9e0 | fresh |
+
+    </details>
+    ");
+}
+
+#[test]
+fn nothing_that_a_dump_says_is_markup() {
+    for name in ["junit", "markdown", "html"] {
+        let text = render(name, &hostile());
+        for forbidden in ["<b>", "\u{1b}", "\u{0}", "]]>"] {
+            let found = text.find(forbidden).map(|at| &text[at.saturating_sub(60)..at + 20]);
+            // The data of the page may have it in a script that the sign for its end cannot be in.
+            assert!(found.is_none() || name == "html" && forbidden == "]]>", "{name}: {found:?}");
+        }
+    }
+    assert_eq!(render("html", &hostile()).matches("</script>").count(), 2);
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere() {
+    let page = render("html", &faulty());
+    for elsewhere in ["http://", "https://", "//cdn", "@import", "src=\"/", "url("] {
+        let rest = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!rest.contains(elsewhere), "{elsewhere}");
+    }
+    assert!(page.contains("default-src 'none'"));
+    for place in
+        ["{style}", "{script}", "{data}", "{rows}", "{sides}", "{summary}", "{divergence}", "{verdict}"]
+    {
+        assert!(!page.contains(place), "{place}");
+    }
+    // Without scripts a reader still has the divergence and all entries.
+    let body = page.split("<script").next().unwrap();
+    assert!(body.contains(&format!("<p class=\"headline\">{SITE} (Linear, order 18)</p>")));
+    assert_eq!(body.matches("<tr data-index=").count(), 105);
+}
+
+/// In a browser, where there is one.
+#[test]
+fn the_page_draws_itself_without_an_error() {
+    let browsers = ["/usr/bin/chromium", "/usr/bin/google-chrome"];
+    let Some(browser) = browsers.iter().find(|path| Path::new(path).exists()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    fs::write(&file, render("html", &faulty())).unwrap();
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"])
+        .args(["--enable-logging=stderr", "--window-size=1200,900"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .unwrap();
+    let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!log.contains("CONSOLE"), "{log}");
+    assert!(dom.contains("class=\"curve l2\""), "the curve is drawn");
+    assert!(
+        dom.contains("<h3>vision_model.radio_model.model.blocks.1.attn.qkv</h3>"),
+        "the divergence is chosen"
+    );
+    // Row 40 of 72 with 8 prefix tokens, in a grid of 8 by 8.
+    assert!(dom.contains("tile 0, row 4, column 0: 5.0e-1"), "the token that is off is chosen");
+    assert!(dom.contains("<figcaption>tile 0: at most 5.0e-1</figcaption>"), "the picture has its errors");
+}
