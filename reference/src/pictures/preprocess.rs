@@ -159,10 +159,10 @@ fn preprocess_one(
     drop(bytes);
     let (width, height) = (decoded.raster.width, decoded.raster.height);
     check_enlarged(path, width, height, config.upscale_factor)?;
-    let planes = upscale_to_rgb(&decoded.raster, config.upscale_factor);
+    let image = upscale_to_rgb(&decoded.raster, config.upscale_factor);
     drop(decoded.raster);
-    let grid = grid::choose(candidates, planes.width, planes.height, config.image_size);
-    let tiles = tiles::cut(&planes, grid, config)?;
+    let grid = grid::choose(candidates, image.width, image.height, config.image_size);
+    let tiles = tiles::cut(&image, grid, config)?;
     let picture = Picture {
         file: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         width,

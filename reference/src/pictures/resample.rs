@@ -22,6 +22,9 @@ struct Taps {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BilinearFilter {
     taps: Vec<Taps>,
+    /// Whether the result is twice as long: the public code's own factor, for which [`mix_three_to_one`] does the same
+    /// with fewer and narrower numbers.
+    doubling: bool,
 }
 
 impl BilinearFilter {
@@ -51,7 +54,7 @@ impl BilinearFilter {
                 Taps { start, weights, fixed_weights }
             })
             .collect();
-        Self { taps }
+        Self { taps, doubling: to == 2 * from }
     }
 
     /// The source pixels that pixel `position` of the result is made from.
@@ -62,6 +65,9 @@ impl BilinearFilter {
 
     /// Resizes a row of pixels of `CHANNELS` bytes.
     pub fn along_row<const CHANNELS: usize>(&self, source: &[u8], target: &mut [u8]) {
+        if self.doubling {
+            return double_row::<CHANNELS>(source, target);
+        }
         for (pixel, taps) in target.chunks_exact_mut(CHANNELS).zip(&self.taps) {
             let mut sums = [HALF; CHANNELS];
             let sources = source[taps.start * CHANNELS..].chunks_exact(CHANNELS);
@@ -78,6 +84,14 @@ impl BilinearFilter {
 
     /// Row `position` of the result, from the `rows` that [`Self::sources`] names.
     pub fn across_rows(&self, position: usize, rows: &[&[u8]], target: &mut [u8]) {
+        match (self.doubling, rows) {
+            (true, [only]) => return target.copy_from_slice(only),
+            (true, [above, below]) if position.is_multiple_of(2) => {
+                return mix_three_to_one(below, above, target);
+            }
+            (true, [above, below]) => return mix_three_to_one(above, below, target),
+            _ => {}
+        }
         let weights = &self.taps[position].fixed_weights;
         for (column, byte) in target.iter_mut().enumerate() {
             let sum = rows
@@ -112,6 +126,39 @@ impl BilinearFilter {
     }
 }
 
+/// A row of twice as many pixels: between two neighbours, one nearer to the left and one nearer to the right; at the
+/// ends, copies.
+fn double_row<const CHANNELS: usize>(source: &[u8], target: &mut [u8]) {
+    let last = source.len() - CHANNELS;
+    target[..CHANNELS].copy_from_slice(&source[..CHANNELS]);
+    target[2 * last + CHANNELS..].copy_from_slice(&source[last..]);
+    // Mixed a block at a time, then interleaved: so the mixing, which ignores what is a pixel, is done many bytes at
+    // once.
+    const PIXELS: usize = 256;
+    let (mut nearer_left, mut nearer_right) = ([[0; CHANNELS]; PIXELS], [[0; CHANNELS]; PIXELS]);
+    let blocks = source[..last]
+        .chunks(PIXELS * CHANNELS)
+        .zip(source[CHANNELS..].chunks(PIXELS * CHANNELS))
+        .zip(target[CHANNELS..2 * last + CHANNELS].chunks_mut(2 * PIXELS * CHANNELS));
+    for ((left, right), target) in blocks {
+        mix_three_to_one(left, right, &mut nearer_left.as_flattened_mut()[..left.len()]);
+        mix_three_to_one(right, left, &mut nearer_right.as_flattened_mut()[..left.len()]);
+        let (pixels, _) = target.as_chunks_mut::<CHANNELS>();
+        for ((pair, left), right) in pixels.chunks_exact_mut(2).zip(&nearer_left).zip(&nearer_right) {
+            pair[0] = *left;
+            pair[1] = *right;
+        }
+    }
+}
+
+/// Three quarters of the one and a quarter of the other, rounded as the weights of [`BilinearFilter`] round: theirs are
+/// these quarters exactly, and half a unit is added.
+fn mix_three_to_one(near: &[u8], far: &[u8], target: &mut [u8]) {
+    for ((byte, &near), &far) in target.iter_mut().zip(near).zip(far) {
+        *byte = ((3 * u16::from(near) + u16::from(far) + 2) >> 2) as u8;
+    }
+}
+
 fn clip8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
@@ -142,6 +189,43 @@ mod tests {
         let mut target = [0; 2];
         filter.across_rows(1, &[&[1, 3], &[3, 1]], &mut target);
         assert_eq!(target, [2, 3]);
+    }
+
+    /// The general way, whatever the factor.
+    fn by_weights(filter: &BilinearFilter) -> BilinearFilter {
+        BilinearFilter { doubling: false, ..filter.clone() }
+    }
+
+    #[test]
+    fn doubling_mixes_every_pair_of_bytes_as_the_weights_do() {
+        let filter = BilinearFilter::enlarging(2, 4);
+        let first: Vec<u8> = (0..=u16::MAX).map(|pair| (pair >> 8) as u8).collect();
+        let second: Vec<u8> = (0..=u16::MAX).map(|pair| pair as u8).collect();
+        for position in [1, 2] {
+            let (mut quick, mut slow) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+            filter.across_rows(position, &[&first, &second], &mut quick);
+            by_weights(&filter).across_rows(position, &[&first, &second], &mut slow);
+            assert!(quick == slow, "position {position}");
+        }
+    }
+
+    #[test]
+    fn doubling_a_row_of_any_length_is_what_the_weights_make_of_it() {
+        fn check<const CHANNELS: usize>(pixels: usize) {
+            let source: Vec<u8> =
+                (0..pixels * CHANNELS).map(|index| ((index * index * 37) >> 3) as u8).collect();
+            let filter = BilinearFilter::enlarging(pixels, 2 * pixels);
+            let (mut quick, mut slow) = (vec![0; 2 * source.len()], vec![0; 2 * source.len()]);
+            filter.along_row::<CHANNELS>(&source, &mut quick);
+            by_weights(&filter).along_row::<CHANNELS>(&source, &mut slow);
+            assert!(quick == slow, "{pixels} pixels of {CHANNELS} bytes");
+        }
+        for pixels in (1..20).chain([255, 256, 257, 258, 513, 700]) {
+            check::<1>(pixels);
+            check::<2>(pixels);
+            check::<3>(pixels);
+            check::<4>(pixels);
+        }
     }
 
     #[test]

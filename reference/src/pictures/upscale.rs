@@ -1,6 +1,6 @@
-//! Enlarges a picture in its own mode and turns it into planes of red, green and blue.
+//! Enlarges a picture in its own mode and turns it into red, green and blue.
 //!
-//! Row by row: of the enlarged picture only the planes are ever held.
+//! Row by row: of the enlarged picture only the result is ever held.
 
 use std::collections::VecDeque;
 
@@ -12,14 +12,14 @@ use super::resample::BilinearFilter;
 /// Rows of the enlarged picture that one task makes.
 const ROWS_PER_TASK: usize = 64;
 
-/// A picture as three planes of bytes.
+/// A picture of red, green and blue, a byte each, interleaved: rows from the top, pixels from the left, no padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planes {
+pub struct RgbImage {
     /// Pixels in a row.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// All of red, all of green, all of blue.
+    /// `width * height * 3` bytes.
     pub data: Vec<u8>,
 }
 
@@ -28,37 +28,24 @@ pub struct Planes {
 /// # Source
 /// `image_processing.py`, `LlamaNemotronNanoVLImageProcessor._process_image`; Pillow, `Image.resize` and
 /// `Image.convert`
-pub fn upscale_to_rgb(raster: &Raster, factor: usize) -> Planes {
+pub fn upscale_to_rgb(raster: &Raster, factor: usize) -> RgbImage {
     let (width, height) = (raster.width * factor, raster.height * factor);
     let mut data = vec![0; 3 * width * height];
-    let (red, others) = data.split_at_mut(width * height);
-    let (green, blue) = others.split_at_mut(width * height);
-    let task_bytes = ROWS_PER_TASK * width;
     let row_maker = RowMaker::new(raster, factor);
-    red.par_chunks_mut(task_bytes)
-        .zip(green.par_chunks_mut(task_bytes))
-        .zip(blue.par_chunks_mut(task_bytes))
-        .enumerate()
-        .for_each(|(task, ((red, green), blue))| {
-            let rows = red
-                .chunks_exact_mut(width)
-                .zip(green.chunks_exact_mut(width))
-                .zip(blue.chunks_exact_mut(width));
-            let mut held = HeldRows::default();
-            let mut enlarged = vec![0; width * raster.mode.bytes_per_pixel()];
-            for (row, ((red, green), blue)) in rows.enumerate() {
-                row_maker.make(task * ROWS_PER_TASK + row, &mut held, &mut enlarged);
-                for (((pixel, red), green), blue) in enlarged
-                    .chunks_exact(raster.mode.bytes_per_pixel())
-                    .zip(red.iter_mut())
-                    .zip(green.iter_mut())
-                    .zip(blue.iter_mut())
-                {
-                    [*red, *green, *blue] = to_rgb(raster.mode, pixel, &raster.palette);
-                }
+    data.par_chunks_mut(3 * width * ROWS_PER_TASK).enumerate().for_each(|(task, rows)| {
+        let mut held = HeldRows::default();
+        let mut enlarged = vec![0; width * raster.mode.bytes_per_pixel()];
+        for (row, target) in rows.chunks_exact_mut(3 * width).enumerate() {
+            let row = task * ROWS_PER_TASK + row;
+            if raster.mode == Mode::Rgb {
+                row_maker.make(row, &mut held, target);
+            } else {
+                row_maker.make(row, &mut held, &mut enlarged);
+                to_rgb(raster.mode, &enlarged, &raster.palette, target);
             }
-        });
-    Planes { width, height, data }
+        }
+    });
+    RgbImage { width, height, data }
 }
 
 /// Source rows already enlarged horizontally: the index of the first, and their bytes.
@@ -66,6 +53,28 @@ pub fn upscale_to_rgb(raster: &Raster, factor: usize) -> Planes {
 struct HeldRows {
     first: usize,
     rows: VecDeque<Vec<u8>>,
+    /// The memory of rows that are no longer needed.
+    spare: Vec<Vec<u8>>,
+}
+
+impl HeldRows {
+    /// Makes sure that the rows of `range` are held, and no earlier ones.
+    fn hold(&mut self, range: std::ops::Range<usize>, row_bytes: usize, enlarge: impl Fn(usize, &mut [u8])) {
+        while self.first < range.start
+            && let Some(row) = self.rows.pop_front()
+        {
+            self.spare.push(row);
+            self.first += 1;
+        }
+        if self.rows.is_empty() {
+            self.first = range.start;
+        }
+        while self.first + self.rows.len() < range.end {
+            let mut row = self.spare.pop().unwrap_or_else(|| vec![0; row_bytes]);
+            enlarge(self.first + self.rows.len(), &mut row);
+            self.rows.push_back(row);
+        }
+    }
 }
 
 /// Makes any row of the enlarged picture, in the picture's own mode.
@@ -102,17 +111,7 @@ impl<'a> RowMaker<'a> {
             return;
         }
         let sources = self.vertical.sources(row);
-        while held.first < sources.start && held.rows.pop_front().is_some() {
-            held.first += 1;
-        }
-        if held.rows.is_empty() {
-            held.first = sources.start;
-        }
-        while held.first + held.rows.len() < sources.end {
-            let mut wide = vec![0; target.len()];
-            self.enlarge_row(held.first + held.rows.len(), &mut wide);
-            held.rows.push_back(wide);
-        }
+        held.hold(sources, target.len(), |row, target| self.enlarge_row(row, target));
         if mode == Mode::I16 {
             let rows: Vec<Vec<u16>> = held.rows.iter().map(|row| to_u16(row)).collect();
             let rows: Vec<&[u16]> = rows.iter().map(Vec::as_slice).collect();
@@ -194,22 +193,35 @@ fn from_u16(pixels: &[u16], bytes: &mut [u8]) {
     }
 }
 
-/// The colour of one pixel; alpha is dropped.
+/// A row's colours; alpha is dropped.
 ///
 /// # Source
 /// Pillow, `src/libImaging/Convert.c`
-#[inline]
-fn to_rgb(mode: Mode, pixel: &[u8], palette: &[Rgb]) -> Rgb {
+fn to_rgb(mode: Mode, row: &[u8], palette: &[Rgb], target: &mut [u8]) {
     match mode {
-        Mode::Bilevel | Mode::L | Mode::La => [pixel[0]; 3],
-        Mode::P => palette.get(usize::from(pixel[0])).copied().unwrap_or_default(),
-        Mode::Rgb | Mode::Rgba => [pixel[0], pixel[1], pixel[2]],
-        Mode::Cmyk => {
-            let white = 255 - pixel[3];
-            [0, 1, 2].map(|ink| white - multiply_255(pixel[ink], white))
-        }
+        Mode::Bilevel | Mode::L => colour_each(row, target, |[grey]: [u8; 1]| [grey; 3]),
+        Mode::La => colour_each(row, target, |[grey, _]: [u8; 2]| [grey; 3]),
+        Mode::P => colour_each(row, target, |[index]: [u8; 1]| {
+            palette.get(usize::from(index)).copied().unwrap_or_default()
+        }),
+        Mode::Rgb => target.copy_from_slice(row),
+        Mode::Rgba => colour_each(row, target, |[red, green, blue, _]: [u8; 4]| [red, green, blue]),
+        Mode::Cmyk => colour_each(row, target, |[cyan, magenta, yellow, black]: [u8; 4]| {
+            let white = 255 - black;
+            [cyan, magenta, yellow].map(|ink| white - multiply_255(ink, white))
+        }),
         // Clipped, not scaled: a 16-bit picture comes out nearly white.
-        Mode::I16 => [u16::from_ne_bytes([pixel[0], pixel[1]]).min(255) as u8; 3],
+        Mode::I16 => {
+            colour_each(row, target, |pixel: [u8; 2]| [u16::from_ne_bytes(pixel).min(255) as u8; 3]);
+        }
+    }
+}
+
+fn colour_each<const BYTES: usize>(row: &[u8], target: &mut [u8], colour: impl Fn([u8; BYTES]) -> Rgb) {
+    let (pixels, _) = row.as_chunks();
+    let (colours, _) = target.as_chunks_mut();
+    for (pixel, target) in pixels.iter().zip(colours) {
+        *target = colour(*pixel);
     }
 }
 
@@ -221,10 +233,10 @@ mod tests {
     fn a_palette_is_repeated_and_not_mixed() {
         let palette = vec![[10, 20, 30], [200, 100, 0]];
         let raster = Raster { mode: Mode::P, width: 2, height: 1, data: vec![0, 1], palette };
-        let planes = upscale_to_rgb(&raster, 2);
-        assert_eq!((planes.width, planes.height), (4, 2));
-        assert_eq!(planes.data[..8], [10, 10, 200, 200, 10, 10, 200, 200]);
-        assert_eq!(planes.data[8..16], [20, 20, 100, 100, 20, 20, 100, 100]);
+        let image = upscale_to_rgb(&raster, 2);
+        assert_eq!((image.width, image.height), (4, 2));
+        let row = [10, 20, 30, 10, 20, 30, 200, 100, 0, 200, 100, 0];
+        assert_eq!(image.data, [row, row].concat());
     }
 
     #[test]
@@ -232,16 +244,15 @@ mod tests {
         // Green and invisible beside red and opaque: no green may come through.
         let data = vec![0, 255, 0, 0, 255, 0, 0, 255];
         let raster = Raster { mode: Mode::Rgba, width: 2, height: 1, data, palette: Vec::new() };
-        let planes = upscale_to_rgb(&raster, 2);
-        assert_eq!(planes.data[8..16], [0; 8]);
-        assert_eq!(planes.data[..4], [0, 255, 255, 255]);
+        let image = upscale_to_rgb(&raster, 2);
+        assert_eq!(image.data[..12], [0, 0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0]);
     }
 
     #[test]
     fn factor_one_keeps_even_the_colours_under_full_transparency() {
         let data = vec![9, 8, 7, 0, 1, 2, 3, 4];
         let raster = Raster { mode: Mode::Rgba, width: 2, height: 1, data, palette: Vec::new() };
-        assert_eq!(upscale_to_rgb(&raster, 1).data, [9, 1, 8, 2, 7, 3]);
+        assert_eq!(upscale_to_rgb(&raster, 1).data, [9, 8, 7, 1, 2, 3]);
     }
 
     #[test]
@@ -250,9 +261,8 @@ mod tests {
         let height = ROWS_PER_TASK + 1;
         let data: Vec<u8> = (0..height).map(|row| row as u8 * 2).collect();
         let raster = Raster { mode: Mode::L, width: 1, height, data, palette: Vec::new() };
-        let planes = upscale_to_rgb(&raster, 2);
-        let column: Vec<u8> =
-            planes.data[..planes.width * planes.height].iter().step_by(2).copied().collect();
+        let image = upscale_to_rgb(&raster, 2);
+        let column: Vec<u8> = image.data.iter().step_by(2 * 3).copied().collect();
         assert_eq!(column[ROWS_PER_TASK * 2 - 2..ROWS_PER_TASK * 2 + 2], [126, 127, 128, 128]);
         assert!(column.windows(2).all(|pair| pair[1] - pair[0] <= 1));
     }

@@ -58,9 +58,9 @@ fn candidates_are_in_cpythons_order_for_every_limit() {
 /// `[tiles, 3, side, side]`
 fn read_strip(file: &str, tiles: i64, side: i64) -> Tensor {
     let bytes = std::fs::read(fixtures::path(&format!("preprocess/tiles/{file}"))).unwrap();
-    let planes = upscale_to_rgb(&decode(&bytes).unwrap().raster, 1);
-    assert_eq!((planes.width as i64, planes.height as i64), (tiles * side, side), "{file}");
-    Tensor::from_slice(&planes.data).view([3, side, tiles, side]).permute([2, 0, 1, 3]).contiguous()
+    let strip = upscale_to_rgb(&decode(&bytes).unwrap().raster, 1);
+    assert_eq!((strip.width as i64, strip.height as i64), (tiles * side, side), "{file}");
+    Tensor::from_slice(&strip.data).view([side, tiles, side, 3]).permute([1, 3, 0, 2]).contiguous()
 }
 
 #[test]
@@ -78,10 +78,10 @@ fn every_tile_of_every_recorded_picture_is_equal_to_the_last_bit() {
         let bytes = std::fs::read(fixtures::path(&format!("preprocess/images/{image}"))).unwrap();
         let raster = decode(&bytes).unwrap().raster;
         assert_eq!(raster.mode.name(), entry["mode"], "{image}");
-        let planes = upscale_to_rgb(&raster, config.upscale_factor);
+        let rgb = upscale_to_rgb(&raster, config.upscale_factor);
         let candidates = grid::candidates(config.max_num_tiles).unwrap();
-        let grid = grid::choose(&candidates, planes.width, planes.height, config.image_size);
-        let actual = tiles::cut(&planes, grid, &config).unwrap();
+        let grid = grid::choose(&candidates, rgb.width, rgb.height, config.image_size);
+        let actual = tiles::cut(&rgb, grid, &config).unwrap();
 
         assert_eq!(actual.size(), expected.size(), "{image}");
         for tile in 0..count {
