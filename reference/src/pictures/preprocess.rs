@@ -140,10 +140,12 @@ impl<'a> Tiler<'a> {
     }
 
     fn finish(self) -> Result<Preprocessed, PictureError> {
-        let pixel_values = match self.tiles.is_empty() {
-            true => None,
-            false => Some(tiles::to_pixel_values(&Tensor::f_cat(&self.tiles, 0)?, self.config)?),
+        let tiles = match self.tiles.as_slice() {
+            [] => None,
+            [only] => Some(only.shallow_clone()),
+            several => Some(Tensor::f_cat(several, 0)?),
         };
+        let pixel_values = tiles.map(|tiles| tiles::to_pixel_values(&tiles, self.config)).transpose()?;
         Ok(Preprocessed { pixel_values, pictures: self.pictures })
     }
 }

@@ -24,15 +24,18 @@ pub fn cut(image: &RgbImage, grid: Grid, config: &ImageProcessorConfig) -> Resul
     let (columns, rows) = (grid.columns as i64, grid.rows as i64);
     let image = borrow(image)?;
     let resized = resize(&image, rows * side, columns * side)?;
-    let tiles = resized
+    let by_tile = resized
         .f_view([3, rows, side, columns, side])? // [3, rows, side, columns, side]
-        .f_permute([1, 3, 0, 2, 4])? // [rows, columns, 3, side, side]
-        .f_reshape([rows * columns, 3, side, side])?;
-    if config.use_thumbnail && grid.num_tiles() != 1 {
-        Ok(Tensor::f_cat(&[tiles, resize(&image, side, side)?], 0)?)
-    } else {
-        Ok(tiles)
+        .f_permute([1, 3, 0, 2, 4])?; // [rows, columns, 3, side, side]
+    let with_thumbnail = config.use_thumbnail && grid.num_tiles() != 1;
+    let count = rows * columns;
+    let tiles =
+        Tensor::f_empty([count + i64::from(with_thumbnail), 3, side, side], (Kind::Uint8, Device::Cpu))?;
+    tiles.f_narrow(0, 0, count)?.f_view([rows, columns, 3, side, side])?.f_copy_(&by_tile)?;
+    if with_thumbnail {
+        tiles.f_narrow(0, count, 1)?.f_copy_(&resize(&image, side, side)?)?;
     }
+    Ok(tiles)
 }
 
 /// The picture as libtorch sees it, without a copy: its channels are interleaved, as in torchvision's tensor of a Pillow
@@ -44,7 +47,7 @@ fn borrow(image: &RgbImage) -> Result<Borrowed<'_>, PictureError> {
     let (width, height) = (image.width as i64, image.height as i64);
     debug_assert_eq!(image.data.len() as i64, 3 * width * height);
     // SAFETY: the sizes and strides address `3 * width * height` bytes, all of `data`, which `Borrowed` keeps borrowed.
-    // Nothing writes through the tensor: it is read by `resize` only, whose results have memory of their own.
+    // Nothing writes through the tensor, and `cut` copies what it takes of it into memory of its own.
     let tensor = unsafe {
         Tensor::f_from_blob(
             image.data.as_ptr(),
@@ -63,16 +66,14 @@ struct Borrowed<'a> {
     _image: &'a RgbImage,
 }
 
-/// A bilinear antialiased resize, or a copy of what has the size already.
+/// A bilinear antialiased resize; what has the size already stays as it is.
 ///
 /// # Shapes
 /// `[1, 3, h, w]` to `[1, 3, height, width]`
 fn resize(image: &Borrowed<'_>, height: i64, width: i64) -> Result<Tensor, PictureError> {
     let Borrowed { tensor, .. } = image;
     if tensor.size()[2..] == [height, width] {
-        let mut copy = tensor.f_empty_like()?;
-        copy.f_copy_(tensor)?;
-        return Ok(copy);
+        return Ok(tensor.shallow_clone());
     }
     Ok(tensor.f_internal_upsample_bilinear2d_aa([height, width], false, None, None)?)
 }
@@ -100,7 +101,8 @@ pub fn to_pixel_values(tiles: &Tensor, config: &ImageProcessorConfig) -> Result<
         let centred = tiles.f_to_kind(Kind::Float)?.f_sub(&statistics(&config.image_mean)?)?;
         Ok(centred.f_div(&statistics(&config.image_std)?)?)
     } else if config.do_rescale {
-        Ok(tiles.f_mul_scalar(config.rescale_factor)?)
+        // In place: what libtorch makes of bytes times a number needs the memory twice.
+        Ok(tiles.f_to_kind(Kind::Float)?.f_mul_scalar_(config.rescale_factor)?)
     } else {
         Ok(tiles.f_to_kind(Kind::Float)?)
     }
