@@ -102,8 +102,7 @@ impl Conversion {
         check_place(out, self.source.folder().path(), force)?;
         let staging = Staging::begin(out, force)?;
         let shards = ShardFiles::create(staging.dir(), &self.plan)?;
-        let streamed = stream(self.source.weights(), &self.plan, &shards, observer)?;
-        shards.sync()?;
+        let streamed = shards.fill(|shards| stream(self.source.weights(), &self.plan, shards, observer))?;
         self.write_buffers(staging.dir())?;
 
         let mut files: Vec<WrittenFile> = self

@@ -13,7 +13,7 @@ use crate::normalized::{CONFIG_FILE, Checkpoint, TorchDtype};
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{Evidence, Location};
-use crate::weights::{Folder, INDEX_FILE, MappedFile, SINGLE_FILE};
+use crate::weights::{Folder, HeaderEntry, INDEX_FILE, MappedFile, SINGLE_FILE};
 use crate::write::{Nowhere, Observer, stream};
 use crate::{Conversion, Error, json};
 
@@ -168,7 +168,6 @@ fn check_shard(
             return Ok(verification);
         }
     };
-    file.read_ahead();
     match ledger.files.iter().find(|written| written.name == name) {
         None => verification.differ(place, "a row in the ledger's `files`", "none"),
         Some(written) => {
@@ -179,8 +178,11 @@ fn check_shard(
             }
         }
     }
+    let entries = &file.header().tensors;
+    let hashes: Vec<String> =
+        entries.par_iter().map(|entry| hash_watched(&file, entry, observer)).collect::<Result<_, Error>>()?;
     let mut seen = BTreeSet::new();
-    for entry in &file.header().tensors {
+    for (entry, found) in entries.iter().zip(hashes) {
         let place = format!("tensor `{}`", entry.name.escape_debug());
         seen.insert(entry.name.as_str());
         let Some(target) = targets.get(entry.name.as_str()) else {
@@ -195,7 +197,6 @@ fn check_shard(
                 format!("`{}` of shape {:?}", entry.dtype, entry.shape),
             );
         }
-        let found = hash_watched(file.data(entry), observer)?;
         verification.tensors += 1;
         if found != target.sha256 {
             verification.differ(place, format!("SHA-256 {}", target.sha256), found);
@@ -208,12 +209,18 @@ fn check_shard(
     Ok(verification)
 }
 
-fn hash_watched(data: &[u8], observer: &dyn Observer) -> Result<String, Error> {
+fn hash_watched(file: &MappedFile, entry: &HeaderEntry, observer: &dyn Observer) -> Result<String, Error> {
+    const CHUNK_BYTES: usize = 1 << 20;
+    const AHEAD_BYTES: usize = 16 << 20;
+    let data = file.data(entry);
+    let first = file.header().data_start + entry.start;
+    file.will_need(first, AHEAD_BYTES.min(data.len()));
     let mut digest = crate::digest::Digest::default();
-    for chunk in data.chunks(4 << 20) {
+    for (i, chunk) in data.chunks(CHUNK_BYTES).enumerate() {
         if observer.is_stopped() {
             return Err(Error::Interrupted);
         }
+        file.will_need(first + i * CHUNK_BYTES + AHEAD_BYTES, CHUNK_BYTES);
         digest.update(chunk);
         observer.advance(chunk.len() as u64);
     }

@@ -9,6 +9,7 @@ pub mod benchmark;
 pub mod device;
 mod error;
 pub mod generate;
+mod math;
 pub mod model;
 pub mod pictures;
 pub mod prompt;
@@ -20,4 +21,5 @@ pub mod settings;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use math::Math;
 pub use model::NemotronVl;

@@ -22,6 +22,8 @@ enum Command {
     Generate(commands::generate::Args),
     /// Answer many requests from a file of JSON Lines into another; a run that was killed is taken up again
     Run(commands::run::Args),
+    /// Write what the model would be given, pixels and token ids, as an activation dump
+    Preprocess(commands::preprocess::Args),
     /// Measure how fast the model runs on this machine
     Bench(commands::bench::Args),
     /// Run a golden's own request again, from its recorded `pixel_values` and `input_ids`
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Run(args) => commands::run::run(args),
+        Command::Preprocess(args) => commands::preprocess::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Replay(args) => commands::replay::run(args),
     };

@@ -7,21 +7,30 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::generate::{ModelInputs, Sampling};
-use crate::pictures::{Picture, Warning, preprocess};
-use crate::prompt::{Conversation, PromptBuilder, Turn};
+use crate::pictures::{MediaFile, Preprocessed, Warning, preprocess_media};
+use crate::prompt::{Conversation, PromptBuilder, Turn, place_films, placeholder_for};
+use crate::record::Recorder;
+use crate::settings::TORCH_VERSION;
 use converter::normalized::Config;
 
-/// A question, about pictures or without any.
+/// Frames taken of a film where nothing else is said.
+pub const DEFAULT_NUM_FRAMES: usize = 8;
+
+/// A question, about pictures and films or without any.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChatRequest {
     /// System prompt.
     pub system: Option<String>,
-    /// Earlier turns; with a history the caller places each picture's `<image>`.
+    /// Earlier turns; with a history the caller places each `<image>` and `<video>`.
     pub history: Option<Vec<Turn>>,
     /// The question.
     pub question: String,
     /// Files of the pictures, in the order of their placeholders.
     pub images: Vec<PathBuf>,
+    /// Films, in the order of theirs: folders of pictures, or files for ffmpeg.
+    pub videos: Vec<PathBuf>,
+    /// The most frames to take of a film.
+    pub num_frames: usize,
 }
 
 /// A request made ready for the model.
@@ -33,8 +42,8 @@ pub struct PreparedRequest {
     pub input_ids: Vec<i64>,
     /// The text that was tokenised.
     pub prompt: String,
-    /// The pictures as they were read.
-    pub pictures: Vec<Picture>,
+    /// The pictures as they were read, frames of films among them.
+    pub preprocessed: Preprocessed,
     turns: Vec<manifest::Turn>,
     system: Option<String>,
 }
@@ -45,12 +54,10 @@ impl ChatRequest {
     /// # Errors
     /// Where a picture cannot be read, or prompt and pictures do not fit each other.
     pub fn prepare(&self, config: &Config, prompts: &PromptBuilder) -> Result<PreparedRequest> {
-        let preprocessed = preprocess(&self.images, &config.image_processor)?;
-        let conversation = Conversation {
-            system: self.system.as_deref(),
-            history: self.history.as_deref(),
-            question: &self.question,
-        };
+        let (preprocessed, media) = preprocess_media(&self.media()?, &config.image_processor)?;
+        let (history, question) = place_films(self.history.as_deref(), &self.question, &media)?;
+        let conversation =
+            Conversation { system: self.system.as_deref(), history: history.as_deref(), question: &question };
         let prompt = prompts.build(conversation, &preprocessed.tiles_per_picture())?;
         let earlier = self
             .history
@@ -62,28 +69,86 @@ impl ChatRequest {
         Ok(PreparedRequest {
             inputs: ModelInputs {
                 input_ids: Tensor::f_from_slice(&prompt.input_ids)?.f_view([1, -1])?,
-                pixel_values: preprocessed.pixel_values,
+                pixel_values: preprocessed.pixel_values.as_ref().map(Tensor::shallow_clone),
             },
             input_ids: prompt.input_ids,
             prompt: prompt.text,
-            pictures: preprocessed.pictures,
+            preprocessed,
             turns: earlier.chain([last]).collect(),
             system: self.system.clone(),
         })
+    }
+
+    /// Pictures and films in the order of their placeholders; those that have none come last, pictures before films.
+    fn media(&self) -> Result<Vec<MediaFile>> {
+        let (image, video) = (placeholder_for("image")?, placeholder_for("video")?);
+        let mut images = self.images.iter().cloned().map(MediaFile::Image);
+        let mut videos = self
+            .videos
+            .iter()
+            .map(|path| MediaFile::Video { path: path.clone(), num_frames: self.num_frames });
+        let mut media = Vec::new();
+        let users =
+            self.history.iter().flatten().map(|turn| turn.user.as_str()).chain([self.question.as_str()]);
+        for text in users {
+            let mut places: Vec<_> = text.match_indices(image).chain(text.match_indices(video)).collect();
+            places.sort_unstable();
+            media.extend(
+                places
+                    .into_iter()
+                    .filter_map(|(_, found)| if found == image { images.next() } else { videos.next() }),
+            );
+        }
+        media.extend(images.chain(videos));
+        Ok(media)
     }
 }
 
 impl PreparedRequest {
     /// What a user may not expect of the pictures, with the name of each file.
     pub fn warnings(&self) -> impl Iterator<Item = (&str, &Warning)> {
-        self.pictures
+        self.preprocessed
+            .pictures
             .iter()
             .flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
     }
 
+    /// Writes what the model would be given as a dump: `pixel_values`, `input_ids`, and for each picture `image_grids` (columns
+    /// and rows of tiles) and `num_tiles` (its thumbnail included).
+    ///
+    /// # Errors
+    /// Where the dump cannot be written.
+    pub fn record(&self, checkpoint: Option<String>, writer: golden::DumpWriter) -> Result<()> {
+        let mut recorder = Recorder::new(writer, &[])?;
+        if let Some(pixel_values) = &self.inputs.pixel_values {
+            recorder.input("pixel_values", pixel_values)?;
+            let pictures = &self.preprocessed.pictures;
+            let grids: Vec<i64> = pictures
+                .iter()
+                .flat_map(|picture| [picture.grid.columns as i64, picture.grid.rows as i64])
+                .collect();
+            recorder.input("image_grids", &Tensor::f_from_slice(&grids)?.f_view([-1, 2])?)?;
+            let tiles: Vec<i64> = pictures.iter().map(|picture| picture.num_tiles as i64).collect();
+            recorder.input("num_tiles", &Tensor::f_from_slice(&tiles)?)?;
+        }
+        recorder.input("input_ids", &self.inputs.input_ids)?;
+        let mut producer = manifest::Producer::new("nvl-reference preprocess", "float32");
+        producer.version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        producer.torch = Some(TORCH_VERSION.to_owned());
+        let mut head = golden::ManifestHead::new(producer);
+        head.checkpoint = checkpoint.map(manifest::Checkpoint::new);
+        // Nothing is generated, and the manifest says so.
+        head.request = Some(self.manifest(0, &Sampling::GREEDY));
+        head.prompt = Some(self.prompt.clone());
+        match recorder.into_writer() {
+            Some(writer) => Ok(writer.finish(head)?),
+            None => Ok(()),
+        }
+    }
+
     /// The request as a dump's manifest describes it.
     pub fn manifest(&self, max_new_tokens: usize, sampling: &Sampling) -> manifest::Request {
-        let images = self.pictures.iter().map(|picture| manifest::Image {
+        let images = self.preprocessed.pictures.iter().map(|picture| manifest::Image {
             file: picture.file.clone(),
             width: picture.width as u32,
             height: picture.height as u32,

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::model::Math;
+use crate::math::Math;
 
 /// libtorch's name of a dtype of the configuration.
 pub fn kind_of(dtype: TorchDtype) -> Kind {

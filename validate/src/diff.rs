@@ -9,9 +9,10 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::answer::{self, AnswerReport};
 use crate::metric::{Measurement, measure};
-use crate::origin::{Origin, OriginKind, origins};
+use crate::noise::{Level, Noise};
+use crate::origin::{Origin, OriginKind, origins, rounds_more};
 use crate::tiles::{self, Tiles};
-use crate::tolerance::{Failure, Fresh, Policy, Tolerance, Verdict, judge};
+use crate::tolerance::{Failure, Fresh, Policy, Preset, Tolerance, Verdict, judge};
 
 /// What a comparison found, whatever it is to be presented as.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct DiffReport {
     pub candidate: Side,
     /// The policy file; `None` for the built-in tolerances.
     pub policy: Option<PathBuf>,
+    /// The policy's preset.
+    pub preset: Option<Preset>,
     /// Whether the bytes of both dumps were checked against their recorded hashes.
     pub verified: bool,
     /// The golden dump's entries in order of execution, then those that only the candidate has.
@@ -30,8 +33,19 @@ pub struct DiffReport {
     pub answer: AnswerReport,
     /// What the reader ought to know, though it decides nothing.
     pub notes: Vec<Note>,
+    /// The right runs that the limits come from.
+    pub noise: Option<NoiseSource>,
     /// The picture, as the golden run saw it.
     pub tiles: Option<Tiles>,
+}
+
+/// Where a report's limits come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoiseSource {
+    /// The folders of the right runs.
+    pub paths: Vec<PathBuf>,
+    /// How many times their noise an error may be.
+    pub factor: f64,
 }
 
 /// One of the two dumps.
@@ -64,6 +78,8 @@ pub struct EntryReport {
     pub verdict: Verdict,
     /// Whether the module made the error or passed it on.
     pub origin: Origin,
+    /// How far right runs are off at this site, where some were given.
+    pub noise: Option<Level>,
 }
 
 /// A difference between the runs that may explain others.
@@ -89,6 +105,11 @@ pub enum Note {
     Order {
         /// The first entry that the candidate has earlier than the golden order allows.
         name: String,
+    },
+    /// Entries have another dtype than the golden ones, as the right runs do.
+    AllowedDtypes {
+        /// How many.
+        count: usize,
     },
     /// A rule of the policy matches no entry.
     IdleRule {
@@ -222,7 +243,32 @@ pub fn diff(
     verify: bool,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<DiffReport> {
-    let run: Option<Dtype> = golden.manifest().producer.dtype.parse().ok();
+    diff_with_noise(golden, candidate, policy, None, verify, progress)
+}
+
+/// The same with limits from the noise of right runs: each site may be off by some times as much as they are.
+///
+/// Where they have a site in another dtype than the golden dump, the candidate may have it in that dtype too.
+///
+/// # Errors
+///
+/// Those of [`diff()`].
+pub fn diff_with_noise(
+    golden: &Dump,
+    candidate: &Dump,
+    policy: &Policy,
+    noise: Option<&Noise>,
+    verify: bool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<DiffReport> {
+    let mut run: Option<Dtype> = golden.manifest().producer.dtype.parse().ok();
+    // What rounds is the coarsest that is known to be right.
+    let coarser = noise.and_then(Noise::run).or(policy.preset.and_then(Preset::dtype));
+    if let Some(dtype) = coarser
+        && run.is_none_or(|run| rounds_more(dtype, run))
+    {
+        run = Some(dtype);
+    }
     let no_generation = answer::generated_nothing(candidate.manifest());
     let extra = candidate.entries().iter().filter(|entry| golden.entry(&entry.name).is_none());
     let work: Vec<&Entry> = golden.entries().iter().chain(extra).collect();
@@ -239,7 +285,7 @@ pub fn diff(
             }
             let bytes: usize = sides.iter().flatten().map(|tensor| tensor.data().len()).sum();
             let report = match sides {
-                [Some(_), Some(_)] => paired(golden, candidate, entry, policy, run),
+                [Some(_), Some(_)] => paired(golden, candidate, entry, policy, run, noise),
                 [golden_side, _] => unpaired(entry, policy, run, golden_side.is_some(), no_generation),
             };
             progress(bytes as u64);
@@ -254,14 +300,24 @@ pub fn diff(
         }
         entry.origin = origin;
     }
+    let mut notes = notes(golden, candidate, policy);
+    let other = |entry: &&Entry| candidate.entry(&entry.name).is_some_and(|other| other.dtype != entry.dtype);
+    let failing: HashSet<&str> =
+        entries.iter().filter(|entry| entry.is_failure()).map(|entry| entry.entry.name.as_str()).collect();
+    let count = golden.entries().iter().filter(other).filter(|e| !failing.contains(e.name.as_str())).count();
+    if noise.is_some() && count > 0 {
+        notes.push(Note::AllowedDtypes { count });
+    }
     Ok(DiffReport {
         golden: side(golden),
         candidate: side(candidate),
         policy: policy.path.clone(),
+        preset: policy.preset,
         verified: verify,
         entries,
+        noise: noise.map(Noise::source),
         answer: answer::compare(golden, candidate, policy.answer),
-        notes: notes(golden, candidate, policy),
+        notes,
         tiles: tiles::tiles(golden),
     })
 }
@@ -272,8 +328,11 @@ fn paired(
     entry: &Entry,
     policy: &Policy,
     run: Option<Dtype>,
+    noise: Option<&Noise>,
 ) -> EntryReport {
-    let tolerance = policy.tolerance(entry, run);
+    let level = noise.and_then(|noise| noise.level(&entry.name));
+    let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(entry, level, run));
+    let tolerance = policy.tolerance_with(entry, run, bounds);
     let sides = golden.get(&entry.name).zip(candidate.get(&entry.name));
     let measurement = sides.as_ref().and_then(|(golden, candidate)| measure(golden, candidate));
     let verdict = match (&tolerance, &measurement, &sides) {
@@ -284,14 +343,24 @@ fn paired(
                 found: candidate.shape().to_vec(),
             })
         }
-        (_, _, Some((golden, candidate))) if golden.dtype() != candidate.dtype() => {
+        (_, _, Some((golden, candidate)))
+            if golden.dtype() != candidate.dtype()
+                && !level.as_ref().is_some_and(|level| level.dtypes.contains(&candidate.dtype())) =>
+        {
             Verdict::Fail(Failure::Dtype { expected: golden.dtype(), found: candidate.dtype() })
         }
         (tolerance, Some(measurement), _) => judge(measurement, tolerance),
         // Equal shapes and dtypes are always measured.
         (_, None, _) => Verdict::Fail(Failure::Missing),
     };
-    EntryReport { entry: entry.clone(), tolerance, measurement, verdict, origin: Origin::unknown() }
+    EntryReport {
+        entry: entry.clone(),
+        tolerance,
+        measurement,
+        verdict,
+        origin: Origin::unknown(),
+        noise: level,
+    }
 }
 
 fn unpaired(
@@ -313,6 +382,7 @@ fn unpaired(
         measurement: None,
         verdict,
         origin: Origin::unknown(),
+        noise: None,
     }
 }
 

@@ -7,13 +7,17 @@ mod answer;
 mod diff;
 mod error;
 pub mod metric;
+pub mod noise;
 pub mod origin;
 pub mod report;
 mod tiles;
 pub mod tolerance;
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
-pub use diff::{DiffReport, Divergence, EntryReport, Note, Side, Summary, diff};
+pub use diff::{
+    DiffReport, Divergence, EntryReport, NoiseSource, Note, Side, Summary, diff, diff_with_noise,
+};
 pub use error::{Error, Result};
+pub use noise::Noise;
 pub use tiles::Tiles;
 pub use tolerance::Policy;

@@ -9,7 +9,8 @@ use clap::{Parser, Subcommand};
 use golden::Dump;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
-use validate::{Error, Policy, Result, diff, metric, report};
+use validate::tolerance::Preset;
+use validate::{Error, Noise, Policy, Result, diff_with_noise, metric, noise, report};
 
 /// Compares activation dumps layer by layer and names the first divergence.
 ///
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Compares a candidate's dump with the golden one.
     Diff(DiffArguments),
+    /// Writes a policy from right runs, to standard output.
+    Calibrate(CalibrateArguments),
     /// Shows what is in a dump.
     Show {
         /// The dump's folder.
@@ -38,9 +41,18 @@ struct DiffArguments {
     golden: PathBuf,
     /// The folder of the dump to be judged.
     candidate: PathBuf,
+    /// A policy with a name: every bit, or the limits of one dtype for all entries.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::NAMES))]
+    preset: Option<String>,
     /// A TOML file with tolerances of your own.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// A right run of the same request, whose noise gives the limits; several times for the largest of several.
+    #[arg(long, value_name = "DUMP")]
+    noise: Vec<PathBuf>,
+    /// How many times the noise an error may be.
+    #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor, requires = "noise")]
+    noise_factor: f64,
     /// How to present the result; several times with `--out`.
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::NAMES))]
     format: Vec<String>,
@@ -55,9 +67,33 @@ struct DiffArguments {
     no_verify: bool,
 }
 
+#[derive(clap::Args)]
+struct CalibrateArguments {
+    /// The folder of the dump that is right.
+    golden: PathBuf,
+    /// The folders of other right runs of the same request.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// How many times the noise an error may be.
+    #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor)]
+    factor: f64,
+    /// Do not check the tensors against their recorded hashes.
+    #[arg(long)]
+    no_verify: bool,
+}
+
+/// How many times the noise of right runs an error may be, if nothing else is said.
+const NOISE_FACTOR: f64 = 3.0;
+
+fn factor(text: &str) -> Result<f64, String> {
+    let expected = || format!("expected a number from 1 on, found `{text}`");
+    text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 1.0).ok_or_else(expected)
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Diff(arguments) => run_diff(&arguments),
+        Command::Calibrate(arguments) => run_calibrate(&arguments),
         Command::Show { dump } => run_show(&dump),
     };
     match result {
@@ -80,11 +116,22 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
     if arguments.out.is_none() && arguments.format.len() > 1 {
         return Err(Error::SeveralFormats { found: arguments.format.len() });
     }
-    let policy = arguments.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
+    let mut policy = arguments.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
+    if let Some(preset) = &arguments.preset {
+        policy.preset = Preset::named(preset);
+    }
     let golden = Dump::open(&arguments.golden)?;
     let candidate = Dump::open(&arguments.candidate)?;
-    let bar = progress_bar(golden.size_bytes() + candidate.size_bytes());
-    let report = diff(&golden, &candidate, &policy, !arguments.no_verify, &|bytes| bar.inc(bytes))?;
+    let runs = open_all(&arguments.noise)?;
+    let noise_bytes: u64 = runs.iter().map(Dump::size_bytes).sum();
+    let bar = progress_bar(golden.size_bytes() + candidate.size_bytes() + noise_bytes);
+    let (verify, progress) = (!arguments.no_verify, |bytes| bar.inc(bytes));
+    let noise = if runs.is_empty() {
+        None
+    } else {
+        Some(Noise::measure(&golden, &runs, arguments.noise_factor, verify, &progress)?)
+    };
+    let report = diff_with_noise(&golden, &candidate, &policy, noise.as_ref(), verify, &progress)?;
     bar.finish_and_clear();
 
     let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
@@ -108,6 +155,21 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
         print(&format.render(&report))?;
     }
     Ok(report.passes())
+}
+
+fn open_all(paths: &[PathBuf]) -> Result<Vec<Dump>> {
+    paths.iter().map(|path| Ok(Dump::open(path)?)).collect()
+}
+
+fn run_calibrate(arguments: &CalibrateArguments) -> Result<bool> {
+    let golden = Dump::open(&arguments.golden)?;
+    let runs = open_all(&arguments.runs)?;
+    let bar = progress_bar(runs.iter().map(Dump::size_bytes).sum());
+    let noise =
+        Noise::measure(&golden, &runs, arguments.factor, !arguments.no_verify, &|bytes| bar.inc(bytes))?;
+    bar.finish_and_clear();
+    print(&noise::calibrate(&golden, &runs, &noise))?;
+    Ok(true)
 }
 
 fn run_show(path: &Path) -> Result<bool> {

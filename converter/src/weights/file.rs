@@ -27,6 +27,8 @@ impl MappedFile {
         // SAFETY: the map is only read. A file that another process shortens meanwhile ends this process with a
         // signal, as it does every program that maps its weights; nothing is written through the map.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", &path))?;
+        // Advice only. Pages that were read are the first to go when memory is short.
+        let _ = map.advise(memmap2::Advice::Sequential);
         let header = Header::parse(&path, &map)?;
         Ok(Self { name: name.to_string(), path, map, header })
     }
@@ -51,10 +53,13 @@ impl MappedFile {
         &self.map
     }
 
-    /// Tells the system that the file will be read from its beginning to its end.
-    pub fn read_ahead(&self) {
-        // Advice only: where it is refused, reading is slower and nothing else.
-        let _ = self.map.advise(memmap2::Advice::Sequential);
+    /// Asks the disk for bytes that will be read soon; what lies behind the end is left out.
+    pub fn will_need(&self, start: usize, bytes: usize) {
+        let end = start.saturating_add(bytes).min(self.map.len());
+        if start < end {
+            // Advice only: where it is refused, reading is slower and nothing else.
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
+        }
     }
 
     /// The data of a tensor of this file's own header.

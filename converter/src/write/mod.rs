@@ -1,5 +1,8 @@
 //! Writes a normalized checkpoint: bytes streamed from the mapped source, a folder that appears complete or not at all.
 
+mod lane;
+mod pace;
+mod shard_files;
 mod staging;
 mod stream;
 mod workplace;
@@ -7,7 +10,8 @@ mod workplace;
 pub use staging::{Staging, check_place};
 pub use stream::{FileHash, OutputHash, Sink, Streamed, stream};
 
-pub(crate) use stream::{Nowhere, ShardFiles};
+pub(crate) use shard_files::ShardFiles;
+pub(crate) use stream::Nowhere;
 
 /// Watches a long operation, and may stop it.
 pub trait Observer: Sync {

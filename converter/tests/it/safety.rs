@@ -87,21 +87,38 @@ fn kill_after(parent: &Path, dtype: &str, force: bool, delay: Duration, seen: &m
     }
 }
 
+/// Kills runs at moments spread over the whole of one, at least 120 times and until `seen_enough`. A run takes longer while
+/// other tests run, so each round of 40 goes on for longer than the one before.
+fn sweep(duration: Duration, seed: u64, mut kill: impl FnMut(Duration) -> bool) {
+    const ROUND: u32 = 40;
+    let mut random = random(seed);
+    let mut reach = 1.2;
+    for round in 0..30 {
+        let mut seen_enough = false;
+        for i in 0..ROUND {
+            seen_enough = kill(duration.mul_f64((f64::from(i) + random()) / f64::from(ROUND) * reach));
+        }
+        if round >= 2 && seen_enough {
+            return;
+        }
+        reach *= 1.2;
+    }
+    panic!("1200 kills, and they have not been through the whole run");
+}
+
 #[test]
 fn a_run_killed_at_any_moment_leaves_nothing_or_everything() {
-    const KILLS: u32 = 160;
     let parent = TempDir::new().unwrap();
     let out = parent.path().join("out");
     let duration = duration_of_a_run(&out, false);
-    let (mut seen, mut random) = (Seen::default(), random(1));
-    for i in 0..KILLS {
-        let delay = duration.mul_f64((f64::from(i) + random()) / f64::from(KILLS) * 1.2);
+    let mut seen = Seen::default();
+    sweep(duration, 1, |delay| {
         if kill_after(parent.path(), "keep", false, delay, &mut seen).is_some() {
             fs::remove_dir_all(&out).unwrap();
         }
-    }
-    // The sweep has been through the whole run, and each run has begun on what the last one left.
-    assert!(seen.nothing >= 20 && seen.complete >= 5 && seen.left_over >= 20, "{seen:?}");
+        // Each run has begun on what the last one left.
+        seen.nothing >= 20 && seen.complete >= 5 && seen.left_over >= 20
+    });
     assert!(command(&out, "keep", false).status().unwrap().success());
     assert_eq!(verified(&out), "keep");
     assert_eq!(entries(parent.path()), ["out"]);
@@ -109,25 +126,23 @@ fn a_run_killed_at_any_moment_leaves_nothing_or_everything() {
 
 #[test]
 fn a_replacing_run_killed_at_any_moment_leaves_the_old_or_the_new() {
-    const KILLS: u32 = 160;
     let parent = TempDir::new().unwrap();
     let out = parent.path().join("out");
     let duration = duration_of_a_run(&out, true);
-    let (mut seen, mut random) = (Seen::default(), random(2));
+    let mut seen = Seen::default();
     let (mut before, mut replaced, mut kept) = (verified(&out), 0, 0);
-    for i in 0..KILLS {
-        let delay = duration.mul_f64((f64::from(i) + random()) / f64::from(KILLS) * 1.2);
+    sweep(duration, 2, |delay| {
         let dtype = if before == "keep" { "float16" } else { "keep" };
         let after = kill_after(parent.path(), dtype, true, delay, &mut seen).unwrap();
-        if after == dtype {
-            replaced += 1
-        } else {
-            kept += 1
-        }
         assert!(after == dtype || after == before);
+        if after == dtype {
+            replaced += 1;
+        } else {
+            kept += 1;
+        }
         before = after;
-    }
-    assert!(replaced >= 5 && kept >= 20 && seen.left_over >= 20, "{replaced} {kept} {seen:?}");
+        replaced >= 5 && kept >= 20 && seen.left_over >= 20
+    });
     assert!(command(&out, "float32", true).status().unwrap().success());
     assert_eq!(verified(&out), "float32");
     assert_eq!(entries(parent.path()), ["out"]);

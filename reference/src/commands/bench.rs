@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
+use reference::Math;
 use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark};
 use reference::device::device_name;
-use reference::model::Math;
 use reference::settings::{Settings, TORCH_VERSION};
 use serde::Serialize;
 

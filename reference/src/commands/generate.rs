@@ -8,35 +8,26 @@ use clap::Args as ClapArgs;
 use golden::manifest::Checkpoint;
 use golden::{DumpWriter, ManifestHead};
 use reference::Error;
+use reference::Math;
 use reference::answer::{Answer, answer};
 use reference::generate::{FinishReason, GenerationConfig, StepLogprobs};
-use reference::model::Math;
 use reference::prompt::PromptBuilder;
 use reference::record::Recorder;
-use reference::request::{ChatRequest, PreparedRequest, read_history};
+use reference::request::PreparedRequest;
 use reference::settings::{Settings, producer};
 use serde::Serialize;
 
+use super::request::RequestArgs;
 use super::sampling::SamplingArgs;
-use super::{ModelArgs, Outcome, interrupt, load_model, spinner};
+use super::{ModelArgs, Outcome, interrupt, load_model, spinner, warn};
 
 /// Arguments of `generate`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// A picture; once for each, in the order of their `<image>` in the prompt
-    #[arg(long = "image", value_name = "FILE")]
-    images: Vec<PathBuf>,
-    /// The question; without a history or an `<image>` of its own it gets one in front for each picture
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
-    /// System prompt
-    #[arg(long, value_name = "TEXT")]
-    system: Option<String>,
-    /// Earlier turns, as JSON: [{"user": "…", "assistant": "…"}, …]
-    #[arg(long, value_name = "FILE")]
-    history: Option<PathBuf>,
+    #[command(flatten)]
+    request: RequestArgs,
     /// The most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_new_tokens: usize,
@@ -68,20 +59,13 @@ pub fn run(args: Args) -> Result<Outcome> {
     settings.apply();
     interrupt::listen()?;
     let sampling = args.sampling.sampling()?;
-    let request = ChatRequest {
-        system: args.system.clone(),
-        history: args.history.as_deref().map(read_history).transpose()?,
-        question: args.prompt.clone(),
-        images: args.images.clone(),
-    };
+    let request = args.request.request()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.
     let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
     let model = load_model(&args.model, args.model.dtype.map(Into::into), math)?;
     let prompts = PromptBuilder::load(&args.model.model, model.config()).map_err(Error::from)?;
     let prepared = request.prepare(model.config(), &prompts)?;
-    for (file, warning) in prepared.warnings() {
-        eprintln!("warning: {file}: {warning}");
-    }
+    warn(&prepared);
     let config = GenerationConfig {
         max_new_tokens: args.max_new_tokens,
         eos_token_ids: vec![prompts.tokenizer().eos_token_id()],
@@ -165,7 +149,7 @@ impl<'a> Report<'a> {
             prompt: &prepared.prompt,
             prompt_tokens: prepared.inputs.input_ids.numel(),
             generated_tokens: generation.token_ids.len(),
-            tiles: prepared.pictures.iter().map(|picture| picture.num_tiles).collect(),
+            tiles: prepared.preprocessed.pictures.iter().map(|picture| picture.num_tiles).collect(),
             prefill_secs: generation.prefill_time.as_secs_f64(),
             decode_secs: generation.decode_time.as_secs_f64(),
         }

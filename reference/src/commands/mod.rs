@@ -3,7 +3,9 @@
 pub mod bench;
 pub mod generate;
 mod interrupt;
+pub mod preprocess;
 pub mod replay;
+mod request;
 pub mod run;
 mod sampling;
 
@@ -14,9 +16,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use converter::normalized::TorchDtype;
 use indicatif::{ProgressBar, ProgressStyle};
+use reference::Math;
 use reference::NemotronVl;
 use reference::device::DeviceChoice;
-use reference::model::Math;
+use reference::request::PreparedRequest;
 
 /// What a command that could be carried out found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,13 @@ pub fn load_model(args: &ModelArgs, dtype: Option<TorchDtype>, math: Math) -> re
     let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;
     spinner.finish_and_clear();
     Ok(model)
+}
+
+/// Tells what a user may not expect of the pictures.
+pub fn warn(prepared: &PreparedRequest) {
+    for (file, warning) in prepared.warnings() {
+        eprintln!("warning: {file}: {warning}");
+    }
 }
 
 /// A sign of life on stderr; hidden where that is no terminal.

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
 use reference::Error;
-use reference::model::Math;
+use reference::Math;
 use reference::prompt::Tokenizer;
 use reference::replay::{ReplaySummary, replay};
 use reference::settings::Settings;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Error;
-use reference::model::Math;
+use reference::Math;
 use reference::prompt::PromptBuilder;
 use reference::run::{Runner, Shard, run as run_requests};
 use reference::settings::Settings;

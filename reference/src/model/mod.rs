@@ -1,8 +1,7 @@
 //! The model, module by module as `modeling.py` has it.
 
-mod linear;
+mod layers;
 pub mod llama;
-mod math;
 mod projector;
 mod vision;
 
@@ -13,10 +12,10 @@ use converter::normalized::{Checkpoint, Config, RopeScaling, TorchDtype};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::math::Math;
 use crate::record::Recorder;
 use crate::weights::{Weights, kind_of};
 use llama::{KvCache, LlamaForCausalLm};
-pub use math::Math;
 use projector::MultiModalProjector;
 use vision::VisionModel;
 

@@ -3,7 +3,7 @@
 use converter::normalized::{Config, PsVersion};
 use tch::Tensor;
 
-use super::linear::{LayerNorm, Linear, gelu};
+use super::layers::{LayerNorm, Linear, gelu};
 use crate::error::Result;
 use crate::record::Recorder;
 use crate::weights::Weights;

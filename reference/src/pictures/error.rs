@@ -70,6 +70,15 @@ pub enum PictureError {
     /// libtorch refuses.
     #[error("libtorch cannot resize a picture: {0}")]
     Torch(#[from] tch::TchError),
+
+    /// A picture for a person to look at cannot be written.
+    #[error("`{path}`: cannot be written: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 impl PictureError {

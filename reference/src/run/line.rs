@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
 use crate::prompt::Turn;
-use crate::request::ChatRequest;
+use crate::request::{ChatRequest, DEFAULT_NUM_FRAMES};
 
 /// A request. `turns` is as in a dump's manifest; a single question may be given as `prompt`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,6 +28,12 @@ pub struct RequestLine {
     /// Files of the pictures, absolute or relative to the request file's folder.
     #[serde(default)]
     pub images: Vec<PathBuf>,
+    /// Films: folders of pictures, or files for ffmpeg.
+    #[serde(default)]
+    pub videos: Vec<PathBuf>,
+    /// The most frames to take of a film.
+    #[serde(default = "default_num_frames")]
+    pub num_frames: usize,
     /// The most tokens to generate.
     #[serde(default = "default_max_new_tokens")]
     pub max_new_tokens: usize,
@@ -69,6 +75,10 @@ fn default_max_new_tokens() -> usize {
     512
 }
 
+fn default_num_frames() -> usize {
+    DEFAULT_NUM_FRAMES
+}
+
 fn one() -> f64 {
     1.0
 }
@@ -101,6 +111,8 @@ impl RequestLine {
             history,
             question,
             images: self.images.iter().map(|image| base.join(image)).collect(),
+            videos: self.videos.iter().map(|video| base.join(video)).collect(),
+            num_frames: self.num_frames,
         })
     }
 }

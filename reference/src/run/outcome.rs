@@ -84,7 +84,7 @@ pub struct RowImage {
 impl Row {
     pub(super) fn answered(line: &SourceLine, prepared: &PreparedRequest, answer: &Answer) -> Self {
         let generation = &answer.generation;
-        let images = prepared.pictures.iter().map(|picture| RowImage {
+        let images = prepared.preprocessed.pictures.iter().map(|picture| RowImage {
             file: picture.file.clone(),
             sha256: picture.sha256.clone(),
             tiles: picture.num_tiles,

@@ -10,6 +10,7 @@ mod fixtures;
 mod formats;
 mod generate;
 mod pictures;
+mod preprocess;
 mod prompt;
 mod refusals;
 mod refused_pictures;

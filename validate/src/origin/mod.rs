@@ -9,6 +9,7 @@ use crate::diff::EntryReport;
 use crate::metric::{Measurement, RowError};
 use crate::tolerance::{Failure, Metric, Policy, Verdict};
 
+pub(crate) use rounding::{least_bounds, rounds_more};
 pub use structure::Step;
 use structure::{Rows, Source};
 
@@ -82,6 +83,12 @@ impl Origin {
     pub fn is_fresh(&self) -> bool {
         self.kind == OriginKind::Fresh
     }
+}
+
+/// What each module does, in the order of a dump's entries.
+pub(crate) fn steps(entries: &[Entry]) -> Vec<Step> {
+    let all: Vec<&Entry> = entries.iter().collect();
+    structure::sites(&all, &vec![true; all.len()]).into_iter().map(|site| site.step).collect()
 }
 
 /// The origin of each entry's error, in the order of the entries.

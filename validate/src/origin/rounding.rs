@@ -1,7 +1,7 @@
 //! What rounding explains: how far two right implementations of one step can be apart, and how an error of the inputs
 //! grows on the way through.
 
-use golden::Dtype;
+use golden::{Dtype, Entry};
 
 use super::Step;
 use crate::diff::EntryReport;
@@ -58,14 +58,16 @@ fn unit_roundoff(dtype: Dtype) -> Option<f64> {
     Some(0.5_f64.powi(bits_of_precision))
 }
 
+/// Whether a dtype has fewer digits than another.
+pub(crate) fn rounds_more(dtype: Dtype, than: Dtype) -> bool {
+    unit_roundoff(dtype) > unit_roundoff(than)
+}
+
 /// What a step of an entry may add and enlarge, given the golden run's dtype.
 ///
 /// What a policy allows more than the built-in one widens this in proportion.
 pub(super) fn own(entry: &EntryReport, step: Step, built_in: &Policy, run: Option<Dtype>) -> Own {
-    let dtype = entry.entry.dtype;
-    let wider = run.filter(|_| !super::is_input(&entry.entry)).and_then(unit_roundoff).unwrap_or(0.0);
-    let unit = unit_roundoff(dtype).unwrap_or(0.0).max(wider);
-    let accumulated = unit.min(0.5_f64.powi(24));
+    let unit = unit_of(&entry.entry, run);
     let bounds = match entry.tolerance {
         Tolerance::Bounds(bounds) => bounds,
         Tolerance::Exact | Tolerance::Ignored { .. } => Bounds::default(),
@@ -77,19 +79,37 @@ pub(super) fn own(entry: &EntryReport, step: Step, built_in: &Policy, run: Optio
     };
     let flat = bounds.relative_l2.unwrap_or(built_in);
     let widened = if built_in > 0.0 { (flat / built_in).max(1.0) } else { 1.0 };
-    let factor = match step {
-        Step::Single | Step::Activation => SINGLE,
-        Step::Several => SEVERAL,
-        Step::Attention => ATTENTION,
-        Step::Input | Step::Unknown => {
-            let row = bounds.row_relative_l2.unwrap_or(ROW * flat);
-            return Own { whole: flat, row, growth: STEEP_GROWTH, unit };
-        }
-    };
-    let whole = widened * (factor * unit + ACCUMULATION * accumulated);
+    if matches!(step, Step::Input | Step::Unknown) {
+        let row = bounds.row_relative_l2.unwrap_or(ROW * flat);
+        return Own { whole: flat, row, growth: STEEP_GROWTH, unit };
+    }
+    let whole = widened * of_step(step, unit);
     let steep = matches!(step, Step::Activation | Step::Attention);
     let growth = if steep { STEEP_GROWTH } else { GROWTH };
     Own { whole, row: ROW * whole, growth, unit }
+}
+
+/// The bounds for the whole tensor and its worst row that no noise is taken to be below: what rounding explains.
+pub(crate) fn least_bounds(entry: &Entry, step: Step, run: Option<Dtype>) -> (f64, f64) {
+    let whole = of_step(step, unit_of(entry, run));
+    (whole, ROW * whole)
+}
+
+/// The unit roundoff of an entry or of the run, whichever is larger.
+fn unit_of(entry: &Entry, run: Option<Dtype>) -> f64 {
+    let run = run.filter(|_| !super::is_input(entry)).and_then(unit_roundoff).unwrap_or(0.0);
+    unit_roundoff(entry.dtype).unwrap_or(0.0).max(run)
+}
+
+fn of_step(step: Step, unit: f64) -> f64 {
+    let factor = match step {
+        Step::Single | Step::Activation => SINGLE,
+        Step::Several | Step::Unknown => SEVERAL,
+        Step::Attention => ATTENTION,
+        // Given as it is.
+        Step::Input => 0.0,
+    };
+    factor * unit + ACCUMULATION * unit.min(0.5_f64.powi(24))
 }
 
 #[cfg(test)]

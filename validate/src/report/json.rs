@@ -8,7 +8,7 @@ use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diff::{DiffReport, Divergence, EntryReport, Side};
 use crate::metric::{Difference, Measurement, NonFinite};
 use crate::origin::Excess;
-use crate::tolerance::{Failure, Metric, Tolerance, Verdict};
+use crate::tolerance::{Failure, Metric, Preset, Tolerance, Verdict};
 
 /// Renders JSON.
 pub(super) struct Json;
@@ -49,13 +49,27 @@ struct Document<'a> {
     verdict: &'static str,
     golden: SideJson<'a>,
     candidate: SideJson<'a>,
+    preset: Option<&'static str>,
     policy: Option<String>,
+    noise: Option<NoiseJson>,
     hashes_verified: bool,
     first_divergence: Option<DivergenceJson<'a>>,
     summary: SummaryJson<'a>,
     answer: AnswerJson<'a>,
     notes: Vec<String>,
     entries: Vec<EntryJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct NoiseJson {
+    runs: Vec<String>,
+    factor: Number,
+}
+
+#[derive(Serialize)]
+struct LevelJson {
+    relative_l2: Number,
+    row_relative_l2: Number,
 }
 
 #[derive(Serialize)]
@@ -150,6 +164,7 @@ struct EntryJson<'a> {
     tolerance: ToleranceJson,
     measurement: Option<MeasurementJson<'a>>,
     origin: OriginJson<'a>,
+    noise: Option<LevelJson>,
 }
 
 #[derive(Serialize)]
@@ -235,7 +250,12 @@ impl<'a> Document<'a> {
             verdict: if report.passes() { "pass" } else { "fail" },
             golden: SideJson::of(&report.golden),
             candidate: SideJson::of(&report.candidate),
+            preset: report.preset.map(Preset::name),
             policy: report.policy.as_ref().map(|path| path.display().to_string()),
+            noise: report.noise.as_ref().map(|noise| NoiseJson {
+                runs: noise.paths.iter().map(|path| path.display().to_string()).collect(),
+                factor: Number(noise.factor),
+            }),
             hashes_verified: report.verified,
             first_divergence: report
                 .first_divergence()
@@ -349,6 +369,10 @@ impl<'a> EntryJson<'a> {
                 inputs: origin.inputs.iter().map(|&input| whole.entries[input].entry.name.as_str()).collect(),
                 excess: origin.excess.as_ref().map(ExcessJson::of),
             },
+            noise: report.noise.as_ref().map(|level| LevelJson {
+                relative_l2: Number(level.relative_l2),
+                row_relative_l2: Number(level.row_relative_l2),
+            }),
         }
     }
 }

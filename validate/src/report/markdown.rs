@@ -29,6 +29,9 @@ impl Format for Markdown {
             let (path, producer) = (code(&side.path.display().to_string()), text(&words::producer(side)));
             line(&mut out, &format!("| {name} | {path} | {producer} |"));
         }
+        for (name, limits) in words::limits(report) {
+            line(&mut out, &format!("| {name} | {} | |", code(&limits)));
+        }
         line(&mut out, "");
         if let Some((headline, lines)) = words::divergence(report) {
             line(&mut out, &format!("**First divergence: {}**", text(&headline)));

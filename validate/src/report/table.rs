@@ -50,8 +50,8 @@ impl Table {
             line(out, &escaped(&format!("{name:<10} {}", side.path.display())));
             line(out, &escaped(&format!("           {}", words::producer(side))));
         }
-        if let Some(policy) = &report.policy {
-            line(out, &escaped(&format!("policy     {}", policy.display())));
+        for (name, limits) in words::limits(report) {
+            line(out, &escaped(&format!("{name:<10} {limits}")));
         }
         for note in &report.notes {
             wrapped(out, "note: ", "      ", &words::note(report, note));

@@ -118,6 +118,19 @@ pub(super) fn class(entry: &EntryReport) -> &str {
     if entry.entry.module.is_empty() { entry.entry.role.name() } else { &entry.entry.module }
 }
 
+/// Where the limits come from, each with its name; nothing of the built-in ones.
+pub(super) fn limits(report: &DiffReport) -> Vec<(&'static str, String)> {
+    let mut limits = Vec::new();
+    limits.extend(report.preset.map(|preset| ("preset", preset.name().to_owned())));
+    limits.extend(report.policy.as_ref().map(|path| ("policy", path.display().to_string())));
+    if let Some(noise) = &report.noise {
+        for path in &noise.paths {
+            limits.push(("noise", format!("{} times that of {}", noise.factor, path.display())));
+        }
+    }
+    limits
+}
+
 /// How prompt and answer compare.
 pub(super) fn answer(report: &DiffReport) -> [String; 3] {
     let answer = &report.answer;
@@ -281,6 +294,9 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         }
         Note::Order { name } => {
             format!("the candidate recorded `{name}` in another order; entries are paired by name")
+        }
+        Note::AllowedDtypes { count } => {
+            format!("{count} entries are not in the golden dtype, as those of the right runs are not")
         }
         Note::IdleRule { sites } => {
             format!("the policy's rule for `{}` matches no entry", sites.join("`, `"))

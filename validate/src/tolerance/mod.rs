@@ -4,7 +4,7 @@ mod policy;
 
 use golden::Dtype;
 
-pub use policy::{AnswerPolicy, Fresh, Policy, Rule, Unpaired};
+pub use policy::{AnswerPolicy, Fresh, Policy, Preset, Rule, Unpaired};
 
 use crate::metric::Measurement;
 use crate::origin::Excess;

@@ -21,12 +21,54 @@ pub struct Policy {
     pub path: Option<PathBuf>,
     defaults: BTreeMap<Dtype, Bounds>,
     rules: Vec<Rule>,
+    /// What all entries are held to before any rule.
+    pub preset: Option<Preset>,
     /// What becomes of entries that only one side has.
     pub unpaired: Unpaired,
     /// What becomes of errors that a module made.
     pub fresh: Fresh,
     /// What is compared of prompt and answer.
     pub answer: AnswerPolicy,
+}
+
+/// A policy with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Every bit.
+    Exact,
+    /// The limits of float32, whatever the dtype.
+    Float32,
+    /// The limits of bfloat16, whatever the dtype: for an engine that records more than it computes with.
+    Bfloat16,
+}
+
+impl Preset {
+    /// The names of all presets.
+    pub const NAMES: [&'static str; 3] = ["exact", "float32", "bfloat16"];
+
+    /// The preset of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Preset::Exact, Preset::Float32, Preset::Bfloat16].into_iter().find(|preset| preset.name() == name)
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Exact => "exact",
+            Preset::Float32 => "float32",
+            Preset::Bfloat16 => "bfloat16",
+        }
+    }
+
+    /// The dtype whose limits all entries have.
+    pub(crate) fn dtype(self) -> Option<Dtype> {
+        match self {
+            Preset::Exact => None,
+            Preset::Float32 => Some(Dtype::Float32),
+            Preset::Bfloat16 => Some(Dtype::BFloat16),
+        }
+    }
 }
 
 /// What becomes of an entry within its limits whose error neither rounding nor its inputs explain.
@@ -88,6 +130,7 @@ impl Default for AnswerPolicy {
 #[serde(deny_unknown_fields)]
 struct PolicyFile {
     version: u64,
+    preset: Option<Preset>,
     #[serde(default)]
     unpaired: Unpaired,
     #[serde(default)]
@@ -149,6 +192,7 @@ impl Default for Policy {
             path: None,
             defaults: defaults.into(),
             rules: Vec::new(),
+            preset: None,
             unpaired: Unpaired::default(),
             fresh: Fresh::default(),
             answer: AnswerPolicy::default(),
@@ -178,8 +222,8 @@ impl Policy {
         if file.version != VERSION {
             return Err(invalid(format!("field `version`: expected {VERSION}, found {}", file.version)));
         }
-        let PolicyFile { unpaired, fresh, answer, .. } = file;
-        let mut policy = Policy { unpaired, fresh, answer, ..Policy::default() };
+        let PolicyFile { preset, unpaired, fresh, answer, .. } = file;
+        let mut policy = Policy { preset, unpaired, fresh, answer, ..Policy::default() };
         for (dtype, bounds) in file.defaults {
             let place = format!("defaults.{dtype}");
             let bounds = bounds.check().map_err(|problem| invalid(format!("field `{place}.{problem}")))?;
@@ -220,6 +264,16 @@ impl Policy {
     /// An input has the tolerance of its own dtype. Everything else carries the rounding of the run, even where it
     /// was recorded in a wider dtype (as `step_logits` is), and has the wider of both tolerances.
     pub fn tolerance(&self, entry: &Entry, run: Option<Dtype>) -> Tolerance {
+        self.tolerance_with(entry, run, None)
+    }
+
+    /// The same where the noise at the site is known, whose limits take the place of the dtype's.
+    pub(crate) fn tolerance_with(
+        &self,
+        entry: &Entry,
+        run: Option<Dtype>,
+        noise: Option<Bounds>,
+    ) -> Tolerance {
         let mut bounds = self.defaults.get(&entry.dtype).copied();
         if let (Some(own), Some(run), false) = (&mut bounds, run, entry.role == Role::Input)
             && let Some(run) = self.defaults.get(&run)
@@ -227,8 +281,15 @@ impl Policy {
         {
             *own = *run;
         }
-        let mut exact = bounds.is_none();
+        let preset = self.preset.filter(|_| entry.role != Role::Input).and_then(Preset::dtype);
+        if let (Some(bounds), Some(preset)) = (&mut bounds, preset) {
+            *bounds = self.defaults.get(&preset).copied().unwrap_or_default();
+        }
+        let mut exact = bounds.is_none() || self.preset == Some(Preset::Exact);
         let mut bounds = bounds.unwrap_or_default();
+        if let Some(noise) = noise.filter(|_| entry.role != Role::Input) {
+            bounds = bounds.overridden_by(noise);
+        }
         let mut ignored = None;
         for rule in self.matching(entry) {
             // The last rule that says anything about a limit decides whether limits apply at all.

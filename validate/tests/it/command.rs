@@ -396,7 +396,7 @@ fn a_policy_that_is_none_cannot_be_applied() {
       |
     2 | unpaird = true
       | ^^^^^^^
-    unknown field `unpaird`, expected one of `version`, `unpaired`, `fresh`, `answer`, `defaults`, `rules`
+    unknown field `unpaird`, expected one of `version`, `preset`, `unpaired`, `fresh`, `answer`, `defaults`, `rules`
     hint: `docs/tolerances.md` describes policy files
 
     error: policy `policy.toml`: field `rules[0].sites`: expected a glob, found `a[`: error parsing glob 'a[': unclosed character class; missing ']'
@@ -495,13 +495,47 @@ fn help() {
       <CANDIDATE>  The folder of the dump to be judged
 
     Options:
-          --policy <FILE>    A TOML file with tolerances of your own
-          --format <FORMAT>  How to present the result; several times with `--out` [possible values:
-                             table, json, junit, markdown, html]
-          --out <DIR>        A folder for one `report.*` file of each format (all formats if none is
-                             named)
-          --all              Give each entry a row of its own in the table
-          --no-verify        Do not check the tensors against their recorded hashes
-      -h, --help             Print help
+          --preset <NAME>     A policy with a name: every bit, or the limits of one dtype for all
+                              entries [possible values: exact, float32, bfloat16]
+          --policy <FILE>     A TOML file with tolerances of your own
+          --noise <DUMP>      A right run of the same request, whose noise gives the limits; several
+                              times for the largest of several
+          --noise-factor <K>  How many times the noise an error may be [default: 3]
+          --format <FORMAT>   How to present the result; several times with `--out` [possible values:
+                              table, json, junit, markdown, html]
+          --out <DIR>         A folder for one `report.*` file of each format (all formats if none is
+                              named)
+          --all               Give each entry a row of its own in the table
+          --no-verify         Do not check the tensors against their recorded hashes
+      -h, --help              Print help
     "#);
+}
+
+#[test]
+fn limits_from_right_runs_on_the_command_line() {
+    let golden = goldens().join(NAME);
+    let golden = golden.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let calibrated = run(&["calibrate", golden, golden, golden, "--factor", "2"]);
+    assert_eq!((calibrated.status, calibrated.stderr.as_str()), (0, ""));
+    assert!(calibrated.stdout.starts_with("# 2 times the noise of 2 right runs"), "{}", calibrated.stdout);
+    let policy = folder.path().join("policy.toml");
+    fs::write(&policy, &calibrated.stdout).unwrap();
+    let by_policy = run(&["diff", golden, golden, "--policy", policy.to_str().unwrap()]);
+    assert_eq!(by_policy.status, 0, "{}", by_policy.stderr);
+
+    let by_noise = run(&["diff", golden, golden, "--noise", golden, "--preset", "exact"]);
+    assert_eq!(by_noise.status, 0, "{}", by_noise.stderr);
+    assert!(by_noise.stdout.contains("preset     exact\nnoise      3 times that of "), "{}", by_noise.stdout);
+
+    for wrong in [
+        &["diff", golden, golden, "--noise-factor", "2"][..],
+        &["diff", golden, golden, "--noise", golden, "--noise-factor", "0.5"],
+        &["diff", golden, golden, "--noise", "nowhere"],
+        &["diff", golden, golden, "--preset", "int8"],
+        &["calibrate", golden],
+    ] {
+        let refused = run(wrong);
+        assert_eq!((refused.status, refused.stdout.as_str()), (2, ""), "{wrong:?}");
+    }
 }

@@ -8,6 +8,7 @@ mod command;
 mod documents;
 mod dumps;
 mod metrics;
+mod noises;
 mod origins;
 mod policies;
 mod reports;

@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 use super::kv_cache::KvCache;
 use super::rotary::{PositionEmbeddings, apply_rotary_pos_emb};
 use crate::error::Result;
-use crate::model::Math;
-use crate::model::linear::Linear;
+use crate::math::Math;
+use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
 

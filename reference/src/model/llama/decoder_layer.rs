@@ -8,7 +8,7 @@ use super::kv_cache::KvCache;
 use super::rms_norm::RmsNorm;
 use super::rotary::PositionEmbeddings;
 use crate::error::Result;
-use crate::model::linear::Linear;
+use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
 

@@ -12,7 +12,7 @@ mod rotary;
 use converter::normalized::TextConfig;
 use tch::{Kind, Tensor};
 
-use super::linear::{Embedding, Linear, lowest};
+use super::layers::{Embedding, Linear, lowest};
 use crate::error::Result;
 use crate::record::Recorder;
 use crate::weights::Weights;

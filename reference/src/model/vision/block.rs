@@ -4,7 +4,7 @@ use converter::normalized::VisionConfig;
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::model::linear::{LayerNorm, Linear, gelu};
+use crate::model::layers::{LayerNorm, Linear, gelu};
 use crate::record::Recorder;
 use crate::weights::Weights;
 

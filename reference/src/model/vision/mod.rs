@@ -9,7 +9,7 @@ mod patch_generator;
 use converter::normalized::VisionConfig;
 use tch::{Kind, Tensor};
 
-use super::linear::LayerNorm;
+use super::layers::LayerNorm;
 use crate::error::Result;
 use crate::record::Recorder;
 use crate::weights::Weights;

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::MODEL;
 use crate::error::Result;
-use crate::model::linear::Linear;
+use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
 

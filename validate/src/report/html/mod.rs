@@ -72,6 +72,7 @@ struct EntryData<'a> {
     ulps: Option<u64>,
     limit: Option<f64>,
     rounding: Option<f64>,
+    noise: Option<f64>,
     lines: Vec<String>,
     inputs: &'a [usize],
     rows: Option<RowsData>,
@@ -135,6 +136,7 @@ impl<'a> EntryData<'a> {
             ulps: measurement.and_then(|m| m.max_ulps),
             limit,
             rounding: entry.origin.rounding,
+            noise: entry.noise.as_ref().map(|level| level.relative_l2),
             lines: words::entry_lines(report, index, entry),
             inputs: &entry.origin.inputs,
             rows: measurement.and_then(|m| {
@@ -205,8 +207,8 @@ fn sides(report: &DiffReport) -> String {
         let _ =
             write!(out, "<dt>{name}</dt><dd><code>{path}</code><br>{}</dd>", text(&words::producer(side)));
     }
-    if let Some(policy) = &report.policy {
-        let _ = write!(out, "<dt>Policy</dt><dd><code>{}</code></dd>", text(&policy.display().to_string()));
+    for (name, limits) in words::limits(report) {
+        let _ = write!(out, "<dt>{name}</dt><dd><code>{}</code></dd>", text(&limits));
     }
     out
 }

@@ -33,6 +33,10 @@
     return stops[i].map((value, c) => Math.round(value + (stops[i + 1][c] - value) * (at - i)));
   };
 
+  // The noise of right runs, where there are some, else what rounding explains.
+  const noisy = entries.some((entry) => entry.noise !== null);
+  entries.forEach((entry) => { entry.floor = noisy ? entry.noise : entry.rounding; });
+  if (noisy) document.querySelector(".key.rounding").textContent = "noise floor: the right runs";
   let chosen = data.first ?? 0;
   let token = levels[chosen] ? levels[chosen].indexOf(Math.max(...levels[chosen])) * entries[chosen].rows.per : 0;
   const fresh = entries.flatMap((entry, index) => entry.origin === "fresh" ? [index] : []);
@@ -49,7 +53,7 @@
   let x, y;
   const drawDepth = () => {
     const { width, height } = svg.getBoundingClientRect();
-    const values = entries.flatMap((e) => [e.l2, e.row, e.limit, e.rounding]).filter((v) => v > 0);
+    const values = entries.flatMap((e) => [e.l2, e.row, e.limit, e.floor]).filter((v) => v > 0);
     const low = Math.floor(Math.log10(Math.min(...values, 1e-3)));
     const high = Math.ceil(Math.log10(Math.max(...values, 1e-2)));
     const step = (width - space.left - space.right) / Math.max(1, entries.length - 1);
@@ -69,11 +73,11 @@
     entries.forEach((entry, index) => {
       if (index % every === 0) svg.append(shape("text", { x: x(index) - 4, y: height - 6 }, entry.order));
     });
-    for (const [name, key] of [["limit", "limit"], ["rounding", "rounding"], ["row", "row"], ["l2", "l2"]]) {
+    for (const [name, key] of [["limit", "limit"], ["rounding", "floor"], ["row", "row"], ["l2", "l2"]]) {
       let path = "", pen = "M";
       entries.forEach((entry, index) => {
         const value = entry[key];
-        if (value === null || (value === 0 && (key === "limit" || key === "rounding"))) { pen = "M"; return; }
+        if (value === null || (value === 0 && (key === "limit" || key === "floor"))) { pen = "M"; return; }
         path += `${pen}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
         pen = "L";
       });
@@ -121,7 +125,8 @@
       `${entry.class}, ${entry.dtype} [${entry.shape.join(", ")}], order ${entry.order}: ${entry.verdict.toLowerCase()}, ${entry.origin}`));
     list.append(element("li",
       `relative L2 ${number(entry.l2)}, worst row ${number(entry.row)}, max abs ${number(entry.abs)}; ` +
-      `limit ${number(entry.limit)}, rounding explains ${number(entry.rounding)}`));
+      `limit ${number(entry.limit)}, rounding explains ${number(entry.rounding)}` +
+      (entry.noise === null ? "" : `, noise ${number(entry.noise)}`)));
     if (entry.verdict !== "equal") entry.lines.forEach((line) => list.append(element("li", line)));
     if (entry.inputs.length) {
       const item = element("li", "computes from ");

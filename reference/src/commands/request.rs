@@ -1,0 +1,44 @@
+//! What is asked, on the command line.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use reference::request::{ChatRequest, DEFAULT_NUM_FRAMES, read_history};
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub struct RequestArgs {
+    /// A picture; once for each, in the order of their `<image>` in the prompt
+    #[arg(long = "image", value_name = "FILE")]
+    images: Vec<PathBuf>,
+    /// A film, for a `<video>` in the prompt: a folder of pictures, or a file where ffmpeg is installed
+    #[arg(long = "video", value_name = "FILE")]
+    videos: Vec<PathBuf>,
+    /// The most frames to take of a film, evenly spaced; each is one tile
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_NUM_FRAMES, requires = "videos")]
+    num_frames: usize,
+    /// The question; without a history or a placeholder of its own it gets one in front for each picture and film
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// System prompt
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Earlier turns, as JSON: [{"user": "…", "assistant": "…"}, …]
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+}
+
+impl RequestArgs {
+    /// The request.
+    pub fn request(&self) -> Result<ChatRequest> {
+        Ok(ChatRequest {
+            system: self.system.clone(),
+            history: self.history.as_deref().map(read_history).transpose()?,
+            question: self.prompt.clone(),
+            images: self.images.clone(),
+            videos: self.videos.clone(),
+            num_frames: self.num_frames,
+        })
+    }
+}
