@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use converter::normalized::{Part, TorchDtype};
 use converter::plan::{PlanOptions, ShardSize};
 use converter::resolve::Settings;
+use converter::source::CodeCaches;
 
 /// Converts a Llama-3.1-Nemotron-Nano-VL checkpoint to a normalized one that needs no Python
 #[derive(Debug, Parser)]
@@ -104,6 +105,7 @@ impl ConvertArguments {
                 PartArgument::Text => Part::Text,
                 PartArgument::Vision => Part::Vision,
             },
+            caches: CodeCaches::from_env(),
         }
     }
 
@@ -121,4 +123,9 @@ impl ConvertArguments {
 /// The options of a conversion that changes nothing.
 pub(crate) fn keep() -> PlanOptions {
     PlanOptions { dtype: None, max_shard_size: ShardSize::default() }
+}
+
+/// What the user says who says nothing.
+pub(crate) fn unsaid() -> Settings {
+    Settings { caches: CodeCaches::from_env(), ..Settings::default() }
 }

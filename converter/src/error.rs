@@ -106,6 +106,18 @@ pub enum Error {
         /// Each behaviour with its value and what would settle it.
         behaviours: Vec<(String, String, String)>,
     },
+    /// Code that does something else than the user, or the model that this program knows, says.
+    #[error("`{path}`: behaviour `{behaviour}`: expected {expected}, found {found}")]
+    Contradicted {
+        /// The file of code.
+        path: PathBuf,
+        /// The behaviour.
+        behaviour: &'static str,
+        /// What the user or the released model says.
+        expected: String,
+        /// What the code does, and where.
+        found: String,
+    },
     /// A repository of the hub where a folder is needed.
     #[error(
         "`{repository}`: expected a folder, found none; repositories of the hub are not downloaded by this version"
@@ -333,6 +345,10 @@ impl Error {
                 ErrorKind::FileTooLarge => Some("a smaller `--max-shard-size` may fit".into()),
                 _ => None,
             },
+            Self::Contradicted { expected, .. } if expected.contains("--") => Some(
+                "leave the flag out, or give the checkpoint together with the code that it was made for"
+                    .into(),
+            ),
             Self::NotRestorable { hint, .. } => Some((*hint).into()),
             Self::Assumed { .. } => Some("without `--strict` the ledger marks each as assumed".into()),
             _ => None,

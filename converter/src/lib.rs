@@ -13,6 +13,7 @@ pub mod names;
 pub mod normalized;
 pub mod parts;
 pub mod plan;
+mod python;
 pub mod report;
 pub mod resolve;
 pub mod source;

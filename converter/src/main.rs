@@ -35,7 +35,7 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     match arguments.command {
         Command::Inspect { source, json } => {
             let conversion =
-                Conversion::prepare(Location::parse(&source), Default::default(), arguments::keep())?;
+                Conversion::prepare(Location::parse(&source), arguments::unsaid(), arguments::keep())?;
             let inspection = Inspection::of(&conversion);
             if json {
                 print(&format!("{}\n", serde_json::to_string_pretty(&inspection)?))?;

@@ -12,7 +12,7 @@ use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerTa
 use crate::normalized::{CONFIG_FILE, Checkpoint, TorchDtype};
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
-use crate::source::{Evidence, Location};
+use crate::source::{CodeCaches, Location};
 use crate::weights::{Folder, HeaderEntry, INDEX_FILE, MappedFile, SINGLE_FILE};
 use crate::write::{Nowhere, Observer, stream};
 use crate::{Conversion, Error, json};
@@ -300,13 +300,15 @@ fn settings_of(ledger: &Ledger) -> Settings {
             .behaviours
             .iter()
             .find(|behaviour| behaviour.name == name)
-            .filter(|behaviour| matches!(behaviour.evidence, Evidence::CommandLine { .. }))
+            .filter(|behaviour| behaviour.evidence.is_from_elsewhere())
             .map(|behaviour| &behaviour.value)
     };
     Settings {
         align_corners: said("position_interpolation_align_corners").and_then(Value::as_bool),
         upscale_factor: said("upscale_factor").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()),
         part: ledger.options.part,
+        // What they said is in the ledger.
+        caches: CodeCaches::default(),
     }
 }
 

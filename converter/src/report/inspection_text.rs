@@ -190,7 +190,12 @@ impl Inspection {
         for behaviour in &self.behaviours {
             write!(f, "  {} = {}: ", behaviour.name, behaviour.value)?;
             match &behaviour.evidence {
-                Evidence::SourceFile { file, detail, .. } => writeln!(f, "`{file}`, {detail}")?,
+                Evidence::SourceFile { file, detail, line, repository, .. } => {
+                    repository.iter().try_for_each(|repository| write!(f, "{repository}, "))?;
+                    write!(f, "`{file}`, ")?;
+                    line.iter().try_for_each(|line| write!(f, "line {line}: "))?;
+                    writeln!(f, "{detail}")?;
+                }
                 Evidence::CommandLine { flag } => writeln!(f, "given as `{flag}`")?,
                 Evidence::Assumed { reason, settled_by } => {
                     writeln!(f, "assumed, since {reason}; {settled_by} settles it")?;

@@ -1,7 +1,6 @@
 //! `preprocessor_config.json` to `image_processor`.
 
-use serde_json::Value;
-
+use super::code::Defaults;
 use super::fields::Fields;
 use super::findings::Findings;
 use super::tower::{CLIP_MEAN, CLIP_STD};
@@ -10,11 +9,12 @@ use crate::normalized::ImageProcessorConfig;
 use crate::source::{CONFIG_FILE, PREPROCESSOR_FILE};
 
 /// The class whose defaults hold for absent fields.
-const CLASS: &str = "LlamaNemotronNanoVLImageProcessor";
+pub(super) const CLASS: &str = "LlamaNemotronNanoVLImageProcessor";
 
 /// Resolves the image processor; `image_size` is `force_image_size`.
 pub(super) fn image_processor(
     fields: &Fields<'_>,
+    defaults: &Defaults,
     image_size: usize,
     upscale_factor: usize,
     findings: &mut Findings,
@@ -30,38 +30,35 @@ pub(super) fn image_processor(
         let expected = format!("`{image_size}`, as `force_image_size` in `{CONFIG_FILE}`");
         return Err(fields.wrong("image_size", expected, format!("`{declared}`")));
     }
-    if declared.is_none() && image_size != 512 {
+    if declared.is_none()
+        && let default = defaults.take("image_processor.image_size", fields, "image_size", 512, findings)
+        && image_size != default
+    {
         let expected = format!("`{image_size}`, as `force_image_size` in `{CONFIG_FILE}`");
-        return Err(fields.wrong("image_size", expected, format!("none, which `{CLASS}` takes for 512")));
+        return Err(fields.wrong(
+            "image_size",
+            expected,
+            format!("none, which `{CLASS}` takes for {default}"),
+        ));
     }
-    let mut default = |name: &str, value: Value| {
-        findings.assumed_default(&format!("image_processor.{name}"), &fields.name(name), value, CLASS);
+    let max_num_tiles = match fields.size("max_num_tiles")? {
+        Some(tiles) => tiles,
+        None => defaults.take("image_processor.max_num_tiles", fields, "max_num_tiles", 12, findings),
     };
-    let max_num_tiles = fields.size("max_num_tiles")?.unwrap_or_else(|| {
-        default("max_num_tiles", 12.into());
-        12
-    });
-    let use_thumbnail = fields.truth("use_thumbnail")?.unwrap_or_else(|| {
-        default("use_thumbnail", true.into());
-        true
-    });
-    let do_rescale = fields.truth("do_rescale")?.unwrap_or_else(|| {
-        default("do_rescale", false.into());
-        false
-    });
+    let mut truth = |name: &str, assumed: bool| match fields.truth(name)? {
+        Some(truth) => Ok(truth),
+        None => Ok(defaults.take(&format!("image_processor.{name}"), fields, name, assumed, findings)),
+    };
+    let use_thumbnail = truth("use_thumbnail", true)?;
+    let do_rescale = truth("do_rescale", false)?;
+    let do_normalize = truth("do_normalize", false)?;
     let rescale_factor = match fields.number("rescale_factor")? {
         Some(factor) => factor,
-        None => {
-            if do_rescale {
-                default("rescale_factor", (1.0 / 255.0).into());
-            }
-            1.0 / 255.0
+        None if do_rescale => {
+            defaults.take("image_processor.rescale_factor", fields, "rescale_factor", 1.0 / 255.0, findings)
         }
+        None => 1.0 / 255.0,
     };
-    let do_normalize = fields.truth("do_normalize")?.unwrap_or_else(|| {
-        default("do_normalize", false.into());
-        false
-    });
     let channels = |name: &str, unused: [f64; 3]| match fields.numbers(name)? {
         Some(values) if values.len() == 3 => Ok(values),
         None if !do_normalize => Ok(unused.to_vec()),

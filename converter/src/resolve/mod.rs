@@ -1,5 +1,6 @@
 //! From the source's configuration files to the one that describes the whole model.
 
+mod code;
 mod dtype;
 mod fields;
 mod findings;
@@ -13,14 +14,15 @@ pub use findings::{DefaultedField, Findings, IgnoredField};
 
 use std::path::Path;
 
+use code::{CONFIGURATION_FILE, Code, Defaults, IMAGE_PROCESSING_FILE};
 use fields::{Fields, show};
 use findings::BOOKKEEPING;
 
 use crate::Error;
 use crate::normalized::{Config, FORMAT, FORMAT_VERSION, ImageTagType, Part, PsVersion, TorchDtype};
 use crate::source::{
-    Behaviour, Buffers, CONFIG_FILE, CodeFinding, Evidence, MODEL, PREPROCESSOR_FILE, SourceCheckpoint,
-    align_corners_of_code, image_token_id,
+    Behaviour, Buffers, CONFIG_FILE, CodeCaches, Evidence, MODEL, PREPROCESSOR_FILE, SourceCheckpoint,
+    image_token_id,
 };
 
 /// The source's configuration class.
@@ -29,7 +31,7 @@ const CLASS: &str = "Llama_Nemotron_Nano_VL_Config";
 const IMAGE_TOKEN: &str = "<image>";
 
 /// What the user said about behaviours that come from Python code.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `--align-corners`.
     pub align_corners: Option<bool>,
@@ -37,6 +39,8 @@ pub struct Settings {
     pub upscale_factor: Option<usize>,
     /// `--part`.
     pub part: Part,
+    /// Where code of the repositories that the source refers to may lie.
+    pub caches: CodeCaches,
 }
 
 /// Resolves the configuration of `source`.
@@ -61,13 +65,27 @@ pub fn resolve(
     let torch_dtype = dtype::dtype(&fields, &["dtype", "torch_dtype"])?;
     let image_size = fields.size("force_image_size")?;
     let image_size = fields.required("force_image_size", "a size in pixels", image_size)?;
-    let downsample_ratio = fields.number("downsample_ratio")?.unwrap_or(0.5);
-    let ps_version = ps_version(&fields, source, &mut findings)?;
-    let image_tag_type = image_tag_type(&fields, &mut findings)?;
-    let projector_hidden_size = fields.size("projector_hidden_size")?.unwrap_or(4096);
-    let vision_hidden_size = fields.size("vit_hidden_size")?.unwrap_or(1280);
-    let align_corners = align_corners(source, settings, &mut findings);
-    let upscale_factor = upscale_factor(settings, &mut findings);
+    let code = Code { source, caches: &settings.caches };
+    let defaults = code.defaults(&fields, CONFIGURATION_FILE, CLASS, &mut findings);
+    let ps_version = ps_version(&fields, &defaults, source, &mut findings)?;
+    let image_tag_type = image_tag_type(&fields, &defaults, &mut findings)?;
+    let vision = fields.child("vision_config")?;
+    let vision = fields.required("vision_config", "an object", vision)?;
+    let preprocessor_path = source.folder().file_path(PREPROCESSOR_FILE);
+    let preprocessor = source.json(PREPROCESSOR_FILE)?;
+    let preprocessor = Fields::root(&preprocessor_path, &preprocessor)?;
+    let align_corners = code.align_corners(&vision, settings.align_corners, &mut findings)?;
+    let upscale_factor = code.upscale_factor(&preprocessor, settings.upscale_factor, &mut findings)?;
+    let downsample_ratio = match fields.number("downsample_ratio")? {
+        Some(ratio) => ratio,
+        None => defaults.take("downsample_ratio", &fields, "downsample_ratio", 0.5, &mut findings),
+    };
+    let mut width = |name: &str, field: &str, assumed: usize| match fields.size(field)? {
+        Some(width) => Ok(width),
+        None => Ok(defaults.take(name, &fields, field, assumed, &mut findings)),
+    };
+    let projector_hidden_size = width("projector_hidden_size", "projector_hidden_size", 4096)?;
+    let vision_hidden_size = width("vision_hidden_size", "vit_hidden_size", 1280)?;
 
     let text = fields.child("llm_config")?;
     let text = fields.required("llm_config", "an object", text)?;
@@ -75,8 +93,6 @@ pub fn resolve(
 
     let config_sha256 = &source.needed(CONFIG_FILE)?.sha256;
     let context = tower::Context { image_size, config_sha256, buffers, align_corners };
-    let vision = fields.child("vision_config")?;
-    let vision = fields.required("vision_config", "an object", vision)?;
     let vision_config = tower::vision_config(&vision, &context, &mut findings)?;
     if let Some(patch_size) = fields.size("patch_size")?
         && patch_size != vision_config.patch_size
@@ -85,11 +101,17 @@ pub fn resolve(
         return Err(fields.wrong("patch_size", expected, format!("`{patch_size}`")));
     }
 
-    let preprocessor_path = source.folder().file_path(PREPROCESSOR_FILE);
-    let preprocessor = source.json(PREPROCESSOR_FILE)?;
-    let preprocessor = Fields::root(&preprocessor_path, &preprocessor)?;
-    let image_processor =
-        image_processor::image_processor(&preprocessor, image_size, upscale_factor, &mut findings)?;
+    let class = image_processor::CLASS;
+    let of_class = code.defaults(&preprocessor, IMAGE_PROCESSING_FILE, class, &mut findings);
+    let image_processor = image_processor::image_processor(
+        &preprocessor,
+        &of_class,
+        image_size,
+        upscale_factor,
+        &mut findings,
+    )?;
+    let version = show_version(ps_version);
+    let code_eps = code.check_steps(&fields, &vision, version, IMAGE_TOKEN, &mut findings)?;
 
     if fields.value("template").is_some() {
         findings.warnings.push(format!(
@@ -114,7 +136,7 @@ pub fn resolve(
         projector_hidden_size,
         vision_hidden_size,
         // The default of torch's LayerNorm, which the projector is built with.
-        projector_layer_norm_eps: 1e-5,
+        projector_layer_norm_eps: code_eps.unwrap_or(1e-5),
         image_seq_length: 0,
         image_tag_type,
         image_token: IMAGE_TOKEN.into(),
@@ -127,7 +149,7 @@ pub fn resolve(
     };
     config.image_seq_length = config.tokens_per_tile();
     config.validate(&path).map_err(|error| in_source_terms(error, &path, &preprocessor_path))?;
-    named_by_architecture(&config, config_sha256, &mut findings);
+    named_by_architecture(&config, config_sha256, code_eps.is_some(), &mut findings);
     Ok((config, findings))
 }
 
@@ -166,13 +188,14 @@ fn in_source_terms(error: Error, config: &Path, preprocessor: &Path) -> Error {
 
 fn ps_version(
     fields: &Fields<'_>,
+    defaults: &Defaults,
     source: &SourceCheckpoint,
     findings: &mut Findings,
 ) -> Result<PsVersion, Error> {
     let version = match fields.text("ps_version")? {
         None => {
-            findings.assumed_default("ps_version", "ps_version", "v1", CLASS);
-            return Ok(PsVersion::V1);
+            let version = defaults.take("ps_version", fields, "ps_version", "v1".to_string(), findings);
+            return Ok(if version == "v2" { PsVersion::V2 } else { PsVersion::V1 });
         }
         Some("v1") => PsVersion::V1,
         Some("v2") => PsVersion::V2,
@@ -184,11 +207,8 @@ fn ps_version(
             ));
         }
     };
-    let evidence = Evidence::SourceFile {
-        file: CONFIG_FILE.into(),
-        sha256: source.needed(CONFIG_FILE)?.sha256.clone(),
-        detail: "field `ps_version`".into(),
-    };
+    let sha256 = &source.needed(CONFIG_FILE)?.sha256;
+    let evidence = Evidence::read(CONFIG_FILE, sha256, "field `ps_version`".into());
     findings.behaviour("ps_version", show_version(version), evidence);
     Ok(version)
 }
@@ -200,11 +220,16 @@ fn show_version(version: PsVersion) -> &'static str {
     }
 }
 
-fn image_tag_type(fields: &Fields<'_>, findings: &mut Findings) -> Result<ImageTagType, Error> {
+fn image_tag_type(
+    fields: &Fields<'_>,
+    defaults: &Defaults,
+    findings: &mut Findings,
+) -> Result<ImageTagType, Error> {
     match fields.text("image_tag_type")? {
         None => {
-            findings.assumed_default("image_tag_type", "image_tag_type", "internvl", CLASS);
-            Ok(ImageTagType::Internvl)
+            let assumed = "internvl".to_string();
+            let kind = defaults.take("image_tag_type", fields, "image_tag_type", assumed, findings);
+            Ok(if kind == "nvlm" { ImageTagType::Nvlm } else { ImageTagType::Internvl })
         }
         Some("internvl") => Ok(ImageTagType::Internvl),
         Some("nvlm") => Ok(ImageTagType::Nvlm),
@@ -215,62 +240,12 @@ fn image_tag_type(fields: &Fields<'_>, findings: &mut Findings) -> Result<ImageT
     }
 }
 
-/// How the position table is resized: the command line, else the code in the folder, else the date of release.
-fn align_corners(source: &SourceCheckpoint, settings: Settings, findings: &mut Findings) -> bool {
-    const NAME: &str = "position_interpolation_align_corners";
-    let code = align_corners_of_code(source.files());
-    let (value, evidence) = match (settings.align_corners, code) {
-        (Some(value), code) => {
-            if let CodeFinding::Recognised { value: of_code, evidence: Evidence::SourceFile { file, .. } } =
-                code
-                && of_code != value
-            {
-                findings.warnings.push(format!(
-                    "`--align-corners {value}` contradicts `{file}`, which does {of_code}; the command line was taken"
-                ));
-            }
-            (value, Evidence::CommandLine { flag: format!("--align-corners {value}") })
-        }
-        (None, CodeFinding::Recognised { value, evidence }) => (value, evidence),
-        (None, code) => {
-            let mut reason =
-                "the 8B was released before 2025-06-28, when RADIO's code changed from true to false \
-                              (NVlabs/RADIO cb07f55)"
-                    .to_string();
-            if let CodeFinding::Unrecognised { file, sha256 } = code {
-                findings.warnings.push(format!(
-                    "`{file}` (SHA-256 {sha256}) is no revision that this program knows; it was not read"
-                ));
-                reason.push_str(&format!("; `{file}` is no known revision"));
-            }
-            (true, Evidence::Assumed { reason, settled_by: "`--align-corners`".into() })
-        }
-    };
-    findings.behaviour(NAME, value, evidence);
-    value
-}
-
-/// By how much a picture is enlarged first.
-fn upscale_factor(settings: Settings, findings: &mut Findings) -> usize {
-    let (value, evidence) = match settings.upscale_factor {
-        Some(value) => (value, Evidence::CommandLine { flag: format!("--upscale-factor {value}") }),
-        None => {
-            let reason = "the released `image_processing.py` doubles a picture before it chooses tiles";
-            (2, Evidence::Assumed { reason: reason.into(), settled_by: "`--upscale-factor`".into() })
-        }
-    };
-    findings.behaviour("upscale_factor", value, evidence);
-    value
-}
-
 /// Constants of the modeling code that `architectures` names.
-fn named_by_architecture(config: &Config, config_sha256: &str, findings: &mut Findings) {
-    let evidence = || Evidence::SourceFile {
-        file: CONFIG_FILE.into(),
-        sha256: config_sha256.to_string(),
-        detail: format!("`model_type` names `{MODEL}`"),
-    };
-    findings.behaviour("projector_layer_norm_eps", config.projector_layer_norm_eps, evidence());
+fn named_by_architecture(config: &Config, config_sha256: &str, has_eps: bool, findings: &mut Findings) {
+    let evidence = || Evidence::read(CONFIG_FILE, config_sha256, format!("`model_type` names `{MODEL}`"));
+    if !has_eps {
+        findings.behaviour("projector_layer_norm_eps", config.projector_layer_norm_eps, evidence());
+    }
     findings.behaviour("image_token", config.image_token.as_str(), evidence());
     findings.behaviour("image_start_token", config.image_start_token.as_str(), evidence());
     findings.behaviour("image_end_token", config.image_end_token.as_str(), evidence());

@@ -108,7 +108,7 @@ const TOWER_BOOKKEEPING: &[&str] = &["adaptor_configs", "max_resolution", "prefe
 
 impl Context<'_> {
     fn config(&self, detail: String) -> Evidence {
-        Evidence::SourceFile { file: CONFIG_FILE.into(), sha256: self.config_sha256.to_string(), detail }
+        Evidence::read(CONFIG_FILE, self.config_sha256, detail)
     }
 }
 

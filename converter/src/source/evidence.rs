@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::SourceFile;
+use super::CodeFile;
 
 /// A behaviour of the model that came from Python code, its value, and how it is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,14 +21,25 @@ pub struct Behaviour {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Evidence {
-    /// A file of the source says so. Python is read or recognised, never run.
+    /// A file of the source, or of a repository that it refers to, says so. Python is parsed or recognised, never run.
     SourceFile {
         /// The file.
         file: String,
         /// Its SHA-256.
         sha256: String,
-        /// Where in the file, or what the file was recognised as.
+        /// How it says so.
+        how: How,
+        /// Which field, what is written there, or what the file was recognised as.
         detail: String,
+        /// The line, from 1, of what was parsed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<usize>,
+        /// The repository that the file is of, where it is not the source's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Its revision.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
     },
     /// The user said so.
     CommandLine {
@@ -44,10 +55,47 @@ pub enum Evidence {
     },
 }
 
+/// How a file says what a behaviour is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// It is a field of a configuration.
+    Read,
+    /// The file is a known one, by its SHA-256.
+    Recognised,
+    /// Its code was parsed and followed.
+    Parsed,
+}
+
+impl Evidence {
+    /// A field of the source's own file `file`, as `detail` says.
+    pub(crate) fn read(file: &str, sha256: &str, detail: String) -> Self {
+        Self::SourceFile {
+            file: file.into(),
+            sha256: sha256.into(),
+            how: How::Read,
+            detail,
+            line: None,
+            repository: None,
+            revision: None,
+        }
+    }
+
+    /// A file of code.
+    pub(crate) fn of_code(file: &CodeFile, how: How, line: Option<usize>, detail: String) -> Self {
+        let (repository, revision) = file.origin.clone().unzip();
+        let (file, sha256) = (file.name.clone(), file.sha256.clone());
+        Self::SourceFile { file, sha256, how, detail, line, repository, revision }
+    }
+
+    /// Whether the evidence lies outside the source and its folder: what it said can't be found there again.
+    pub(crate) fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::CommandLine { .. } | Self::SourceFile { repository: Some(_), .. })
+    }
+}
+
 /// The revisions of RADIO's patch generator, and how each resizes positions.
 const REVISIONS: &str = include_str!("../radio-code-revisions.json");
-/// The file of RADIO that resizes the position table.
-pub(super) const PATCH_GENERATOR_FILE: &str = "vit_patch_generator.py";
 
 #[derive(Deserialize)]
 struct Revision {
@@ -58,55 +106,21 @@ struct Revision {
     position_interpolation_align_corners: bool,
 }
 
-/// `position_interpolation_align_corners` of the patch generator among `files`, recognised by its SHA-256; or the name
-/// of a patch generator that is none of the known revisions.
-pub(crate) fn align_corners_of_code(files: &[SourceFile]) -> CodeFinding {
-    let Some(file) = files.iter().find(|file| file.name == PATCH_GENERATOR_FILE) else {
-        return CodeFinding::Absent;
-    };
+/// `position_interpolation_align_corners` of a patch generator that is recognised by its SHA-256, and which it is.
+pub(crate) fn recognise(file: &CodeFile) -> Option<(bool, String)> {
     let revisions: Vec<Revision> = serde_json::from_str(REVISIONS).unwrap_or_default();
-    match revisions.iter().find(|revision| revision.sha256 == file.sha256) {
-        None => CodeFinding::Unrecognised { file: file.name.clone(), sha256: file.sha256.clone() },
-        Some(revision) => CodeFinding::Recognised {
-            value: revision.position_interpolation_align_corners,
-            evidence: Evidence::SourceFile {
-                file: file.name.clone(),
-                sha256: file.sha256.clone(),
-                detail: format!(
-                    "recognised as {} {} of {}",
-                    revision.repository, revision.commit, revision.date
-                ),
-            },
-        },
-    }
-}
-
-/// What the Python in a folder says.
-pub(crate) enum CodeFinding {
-    /// There is none.
-    Absent,
-    /// A known revision.
-    Recognised {
-        /// What it does.
-        value: bool,
-        /// Which it is.
-        evidence: Evidence,
-    },
-    /// A file of the right name that is no known revision.
-    Unrecognised {
-        /// The file.
-        file: String,
-        /// Its SHA-256.
-        sha256: String,
-    },
+    let revision = revisions.into_iter().find(|revision| revision.sha256 == file.sha256)?;
+    let detail = format!("recognised as {} {} of {}", revision.repository, revision.commit, revision.date);
+    Some((revision.position_interpolation_align_corners, detail))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(name: &str, sha256: &str) -> SourceFile {
-        SourceFile { name: name.into(), bytes: Vec::new(), sha256: sha256.into() }
+    fn file(sha256: &str) -> CodeFile {
+        let name = "vit_patch_generator.py".into();
+        CodeFile { name, bytes: Vec::new(), sha256: sha256.into(), origin: None }
     }
 
     #[test]
@@ -117,17 +131,9 @@ mod tests {
             (before, true, "recognised as NVlabs/RADIO 8dfc443 of 2025-04-16"),
             (after, false, "recognised as NVlabs/RADIO cb07f55 of 2025-06-28"),
         ] {
-            let files = [file("modeling.py", "0"), file(PATCH_GENERATOR_FILE, sha256)];
-            let CodeFinding::Recognised { value, evidence } = align_corners_of_code(&files) else {
-                panic!("recognised");
-            };
-            assert_eq!(value, expected);
-            let (file, sha256, detail) = (PATCH_GENERATOR_FILE.into(), sha256.into(), detail.into());
-            assert_eq!(evidence, Evidence::SourceFile { file, sha256, detail });
+            assert_eq!(recognise(&file(sha256)), Some((expected, detail.to_string())));
         }
-        let other = [file(PATCH_GENERATOR_FILE, &"0".repeat(64))];
-        assert!(matches!(align_corners_of_code(&other), CodeFinding::Unrecognised { .. }));
-        assert!(matches!(align_corners_of_code(&[file("modeling.py", before)]), CodeFinding::Absent));
+        assert_eq!(recognise(&file(&"0".repeat(64))), None);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! A checkpoint as Hugging Face has it: a folder of JSON, tokenizer files, Python that is never run, and weights.
 
 mod buffers;
+mod code;
 mod evidence;
 mod identity;
 mod location;
 mod tokenizer;
 
 pub use buffers::Buffers;
-pub use evidence::{Behaviour, Evidence};
+pub use code::CodeCaches;
+pub use evidence::{Behaviour, Evidence, How};
 pub use location::Location;
 
 use serde_json::Value;
@@ -16,7 +18,8 @@ use crate::digest::sha256;
 use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
 
-pub(crate) use evidence::{CodeFinding, align_corners_of_code};
+pub(crate) use code::CodeFile;
+pub(crate) use evidence::recognise;
 pub(crate) use identity::MODEL;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 

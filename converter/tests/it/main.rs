@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
+mod code;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod conversion;

@@ -1,0 +1,174 @@
+//! Finds the Python that goes with a checkpoint: in its folder, or in the caches of huggingface_hub and transformers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::SourceFile;
+use crate::digest::sha256;
+
+/// Longer files are taken for absent: they are no code of this model.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Folders where code of other repositories may lie.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CodeCaches {
+    /// Caches of huggingface_hub: `models--owner--name/snapshots/<revision>/`.
+    pub hub: Vec<PathBuf>,
+    /// Caches of transformers: `transformers_modules/owner/name/<revision>/`.
+    pub modules: Vec<PathBuf>,
+}
+
+/// A file of code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CodeFile {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its content.
+    pub(crate) bytes: Vec<u8>,
+    /// The SHA-256 of its content.
+    pub(crate) sha256: String,
+    /// The repository and revision that it is of, if it is not the checkpoint's folder.
+    pub(crate) origin: Option<(String, String)>,
+}
+
+impl CodeCaches {
+    /// The caches that the environment names, as huggingface_hub and transformers read it.
+    pub fn from_env() -> Self {
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = variable("HF_HOME").or_else(|| {
+            let cache =
+                variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+            cache.map(|cache| cache.join("huggingface"))
+        });
+        let or_home = |named: Option<PathBuf>, name: &str| {
+            named.or_else(|| home.as_ref().map(|home| home.join(name))).into_iter().collect()
+        };
+        Self {
+            hub: or_home(variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")), "hub"),
+            modules: or_home(variable("HF_MODULES_CACHE"), "modules"),
+        }
+    }
+
+    /// The file `name` of `repository`, if a cache has it in one version only, or in the one that `main` is.
+    ///
+    /// # Errors
+    /// A sentence that says which versions there are.
+    pub(crate) fn find(&self, repository: &str, name: &str) -> Result<Option<CodeFile>, String> {
+        let mut versions: BTreeMap<String, CodeFile> = BTreeMap::new();
+        for hub in &self.hub {
+            let models = hub.join(format!("models--{}", repository.replace('/', "--")));
+            let snapshots = models.join("snapshots");
+            let main = fs::read_to_string(models.join("refs/main")).unwrap_or_default();
+            if !main.trim().is_empty()
+                && let Some(file) = read(&snapshots.join(main.trim()), name, repository)
+            {
+                return Ok(Some(file));
+            }
+            collect(&snapshots, name, repository, &mut versions);
+        }
+        for modules in &self.modules {
+            let modules = modules.join("transformers_modules");
+            for encode in [str::to_string, module_name] {
+                let folder =
+                    repository.split('/').fold(modules.clone(), |path, part| path.join(encode(part)));
+                collect(&folder, name, repository, &mut versions);
+            }
+        }
+        if versions.len() > 1 {
+            let found: Vec<String> = versions
+                .values()
+                .filter_map(|file| {
+                    file.origin.as_ref().map(|(_, revision)| format!("`{}`", revision.escape_debug()))
+                })
+                .collect();
+            return Err(format!("the caches have several versions of it, at {}", found.join(", ")));
+        }
+        Ok(versions.into_values().next())
+    }
+}
+
+impl CodeFile {
+    /// The file `name` among those of the checkpoint's folder.
+    pub(crate) fn in_folder(files: &[SourceFile], name: &str) -> Option<Self> {
+        let file = files.iter().find(|file| file.name == name)?;
+        Some(Self {
+            name: file.name.clone(),
+            bytes: file.bytes.clone(),
+            sha256: file.sha256.clone(),
+            origin: None,
+        })
+    }
+}
+
+/// How transformers writes a part of a repository's name where it must be a Python identifier.
+fn module_name(part: &str) -> String {
+    part.replace('.', "_dot_").replace('-', "_hyphen_")
+}
+
+/// Every version of the file in the folders of `parent`, by its SHA-256.
+fn collect(parent: &Path, name: &str, repository: &str, versions: &mut BTreeMap<String, CodeFile>) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    for file in folders.iter().filter_map(|folder| read(folder, name, repository)) {
+        versions.entry(file.sha256.clone()).or_insert(file);
+    }
+}
+
+fn read(folder: &Path, name: &str, repository: &str) -> Option<CodeFile> {
+    let path = folder.join(name);
+    let metadata =
+        fs::metadata(&path).ok().filter(|metadata| metadata.is_file() && metadata.len() <= MAX_BYTES)?;
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    fs::File::open(&path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    let revision = folder.file_name()?.to_string_lossy().into_owned();
+    let origin = Some((repository.to_string(), revision));
+    Some(CodeFile { name: name.to_string(), sha256: sha256(&bytes), bytes, origin })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn write(dir: &TempDir, path: &str, text: &str) {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn caches(dir: &TempDir) -> CodeCaches {
+        CodeCaches { hub: vec![dir.path().join("hub")], modules: vec![dir.path().join("modules")] }
+    }
+
+    #[test]
+    fn finds_a_snapshot_and_prefers_the_one_that_main_is() {
+        let dir = TempDir::new().unwrap();
+        assert_eq!(caches(&dir).find("a/b-c", "x.py"), Ok(None));
+        write(&dir, "hub/models--a--b-c/snapshots/r1/x.py", "1");
+        let found = caches(&dir).find("a/b-c", "x.py").unwrap().unwrap();
+        assert_eq!(found.origin, Some(("a/b-c".into(), "r1".into())));
+        assert_eq!((found.bytes.as_slice(), found.sha256), (&b"1"[..], sha256(b"1")));
+        write(&dir, "hub/models--a--b-c/snapshots/r2/x.py", "1");
+        assert!(caches(&dir).find("a/b-c", "x.py").unwrap().is_some());
+        write(&dir, "hub/models--a--b-c/snapshots/r3/x.py", "2");
+        let message = caches(&dir).find("a/b-c", "x.py").unwrap_err();
+        assert_eq!(message, "the caches have several versions of it, at `r1`, `r3`");
+        write(&dir, "hub/models--a--b-c/refs/main", "r3\n");
+        assert_eq!(caches(&dir).find("a/b-c", "x.py").unwrap().unwrap().bytes, b"2");
+        assert_eq!(caches(&dir).find("a/b", "x.py"), Ok(None));
+    }
+
+    #[test]
+    fn finds_the_modules_of_transformers_under_both_spellings() {
+        for path in ["a/b-c.d/r1/x.py", "a/b_hyphen_c_dot_d/r1/x.py"] {
+            let dir = TempDir::new().unwrap();
+            write(&dir, &format!("modules/transformers_modules/{path}"), "1");
+            assert!(caches(&dir).find("a/b-c.d", "x.py").unwrap().is_some(), "{path}");
+        }
+    }
+}
