@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::answer::{self, AnswerReport};
+use crate::diagnosis::{Findings, findings};
 use crate::metric::{Measurement, measure};
 use crate::noise::{Level, Noise};
 use crate::origin::{Origin, OriginKind, origins, rounds_more};
@@ -33,6 +34,8 @@ pub struct DiffReport {
     pub answer: AnswerReport,
     /// What the reader ought to know, though it decides nothing.
     pub notes: Vec<Note>,
+    /// What was found in the entry where both part first.
+    pub findings: Option<Findings>,
     /// The right runs that the limits come from.
     pub noise: Option<NoiseSource>,
     /// The picture, as the golden run saw it.
@@ -308,7 +311,7 @@ pub fn diff_with_noise(
     if noise.is_some() && count > 0 {
         notes.push(Note::AllowedDtypes { count });
     }
-    Ok(DiffReport {
+    let mut report = DiffReport {
         golden: side(golden),
         candidate: side(candidate),
         policy: policy.path.clone(),
@@ -319,7 +322,12 @@ pub fn diff_with_noise(
         answer: answer::compare(golden, candidate, policy.answer),
         notes,
         tiles: tiles::tiles(golden),
-    })
+        findings: None,
+    };
+    if let Some(Divergence::Entry(index)) = report.first_divergence() {
+        report.findings = findings(golden, candidate, &report.entries, index);
+    }
+    Ok(report)
 }
 
 fn paired(

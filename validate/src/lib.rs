@@ -4,6 +4,7 @@
 //! gathers, [`report`] words.
 
 mod answer;
+pub mod diagnosis;
 mod diff;
 mod error;
 pub mod metric;

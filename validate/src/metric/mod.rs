@@ -133,7 +133,8 @@ fn difference_at(golden: &TensorView<'_>, candidate: &TensorView<'_>, flat: usiz
     }
 }
 
-fn value_at(tensor: &TensorView<'_>, flat: usize) -> f64 {
+/// The value at a flat index, NaN beyond the end.
+pub(crate) fn value_at(tensor: &TensorView<'_>, flat: usize) -> f64 {
     let size_bytes = tensor.dtype().size_bytes();
     let Some(bytes) = tensor.data().get(flat * size_bytes..(flat + 1) * size_bytes) else { return f64::NAN };
     match tensor.dtype() {

@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Format, words};
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
+use crate::diagnosis::Diagnosis;
 use crate::diff::{DiffReport, Divergence, EntryReport, Side};
 use crate::metric::{Difference, Measurement, NonFinite};
 use crate::origin::Excess;
@@ -96,6 +97,16 @@ struct DivergenceJson<'a> {
     module: Option<&'a str>,
     reason: String,
     last_agreement: Option<&'a str>,
+    places: Vec<&'a str>,
+    diagnoses: Vec<DiagnosisJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct DiagnosisJson<'a> {
+    mistake: &'static str,
+    text: &'a str,
+    before: Number,
+    after: Number,
 }
 
 #[derive(Serialize)]
@@ -305,6 +316,8 @@ impl<'a> DivergenceJson<'a> {
             module: None,
             reason,
             last_agreement: None,
+            places: Vec::new(),
+            diagnoses: Vec::new(),
         };
         match divergence {
             Divergence::Prompt => answer("prompt", words::text("prompt", &report.answer.prompt)),
@@ -313,6 +326,7 @@ impl<'a> DivergenceJson<'a> {
             Divergence::Entry(index) => {
                 let entry = &report.entries[index];
                 let last = report.last_agreement_before(index);
+                let findings = report.findings.as_ref().filter(|findings| findings.index == index);
                 DivergenceJson {
                     kind: "entry",
                     name: Some(&entry.entry.name),
@@ -320,8 +334,21 @@ impl<'a> DivergenceJson<'a> {
                     module: Some(&entry.entry.module),
                     reason: reason(&entry.verdict).unwrap_or_default(),
                     last_agreement: last.map(|last| last.entry.name.as_str()),
+                    places: findings.iter().flat_map(|f| &f.places).map(String::as_str).collect(),
+                    diagnoses: findings.iter().flat_map(|f| &f.diagnoses).map(DiagnosisJson::of).collect(),
                 }
             }
+        }
+    }
+}
+
+impl<'a> DiagnosisJson<'a> {
+    fn of(diagnosis: &'a Diagnosis) -> Self {
+        DiagnosisJson {
+            mistake: diagnosis.mistake.name(),
+            text: &diagnosis.text,
+            before: Number(diagnosis.before),
+            after: Number(diagnosis.after),
         }
     }
 }

@@ -4,6 +4,7 @@ use golden::Role;
 
 use super::numbers::{element, list, short};
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
+use crate::diagnosis::Diagnosis;
 use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
 use crate::metric::Difference;
 use crate::origin::{Excess, OriginKind};
@@ -73,6 +74,16 @@ fn fresh(excess: &Excess) -> String {
         "{what}: expected at most {} from rounding and the inputs, found {}",
         short(excess.limit),
         short(excess.found)
+    )
+}
+
+/// A mistake and how it was tested.
+pub(super) fn diagnosis(diagnosis: &Diagnosis) -> String {
+    format!(
+        "diagnosis: {}; undone, it leaves a relative L2 of {} of {}",
+        diagnosis.text,
+        short(diagnosis.after),
+        short(diagnosis.before)
     )
 }
 
@@ -173,6 +184,10 @@ pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport
         if measurement.differing > 0 {
             lines.push(format!("{} of {} elements differ", measurement.differing, measurement.elements));
         }
+    }
+    if let Some(findings) = report.findings.as_ref().filter(|findings| findings.index == index) {
+        lines.extend(findings.places.iter().cloned());
+        lines.extend(findings.diagnoses.iter().map(diagnosis));
     }
     lines.extend(origin(report, entry));
     lines.push(match report.last_agreement_before(index) {

@@ -93,6 +93,8 @@ fn a_fault_and_what_follows() {
       relative L2: expected at most 2.0e-2, found 4.3e-1
       largest difference 3.2e1 at [0, 1, 4]: expected 0.271484375, found 32
       1 of 6912 elements differ
+      1 of 8 prefix tokens is off: tile 0, prefix token 1
+      the error is in channel 4 of 96
       made here: its input vision_model.radio_model.model.blocks.1 is bit-equal
       last agreement: vision_model.radio_model.model.blocks.1 (Block, order 26),
         bit-equal
@@ -179,6 +181,8 @@ fn many_faults_share_rows_unless_all_are_asked_for() {
       largest difference 3.0e4 at [0, 0, 0, 1]: expected 0.9568628072738647, found
         -30000
       1 of 49152 elements differ
+      1 of 384 rows is off: row 0
+      the error is in channel 1 of 128
       made here: it was given and not computed
       no entry before it agrees
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod command;
+mod diagnoses;
 mod documents;
 mod dumps;
 mod metrics;

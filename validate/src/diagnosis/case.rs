@@ -1,0 +1,89 @@
+//! A golden and a candidate's tensor as rows and columns, and how well one explains the other.
+
+use golden::TensorView;
+
+use crate::diff::EntryReport;
+use crate::metric::value_at;
+
+/// The most rows that a test looks at, evenly spread.
+const ROWS: usize = 2048;
+
+/// How many times a test that looks at all must improve the match.
+const IMPROVEMENT: f64 = 4.0;
+
+/// Two tensors of one shape, seen as rows along the innermost dimension.
+pub(super) struct Case<'a> {
+    golden: TensorView<'a>,
+    candidate: TensorView<'a>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// What rounding explains.
+    pub(super) rounding: f64,
+    /// How far the candidate is off.
+    pub(super) error: f64,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn new(
+        golden: TensorView<'a>,
+        candidate: TensorView<'a>,
+        entry: &EntryReport,
+    ) -> Option<Self> {
+        let columns = golden.shape().last().copied().filter(|&columns| columns > 0)?;
+        let rows = golden.len_elems() / columns;
+        let error = entry.measurement.as_ref()?.relative_l2.filter(|error| error.is_finite())?;
+        let rounding = entry.origin.rounding?;
+        Some(Case { golden, candidate, rows, columns, rounding, error })
+    }
+
+    pub(super) fn golden(&self, row: usize, column: usize) -> f64 {
+        value_at(&self.golden, row * self.columns + column)
+    }
+
+    pub(super) fn candidate(&self, row: usize, column: usize) -> f64 {
+        value_at(&self.candidate, row * self.columns + column)
+    }
+
+    /// The rows that tests look at.
+    pub(super) fn sample(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.rows).step_by(self.rows.div_ceil(ROWS).max(1))
+    }
+
+    /// The distance of expected and found numbers, relative to the length of the expected ones.
+    pub(super) fn distance(&self, pair: impl Fn(usize, usize) -> Option<(f64, f64)>) -> f64 {
+        let (mut differences, mut squares) = (0.0, 0.0);
+        for row in self.sample() {
+            for (expected, found) in (0..self.columns).filter_map(|column| pair(row, column)) {
+                if expected.is_finite() && found.is_finite() {
+                    differences += (found - expected) * (found - expected);
+                    squares += expected * expected;
+                }
+            }
+        }
+        if squares > 0.0 { (differences / squares).sqrt() } else { f64::INFINITY }
+    }
+
+    /// The distance of the golden tensor and the candidate's with its rows and columns taken from elsewhere.
+    pub(super) fn moved(&self, from: impl Fn(usize, usize) -> (usize, usize)) -> f64 {
+        self.distance(|row, column| {
+            let (from_row, from_column) = from(row, column);
+            Some((self.golden(row, column), self.candidate(from_row, from_column)))
+        })
+    }
+
+    /// Whether what is left of the error is explained by rounding, and much less than before.
+    pub(super) fn explains(&self, left: f64) -> bool {
+        self.explains_of(left, self.error)
+    }
+
+    /// The same of a test that leaves some of the tensor out, and of the error in what it does not.
+    pub(super) fn explains_of(&self, left: f64, before: f64) -> bool {
+        let small = left <= 1.5 * self.rounding || left <= 0.02 * before.min(1.0);
+        small && left * IMPROVEMENT <= before && before > 0.0
+    }
+
+    /// The same for a mistake that rounding hides half of: one that is fitted to few numbers.
+    pub(super) fn explains_half(&self, left: f64) -> bool {
+        self.explains(left) || left <= self.rounding && 2.0 * left <= self.error
+    }
+}

@@ -1,0 +1,514 @@
+//! Known mistakes, each undone and compared.
+
+use golden::{Dump, TensorView};
+
+use super::case::Case;
+use super::layout::Layout;
+use super::position::other_align_corners;
+use crate::diff::EntryReport;
+use crate::metric::value_at;
+use crate::origin::Step;
+
+/// How many explanations are told.
+const TOLD: usize = 3;
+
+/// How many sites around one are looked at for the candidate's numbers.
+const NEAR: usize = 16;
+
+/// A kind of mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// All numbers are multiplied by one factor.
+    Scale,
+    /// Each row is multiplied by a factor of its own.
+    RowScale,
+    /// One vector is added to every row.
+    Bias,
+    /// The rows are those of the neighbours.
+    Shift,
+    /// The tiles come in another order.
+    TileOrder,
+    /// Rows and columns of the picture's parts are exchanged.
+    Transposed,
+    /// Queries, keys and values are exchanged.
+    QkvOrder,
+    /// The halves of each head are interleaved, or the other way round.
+    Interleaved,
+    /// Another activation function.
+    Activation,
+    /// The numbers of another site.
+    OtherSite,
+    /// The colours come in another order.
+    ColourOrder,
+    /// The parts of a patch come in another order.
+    PatchOrder,
+    /// Normalised once more, or not.
+    Normalisation,
+    /// The position embeddings were resized with the other value of `align_corners`.
+    AlignCorners,
+    /// The numbers were rounded to bfloat16.
+    Bfloat16,
+}
+
+impl Mistake {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mistake::Scale => "scale",
+            Mistake::RowScale => "row_scale",
+            Mistake::Bias => "bias",
+            Mistake::Shift => "shift",
+            Mistake::TileOrder => "tile_order",
+            Mistake::Transposed => "transposed",
+            Mistake::QkvOrder => "qkv_order",
+            Mistake::Interleaved => "interleaved",
+            Mistake::Activation => "activation",
+            Mistake::OtherSite => "other_site",
+            Mistake::ColourOrder => "colour_order",
+            Mistake::PatchOrder => "patch_order",
+            Mistake::Normalisation => "normalisation",
+            Mistake::AlignCorners => "align_corners",
+            Mistake::Bfloat16 => "bfloat16",
+        }
+    }
+}
+
+/// A mistake that explains an error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnosis {
+    /// Its kind.
+    pub mistake: Mistake,
+    /// What it is, in words.
+    pub text: String,
+    /// The error as it is, relative to the length of the golden tensor.
+    pub before: f64,
+    /// What is left of it if the mistake is undone.
+    pub after: f64,
+}
+
+/// Tests all known mistakes on an entry; the best explanations first.
+pub(super) fn diagnose(
+    golden: &Dump,
+    candidate: &Dump,
+    entries: &[EntryReport],
+    entry: &EntryReport,
+    case: &Case<'_>,
+    layout: &Layout,
+) -> Vec<Diagnosis> {
+    let mut found = Vec::new();
+    let mut test = |mistake: Mistake, text: String, after: f64| {
+        if case.explains(after) {
+            found.push(Diagnosis { mistake, text, before: case.error, after });
+        }
+    };
+    let name = entry.entry.name.as_str();
+
+    moved(case, layout, name, &head_dim(golden), &mut test);
+    scaled(case, &mut test);
+    let bias = added(case);
+    pixels(golden, case, layout, &mut test);
+
+    let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &entries[input]).collect();
+    if let (Step::Activation, [input]) = (entry.origin.step, inputs.as_slice())
+        && let Some(before) = candidate.get(&input.entry.name)
+        && let Some(golden_before) = golden.get(&input.entry.name)
+        && before.shape() == entry.entry.shape
+    {
+        for (function, of) in activations() {
+            let left = case.distance(|row, column| {
+                let given = value_at(&before, row * case.columns + column);
+                Some((of(given), case.candidate(row, column)))
+            });
+            // What the golden run has is no mistake.
+            let right = case.distance(|row, column| {
+                let given =
+                    golden.get(&input.entry.name).map(|g| value_at(&g, row * case.columns + column))?;
+                Some((of(given), case.golden(row, column)))
+            });
+            if !case.explains(right) {
+                test(Mistake::Activation, format!("it is {function} of its input"), left);
+            }
+        }
+    }
+    if let Some((other, left)) = other_site(golden, entries, entry, case) {
+        test(Mistake::OtherSite, format!("it has the golden numbers of {other}"), left);
+    }
+    let bfloat16 = |value: f64| half::bf16::from_f64(value).to_f64();
+    if entry.entry.dtype == golden::Dtype::Float32 {
+        let all = case.sample().all(|row| {
+            (0..case.columns).all(|column| {
+                let value = case.candidate(row, column);
+                value.is_nan() || bfloat16(value) == value
+            })
+        });
+        let after = case
+            .distance(|row, column| Some((bfloat16(case.golden(row, column)), case.candidate(row, column))));
+        if all && after <= 0.01 && case.error <= 0.01 {
+            let text = "every number is one of bfloat16: it was computed or kept in that".to_owned();
+            found.push(Diagnosis { mistake: Mistake::Bfloat16, text, before: case.error, after });
+        }
+    }
+    if name.ends_with(".cls_token")
+        && let Some(embedded) = inputs.first().and_then(|input| golden.get(&input.entry.name))
+        && embedded.shape().last() == Some(&case.columns)
+        && let Some((after, nearer)) =
+            other_align_corners(case, layout, |row, column| value_at(&embedded, row * case.columns + column))
+    {
+        let (golden, candidate) = if nearer { ("true", "false") } else { ("false", "true") };
+        let text = format!(
+            "the position embeddings changed as they do if they are resized with `align_corners` {candidate} and not \
+             {golden}"
+        );
+        found.push(Diagnosis { mistake: Mistake::AlignCorners, text, before: case.error, after });
+    }
+    found.extend(bias);
+    found.sort_by(|a, b| a.after.total_cmp(&b.after));
+    found.truncate(TOLD);
+    found
+}
+
+type Test<'t> = &'t mut dyn FnMut(Mistake, String, f64);
+
+/// Mistakes that put right numbers in wrong places.
+fn moved(case: &Case<'_>, layout: &Layout, name: &str, head_dim: &Option<usize>, test: Test<'_>) {
+    let (rows, columns) = (case.rows, case.columns);
+    if let &Layout::Tiles { tiles, prefix, side } = layout {
+        let tokens = prefix + side * side;
+        if side > 1 {
+            let transposed = |row: usize| match (row % tokens).checked_sub(prefix) {
+                None => row,
+                Some(patch) => row - patch + (patch % side) * side + patch / side,
+            };
+            let text = if name.starts_with("mlp1") {
+                "rows and columns of the picture are exchanged, as pixel shuffle `v1` does and `v2` does not"
+            } else {
+                "rows and columns of the picture's patches are exchanged"
+            };
+            test(Mistake::Transposed, text.to_owned(), case.moved(|row, column| (transposed(row), column)));
+        }
+        tile_order(case, tiles, tokens, test);
+    } else if let &Layout::Pixels { tiles } = layout {
+        tile_order(case, tiles, rows / tiles.max(1), test);
+    }
+    if rows > 2 {
+        for (by, text) in [(1, "the one before"), (rows - 1, "the one after")] {
+            // What runs over the end is left out.
+            let from = |row: usize| (row + rows - by) % rows;
+            let inner = |row: usize| if by == 1 { row > 0 } else { row + 1 < rows };
+            let after = case.distance(|row, column| {
+                inner(row).then(|| (case.golden(from(row), column), case.candidate(row, column)))
+            });
+            let before = case.distance(|row, column| {
+                inner(row).then(|| (case.golden(row, column), case.candidate(row, column)))
+            });
+            if case.explains_of(after, before) {
+                test(Mistake::Shift, format!("each row is that of {text} in the golden run"), after);
+            }
+        }
+    }
+    if name.ends_with(".qkv") && columns.is_multiple_of(3) {
+        let part = columns / 3;
+        let names = ["queries", "keys", "values"];
+        for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let after = case.moved(|row, column| (row, order[column / part] * part + column % part));
+            let places: Vec<String> = (0..3)
+                .filter(|&place| order[place] != place)
+                .map(|place| format!("its {} are the golden {}", names[order[place]], names[place]))
+                .collect();
+            test(Mistake::QkvOrder, places.join(", "), after);
+        }
+    }
+    if name.ends_with(".qkv") && columns.is_multiple_of(3) {
+        part_scaled(case, test);
+    }
+    let rotated = ["q_proj", "k_proj", "cos", "sin"].iter().any(|end| name.ends_with(end));
+    if let Some(head) =
+        head_dim.filter(|&head| rotated && columns.is_multiple_of(head) && head.is_multiple_of(2))
+    {
+        let half = head / 2;
+        let split = |column: usize| column - column % head + (column % head % 2) * half + column % head / 2;
+        let interleaved =
+            |column: usize| column - column % head + (column % head % half) * 2 + column % head / half;
+        let text = "the numbers of each head are interleaved for another rotary embedding: halves and pairs are exchanged";
+        for from in [&split as &dyn Fn(usize) -> usize, &interleaved] {
+            test(Mistake::Interleaved, text.to_owned(), case.moved(|row, column| (row, from(column))));
+        }
+    }
+    if name.ends_with(".im_to_patches")
+        && columns.is_multiple_of(3)
+        && (columns / 3).isqrt().pow(2) == columns / 3
+    {
+        let (plane, side) = (columns / 3, (columns / 3).isqrt());
+        let last = case.moved(|row, column| (row, column % plane * 3 + column / plane));
+        test(Mistake::PatchOrder, "each patch has its colours last, and not first".to_owned(), last);
+        let transposed = case.moved(|row, column| {
+            let pixel = column % plane;
+            (row, column - pixel + pixel % side * side + pixel / side)
+        });
+        test(Mistake::PatchOrder, "rows and columns inside each patch are exchanged".to_owned(), transposed);
+    }
+}
+
+/// One of queries, keys and values multiplied by a factor.
+fn part_scaled(case: &Case<'_>, test: Test<'_>) {
+    let part = case.columns / 3;
+    for (place, name) in ["queries", "keys", "values"].into_iter().enumerate() {
+        let within = |column: usize| column / part == place;
+        let (mut products, mut squares) = (0.0, 0.0);
+        for row in case.sample() {
+            for column in (0..case.columns).filter(|&column| within(column)) {
+                let golden = case.golden(row, column);
+                products += golden * case.candidate(row, column);
+                squares += golden * golden;
+            }
+        }
+        let factor = if squares > 0.0 { products / squares } else { 1.0 };
+        let after = case.distance(|row, column| {
+            let (golden, candidate) = (case.golden(row, column), case.candidate(row, column));
+            Some((golden, if within(column) { golden + candidate - factor * golden } else { candidate }))
+        });
+        test(Mistake::Scale, format!("its {name} are {} times the golden ones", digits(factor)), after);
+    }
+}
+
+/// Which golden tile each of the candidate's is.
+fn tile_order(case: &Case<'_>, tiles: usize, per: usize, test: Test<'_>) {
+    /// Beyond that many tiles every pair would take long.
+    const MOST: usize = 64;
+    if !(2..=MOST).contains(&tiles) || per == 0 {
+        return;
+    }
+    let step = (per / 64).max(1);
+    let distance = |of: usize, from: usize| -> f64 {
+        let rows = (0..per).step_by(step);
+        let square = |row: usize, column: usize| {
+            (case.candidate(of * per + row, column) - case.golden(from * per + row, column)).powi(2)
+        };
+        rows.map(|row| (0..case.columns).map(|column| square(row, column)).sum::<f64>()).sum()
+    };
+    let nearest: Vec<usize> = (0..tiles)
+        .map(|of| {
+            let own = distance(of, of);
+            let best = (0..tiles).map(|from| (from, distance(of, from))).min_by(|a, b| a.1.total_cmp(&b.1));
+            best.filter(|&(_, best)| best < own).map_or(of, |(from, _)| from)
+        })
+        .collect();
+    if nearest.iter().enumerate().all(|(of, &from)| of == from) {
+        return;
+    }
+    let after = case.distance(|row, column| {
+        let from = nearest[row / per] * per + row % per;
+        Some((case.golden(from, column), case.candidate(row, column)))
+    });
+    let order: Vec<String> = nearest.iter().map(usize::to_string).collect();
+    test(Mistake::TileOrder, format!("its tiles are the golden ones {}", order.join(", ")), after);
+}
+
+/// Mistakes that multiply or add.
+fn scaled(case: &Case<'_>, test: Test<'_>) {
+    let pairs = |row: usize| {
+        (0..case.columns)
+            .map(move |column| (case.golden(row, column), case.candidate(row, column)))
+            .filter(|(golden, candidate)| golden.is_finite() && candidate.is_finite())
+    };
+    let fit = |rows: &mut dyn Iterator<Item = usize>| {
+        let (mut products, mut squares) = (0.0, 0.0);
+        for (golden, candidate) in rows.flat_map(pairs) {
+            products += golden * candidate;
+            squares += golden * golden;
+        }
+        if squares > 0.0 { products / squares } else { 1.0 }
+    };
+    let factor = fit(&mut case.sample());
+    let whole = case.distance(|row, column| {
+        let golden = case.golden(row, column);
+        Some((golden, golden + case.candidate(row, column) - factor * golden))
+    });
+    test(Mistake::Scale, format!("it is {} times the golden numbers", digits(factor)), whole);
+
+    // Of few columns or rows a fit would explain anything.
+    if case.columns >= 16 && case.rows >= 4 {
+        let factors: Vec<f64> = (0..case.rows).map(|row| fit(&mut std::iter::once(row))).collect();
+        let rows = case.distance(|row, column| {
+            let golden = case.golden(row, column);
+            Some((golden, golden + case.candidate(row, column) - factors[row] * golden))
+        });
+        let others: Vec<f64> =
+            factors.iter().copied().filter(|factor| (factor - 1.0).abs() > 2.0 * case.rounding).collect();
+        let (least, most) =
+            others.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &f| (a.min(f), b.max(f)));
+        if !case.explains(whole) && !others.is_empty() {
+            let which = if 2 * others.len() > case.rows { "each row" } else { "each row that is off" };
+            let range = if most - least <= 0.01 * most.abs() {
+                digits((least + most) / 2.0)
+            } else {
+                format!("{} to {}, as with another epsilon or norm", digits(least), digits(most))
+            };
+            let text = format!("{which} is the golden one times {range}");
+            test(Mistake::RowScale, text, rows);
+        }
+    }
+}
+
+/// One vector that is added to every row.
+fn added(case: &Case<'_>) -> Option<Diagnosis> {
+    // Of few rows their mean would explain anything.
+    if case.rows < 4 {
+        return None;
+    }
+    let mut mean = vec![0.0; case.columns];
+    let mut count = 0.0;
+    for row in case.sample() {
+        count += 1.0;
+        for (column, mean) in mean.iter_mut().enumerate() {
+            *mean += case.candidate(row, column) - case.golden(row, column);
+        }
+    }
+    mean.iter_mut().for_each(|mean| *mean /= count);
+    let after = case
+        .distance(|row, column| Some((case.golden(row, column), case.candidate(row, column) - mean[column])));
+    let length = digits(mean.iter().map(|mean| mean * mean).sum::<f64>().sqrt());
+    let text = format!("one vector, of length {length}, is added to every row: a bias is missing or wrong");
+    case.explains_half(after).then_some(Diagnosis { mistake: Mistake::Bias, text, before: case.error, after })
+}
+
+/// Mistakes in the colours: their order, and their normalisation.
+fn pixels(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'_>) {
+    let &Layout::Pixels { tiles } = layout else { return };
+    let per_channel = case.rows / (3 * tiles.max(1));
+    if per_channel == 0 {
+        return;
+    }
+    let channel = |row: usize| row / per_channel % 3;
+    let reversed = |row: usize| row + (2 - channel(row)) * per_channel - channel(row) * per_channel;
+    let after = case.moved(|row, column| (reversed(row), column));
+    test(Mistake::ColourOrder, "red and blue are exchanged".to_owned(), after);
+
+    // g = a · p + b in each channel, p the pixels: what the tower's own normalisation does.
+    let Some(given) =
+        golden.get("pixel_values").filter(|given| given.len_elems() == case.rows * case.columns)
+    else {
+        return;
+    };
+    let pixel = |row: usize, column: usize| value_at(&given, row * case.columns + column);
+    let lines: Vec<Option<(f64, f64)>> = (0..3)
+        .map(|wanted| {
+            let (mut n, mut p, mut g, mut pp, mut pg) = (0.0, 0.0, 0.0, 0.0, 0.0);
+            for row in case.sample().filter(|&row| channel(row) == wanted) {
+                for column in 0..case.columns {
+                    let (x, y) = (pixel(row, column), case.golden(row, column));
+                    n += 1.0;
+                    p += x;
+                    g += y;
+                    pp += x * x;
+                    pg += x * y;
+                }
+            }
+            let spread = n * pp - p * p;
+            (spread > 1e-9 * n * pp).then(|| ((n * pg - p * g) / spread, (g * pp - p * pg) / spread))
+        })
+        .collect();
+    let twice = case.distance(|row, column| {
+        let (factor, offset) = lines[channel(row)]?;
+        Some((factor * case.golden(row, column) + offset, case.candidate(row, column)))
+    });
+    test(Mistake::Normalisation, "the pixels are normalised twice".to_owned(), twice);
+    let not = case.distance(|row, column| Some((pixel(row, column), case.candidate(row, column))));
+    test(Mistake::Normalisation, "the pixels are not normalised".to_owned(), not);
+}
+
+/// The nearest site around an entry whose golden numbers the candidate has, and how near they are.
+fn other_site(
+    golden: &Dump,
+    entries: &[EntryReport],
+    entry: &EntryReport,
+    case: &Case<'_>,
+) -> Option<(String, f64)> {
+    let own = entries.iter().position(|other| other.entry.name == entry.entry.name)?;
+    let near = own.saturating_sub(NEAR)..(own + NEAR + 1).min(entries.len());
+    let others = entries[near].iter().filter(|other| {
+        other.entry.name != entry.entry.name
+            && other.entry.shape == entry.entry.shape
+            && other.entry.name != "pixel_values"
+    });
+    others
+        .filter_map(|other| {
+            let tensor: TensorView<'_> = golden.get(&other.entry.name)?;
+            let of = |row: usize, column: usize| value_at(&tensor, row * case.columns + column);
+            Some((
+                other.entry.name.clone(),
+                case.distance(|row, column| Some((of(row, column), case.candidate(row, column)))),
+            ))
+        })
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// The size of a head of the language model, as its rotary embedding has it.
+fn head_dim(golden: &Dump) -> Option<usize> {
+    golden.entry("language_model.model.rotary_emb.cos").and_then(|entry| entry.shape.last().copied())
+}
+
+type Function = (&'static str, fn(f64) -> f64);
+
+/// Activation functions by their names.
+fn activations() -> [Function; 5] {
+    [
+        ("the exact GELU", |x| 0.5 * x * (1.0 + error_function(x / std::f64::consts::SQRT_2))),
+        ("the GELU with tanh", |x| {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
+        }),
+        ("the GELU with a sigmoid", |x| x / (1.0 + (-1.702 * x).exp())),
+        ("the SiLU", |x| x / (1.0 + (-x).exp())),
+        ("the ReLU", |x| x.max(0.0)),
+    ]
+}
+
+/// erf, by its series near zero and its continued fraction further out.
+fn error_function(x: f64) -> f64 {
+    let magnitude = x.abs();
+    if magnitude < 2.5 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..60 {
+            let n = f64::from(n);
+            term *= -x * x / n;
+            sum += term / (2.0 * n + 1.0);
+        }
+        return sum * std::f64::consts::FRAC_2_SQRT_PI;
+    }
+    let mut fraction = magnitude;
+    for n in (1..40).rev() {
+        fraction = magnitude + f64::from(n) / 2.0 / fraction;
+    }
+    let rest = (-magnitude * magnitude).exp() / (fraction * std::f64::consts::PI.sqrt());
+    (1.0 - rest).copysign(x)
+}
+
+/// A number of four digits.
+fn digits(value: f64) -> String {
+    let decimals = if value == 0.0 { 0.0 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
+    let text = format!("{value:.*}", decimals as usize);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_abs_diff_eq;
+
+    use super::*;
+
+    #[test]
+    fn the_error_function_is_that_of_the_tables() {
+        for (x, erf) in
+            [(0.0, 0.0), (0.5, 0.520_499_877_813), (1.0, 0.842_700_792_950), (-2.0, -0.995_322_265_019)]
+        {
+            assert_abs_diff_eq!(error_function(x), erf, epsilon = 1e-12);
+        }
+        assert_abs_diff_eq!(error_function(2.4999), error_function(2.5001), epsilon = 1e-5);
+        assert_abs_diff_eq!(error_function(3.0), 0.999_977_909_503, epsilon = 1e-12);
+    }
+
+    #[test]
+    fn numbers_have_four_digits() {
+        assert_eq!([1.5, 0.088_388, 12_345.6, -2.0, 0.0].map(digits), ["1.5", "0.08839", "12346", "-2", "0"]);
+    }
+}

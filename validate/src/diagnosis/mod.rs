@@ -1,0 +1,49 @@
+//! Says where in a tensor an error is, and what known mistake it is.
+//!
+//! A mistake is named only if undoing it makes the candidate match: every diagnosis is tested against the data.
+
+mod case;
+mod layout;
+mod mistakes;
+mod place;
+mod position;
+
+use golden::Dump;
+
+use crate::diff::EntryReport;
+
+pub use mistakes::{Diagnosis, Mistake};
+
+/// What was found in an entry.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Findings {
+    /// The index of the entry.
+    pub index: usize,
+    /// Which tokens and channels are off, a sentence each.
+    pub places: Vec<String>,
+    /// The mistakes that explain the error, the best first.
+    pub diagnoses: Vec<Diagnosis>,
+}
+
+/// Looks into an entry that both dumps have.
+pub(crate) fn findings(
+    golden: &Dump,
+    candidate: &Dump,
+    entries: &[EntryReport],
+    index: usize,
+) -> Option<Findings> {
+    let entry = entries.get(index)?;
+    let name = &entry.entry.name;
+    let (expected, found) = (golden.get(name)?, candidate.get(name)?);
+    let measurement = entry.measurement.as_ref()?;
+    if expected.shape() != found.shape() || measurement.rows.is_empty() {
+        return None;
+    }
+    let layout = layout::Layout::of(golden, &entry.entry);
+    let case = case::Case::new(expected, found, entry)?;
+    Some(Findings {
+        index,
+        places: place::places(&case, entry, &layout),
+        diagnoses: mistakes::diagnose(golden, candidate, entries, entry, &case, &layout),
+    })
+}
