@@ -106,6 +106,19 @@ pub enum Error {
         /// Each behaviour with its value and what would settle it.
         behaviours: Vec<(String, String, String)>,
     },
+    /// A quantized sister of the model.
+    #[error(
+        "`{path}`: expected weights in `F32`, `BF16` or `F16`, found a checkpoint quantized with `{scheme}`, whose first \
+         quantized tensor is {tensor}"
+    )]
+    Quantized {
+        /// The folder.
+        path: PathBuf,
+        /// AWQ, FP8, NVFP4, ….
+        scheme: String,
+        /// The first tensor with its dtype, or `none of them`.
+        tensor: String,
+    },
     /// Code that does something else than the user, or the model that this program knows, says.
     #[error("`{path}`: behaviour `{behaviour}`: expected {expected}, found {found}")]
     Contradicted {
@@ -345,6 +358,7 @@ impl Error {
                 ErrorKind::FileTooLarge => Some("a smaller `--max-shard-size` may fit".into()),
                 _ => None,
             },
+            Self::Quantized { .. } => Some("convert the release that it was quantized from".into()),
             Self::Contradicted { expected, .. } if expected.contains("--") => Some(
                 "leave the flag out, or give the checkpoint together with the code that it was made for"
                     .into(),

@@ -5,6 +5,7 @@ mod code;
 mod evidence;
 mod identity;
 mod location;
+mod quantization;
 mod tokenizer;
 
 pub use buffers::Buffers;
@@ -21,6 +22,7 @@ use crate::{Error, json};
 pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;
 pub(crate) use identity::MODEL;
+pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 
 /// The file that describes the model.

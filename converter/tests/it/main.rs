@@ -26,3 +26,5 @@ mod resolution;
 mod safety;
 #[cfg(test)]
 mod verification;
+mod sisters;
+#[cfg(test)]
