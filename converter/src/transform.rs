@@ -112,6 +112,33 @@ impl Converter {
     }
 }
 
+/// Undoes a conversion to float32.
+#[derive(Debug)]
+pub struct Narrower {
+    converter: Converter,
+    bytes: Vec<u8>,
+}
+
+impl Narrower {
+    /// A narrower back to `to`.
+    pub fn new(to: TorchDtype) -> Self {
+        Self { converter: Converter::new(TorchDtype::Float32, to), bytes: Vec::new() }
+    }
+
+    /// Gives the elements back that became `source`, a whole number of float32 elements.
+    ///
+    /// # Dtype
+    /// Of bfloat16 every bit comes back, NaN included; of float16 all but that a signalling NaN has become a quiet one.
+    pub fn narrow(&mut self, source: &[u8]) -> &[u8] {
+        if self.converter.to != TorchDtype::Bfloat16 {
+            return self.converter.convert(source);
+        }
+        self.bytes.clear();
+        self.bytes.extend(source.as_chunks::<4>().0.iter().flat_map(|&[_, _, low, high]| [low, high]));
+        &self.bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -187,6 +214,23 @@ mod tests {
                 assert_eq!(after, expected, "{before:#06x}");
             }
             assert_eq!(narrow.overflows(), 0);
+        }
+    }
+
+    #[test]
+    fn a_conversion_to_float32_is_undone() {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in [TorchDtype::Bfloat16, TorchDtype::Float16] {
+            let wide = Converter::new(dtype, TorchDtype::Float32).convert(&all).to_vec();
+            let mut narrower = Narrower::new(dtype);
+            for (before, after) in
+                all.as_chunks::<2>().0.iter().zip(narrower.narrow(&wide).as_chunks::<2>().0)
+            {
+                let before = u16::from_le_bytes(*before);
+                let is_nan = dtype == TorchDtype::Float16 && f16::from_bits(before).is_nan();
+                let expected = if is_nan { before | 0x0200 } else { before };
+                assert_eq!(u16::from_le_bytes(*after), expected);
+            }
         }
     }
 
