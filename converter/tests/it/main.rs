@@ -15,6 +15,8 @@ mod hand_made;
 #[cfg(test)]
 mod hand_made_source;
 #[cfg(test)]
+mod hub;
+#[cfg(test)]
 mod mutation;
 #[cfg(test)]
 mod parts;
@@ -25,6 +27,6 @@ mod resolution;
 #[cfg(test)]
 mod safety;
 #[cfg(test)]
-mod verification;
 mod sisters;
 #[cfg(test)]
+mod verification;
