@@ -164,7 +164,7 @@ fn inspect_tells_people_what_the_bundled_checkpoint_is() {
       text_config.pretraining_tp = 1 (transformers LlamaConfig)
       text_config.use_cache = true (transformers LlamaConfig)
 
-    18 fields of the source without influence on inference
+    15 fields of the source without influence on inference
     "#);
 }
 
