@@ -392,3 +392,40 @@ fn a_repository_without_safetensors_is_refused() {
             .contains("expected a file `model.safetensors` or `model.safetensors.index.json`, found neither")
     );
 }
+
+#[test]
+fn what_the_code_of_another_repository_does_is_read_where_it_was_fetched() {
+    let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
+    let code = "class ViTPatchGenerator:\n    def _get_pos_embeddings(self, size):\n        \
+                return F.interpolate(self.table, size=size, mode='bilinear', align_corners=False)\n";
+    let file = ("vit_patch_generator.py".to_string(), code.as_bytes().to_vec());
+    server.state.lock().unwrap().repositories.get_mut(CODE).unwrap().extend([file]);
+    let output = server.run(home.path(), &["inspect", REPOSITORY, "--json"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let inspection: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let behaviours = inspection["behaviours"].as_array().unwrap();
+    let found = |row: &&serde_json::Value| row["name"] == "position_interpolation_align_corners";
+    let row = behaviours.iter().find(found).unwrap();
+    assert_eq!(row["value"], false);
+    let evidence = &row["evidence"];
+    assert_eq!((&evidence["how"], &evidence["line"]), (&json!("parsed"), &json!(3)));
+    assert_eq!((&evidence["repository"], &evidence["revision"]), (&json!(CODE), &json!(COMMIT)));
+}
+
+#[test]
+fn another_model_is_refused_before_its_weights_are_fetched() {
+    let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
+    {
+        let mut state = server.state.lock().unwrap();
+        let files = state.repositories.get_mut(REPOSITORY).unwrap();
+        files.insert("config.json".into(), b"{\"model_type\": \"llama\"}".to_vec());
+    }
+    let output = server.run(home.path(), &["inspect", REPOSITORY], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("found `\"llama\"`: only this model is supported"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(entries(&snapshot(home.path(), REPOSITORY)), ["config.json"]);
+}
