@@ -10,7 +10,9 @@ use hf_hub::{Cache, Repo, RepoType};
 use serde_json::Value;
 
 use super::hub_settings::HubSettings;
-use super::{CHAT_TEMPLATE_FILE, CONFIG_FILE, NEEDED, OPTIONAL, hub_id};
+use super::identity::check_model;
+use super::quantization::QUANTIZATION_FILE;
+use super::{CONFIG_FILE, NEEDED, OPTIONAL, hub_id};
 use crate::digest::Digest;
 use crate::error::visible;
 use crate::weights::{INDEX_FILE, SINGLE_FILE};
@@ -64,10 +66,13 @@ impl Hub {
     ) -> Result<(PathBuf, String), Error> {
         let snapshot = Snapshot::find(self, repository, revision.unwrap_or(MAIN))?;
         snapshot.get(CONFIG_FILE, watch)?;
+        // Before 17 GB of another model are fetched.
+        let path = snapshot.dir().join(CONFIG_FILE);
+        check_model(&path, &json::parse(&path, &fs::read(&path).map_err(Error::io("read", &path))?)?)?;
         for name in NEEDED {
             snapshot.get(name, watch)?;
         }
-        for name in OPTIONAL.into_iter().chain([CHAT_TEMPLATE_FILE]) {
+        for name in OPTIONAL.into_iter().chain([QUANTIZATION_FILE]) {
             snapshot.get_if_there(name, watch)?;
         }
         snapshot.get_code(watch)?;

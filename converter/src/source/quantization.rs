@@ -9,7 +9,7 @@ use crate::error::without_controls;
 use crate::names::{Fate, fate};
 
 /// Where NVIDIA's ModelOpt describes what it did.
-const QUANTIZATION_FILE: &str = "hf_quant_config.json";
+pub(super) const QUANTIZATION_FILE: &str = "hf_quant_config.json";
 
 /// Ends of the names of tensors that only a quantized checkpoint has, with the scheme that each belongs to.
 const SUFFIXES: [(&str, &str); 9] = [
