@@ -15,7 +15,9 @@ use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part};
 use crate::parts::{self, PROJECTOR_FILE, WHOLE_CONFIG_FILE};
 use crate::plan::{Plan, PlanOptions, SourceTensor};
 use crate::resolve::{Findings, Settings, resolve};
-use crate::source::{Buffers, CHAT_TEMPLATE_FILE, Location, SourceCheckpoint, chat_template};
+use crate::source::{
+    Buffers, CHAT_TEMPLATE_FILE, Location, SourceCheckpoint, chat_template, refuse_quantized,
+};
 use crate::weights::{INDEX_FILE, LENGTH_BYTES};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
@@ -51,6 +53,7 @@ impl Conversion {
     pub fn prepare(location: Location, settings: Settings, options: PlanOptions) -> Result<Self, Error> {
         let source = SourceCheckpoint::open(location)?;
         let dir = source.folder().path();
+        refuse_quantized(&source, &source.json(CONFIG_FILE)?)?;
         let buffers = Buffers::read(source.weights(), dir)?;
         let (config, mut findings) = resolve(&source, &buffers, settings)?;
         parts::check_vision(&config, &source.folder().file_path(CONFIG_FILE))?;

@@ -106,6 +106,19 @@ pub enum Error {
         /// Each behaviour with its value and what would settle it.
         behaviours: Vec<(String, String, String)>,
     },
+    /// A quantized sister of the model.
+    #[error(
+        "`{path}`: expected weights in `F32`, `BF16` or `F16`, found a checkpoint quantized with `{scheme}`, whose first \
+         quantized tensor is {tensor}"
+    )]
+    Quantized {
+        /// The folder.
+        path: PathBuf,
+        /// AWQ, FP8, NVFP4, ….
+        scheme: String,
+        /// The first tensor with its dtype, or `none of them`.
+        tensor: String,
+    },
     /// Code that does something else than the user, or the model that this program knows, says.
     #[error("`{path}`: behaviour `{behaviour}`: expected {expected}, found {found}")]
     Contradicted {
@@ -118,15 +131,19 @@ pub enum Error {
         /// What the code does, and where.
         found: String,
     },
-    /// A repository of the hub where a folder is needed.
-    #[error(
-        "`{repository}`: expected a folder, found none; repositories of the hub are not downloaded by this version"
-    )]
+    /// A repository of the hub, or a file of it, that could not be fetched.
+    #[error("`{repository}`{}: expected {expected}, found {found}", file_suffix(.file))]
     Hub {
         /// `owner/name`.
         repository: String,
-        /// The revision asked for.
-        revision: Option<String>,
+        /// The file, where it is one.
+        file: Option<String>,
+        /// What it takes.
+        expected: String,
+        /// What there is.
+        found: String,
+        /// What to do.
+        hint: String,
     },
     /// The output would overwrite something.
     #[error("`{path}`: expected nothing at the output's path, found {found}")]
@@ -329,10 +346,7 @@ impl Error {
             Self::Header { found, .. } if found.contains("cut off") => {
                 Some("the file may be an unfinished download: compare its size and SHA-256".into())
             }
-            Self::Hub { repository, revision } => {
-                let revision = revision.as_ref().map_or(String::new(), |name| format!(" --revision {name}"));
-                Some(format!("`hf download {repository}{revision}` prints the folder to give instead"))
-            }
+            Self::Hub { hint, .. } => Some(hint.clone()),
             Self::OutputExists { .. } => Some("`--force` replaces it once the conversion is complete".into()),
             Self::OutputBusy { .. } => Some("wait until it has finished, or give another output".into()),
             Self::NoSpace { .. } => {
@@ -345,6 +359,7 @@ impl Error {
                 ErrorKind::FileTooLarge => Some("a smaller `--max-shard-size` may fit".into()),
                 _ => None,
             },
+            Self::Quantized { .. } => Some("convert the release that it was quantized from".into()),
             Self::Contradicted { expected, .. } if expected.contains("--") => Some(
                 "leave the flag out, or give the checkpoint together with the code that it was made for"
                     .into(),
@@ -406,6 +421,10 @@ pub(crate) fn without_controls(text: &str) -> String {
         }
         plain
     })
+}
+
+fn file_suffix(file: &Option<String>) -> String {
+    file.as_ref().map_or(String::new(), |file| format!(": `{file}`"))
 }
 
 fn field_suffix(field: &str) -> String {

@@ -4,6 +4,7 @@ mod arguments;
 mod progress;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,7 +15,7 @@ use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
 use arguments::{Arguments, Command, ConvertArguments};
-use progress::Progress;
+use progress::{Fetching, Progress};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -34,8 +35,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<bool> {
     match arguments.command {
         Command::Inspect { source, json } => {
-            let conversion =
-                Conversion::prepare(Location::parse(&source), arguments::unsaid(), arguments::keep())?;
+            let conversion = Conversion::prepare(fetched(&source)?, arguments::unsaid(), arguments::keep())?;
             let inspection = Inspection::of(&conversion);
             if json {
                 print(&format!("{}\n", serde_json::to_string_pretty(&inspection)?))?;
@@ -46,10 +46,12 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
         }
         Command::Convert(convert_arguments) => convert(&convert_arguments),
         Command::Verify { out, source } => {
+            // First, while Ctrl-C still ends the program at once.
+            let source = source.as_deref().map(fetched).transpose()?;
             let progress = Progress::watching()?;
             let (ledger, mut verification) = verify(&out, &progress)?;
             if let Some(source) = source {
-                let of_source = verify_source(&out, &ledger, Location::parse(&source), &progress)?;
+                let of_source = verify_source(&out, &ledger, source, &progress)?;
                 verification.files += of_source.files;
                 verification.source_tensors = of_source.source_tensors;
                 verification.differences.extend(of_source.differences);
@@ -73,12 +75,17 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     }
 }
 
+/// Where SOURCE is on this machine; what is on the hub is fetched.
+fn fetched(source: &str) -> anyhow::Result<Location> {
+    Ok(Location::parse(source).fetched(&Fetching::default())?)
+}
+
 fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
-    let location = Location::parse(&arguments.source);
     if !arguments.dry_run {
-        // Said before anything is read, since reading may take long.
-        check_place(&arguments.out, location.folder()?, arguments.force)?;
+        // Said before anything is fetched or read, since both may take long.
+        check_place(&arguments.out, Path::new(&arguments.source), arguments.force)?;
     }
+    let location = fetched(&arguments.source)?;
     let conversion = Conversion::prepare(location, arguments.settings(), arguments.options())?;
     if arguments.strict {
         conversion.findings().refuse_assumptions()?;

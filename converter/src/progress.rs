@@ -1,11 +1,13 @@
 //! A bar on stderr where stderr is a terminal, and Ctrl-C as a wish to stop.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
 use converter::plan::human_bytes;
+use converter::source::Watch;
 use converter::write::Observer;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -52,5 +54,44 @@ impl Observer for Progress {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// Watches files on their way from the hub; Ctrl-C ends the program, and the next run goes on where it stopped.
+#[derive(Default)]
+pub(crate) struct Fetching {
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl Watch for Fetching {
+    fn begin(&self, file: &str, bytes: u64) {
+        let bar = ProgressBar::new(bytes);
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        ) {
+            bar.set_style(style);
+        }
+        bar.set_message(file.to_string());
+        if let Some(before) = self.bar.replace(Some(bar)) {
+            before.finish_and_clear();
+        }
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = self.bar.borrow().as_ref() {
+            bar.inc(bytes);
+        }
+    }
+
+    fn note(&self, text: &str) {
+        eprintln!("warning: {text}");
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }

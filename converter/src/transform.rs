@@ -35,6 +35,12 @@ impl TorchDtype {
     }
 }
 
+/// What PyTorch makes of every NaN on the way to bfloat16, by the dtype before; on a processor with AVX2 or AVX-512, since
+/// elsewhere it gives others.
+const NAN_OF_FLOAT32: bf16 = bf16::from_bits(0xffff);
+/// Likewise.
+const NAN_OF_FLOAT16: bf16 = bf16::from_bits(0x7fc0);
+
 /// Converts little-endian elements chunk by chunk, reusing its buffers.
 #[derive(Debug)]
 pub struct Converter {
@@ -69,7 +75,9 @@ impl Converter {
             }
             TorchDtype::Bfloat16 => {
                 let elems = source.as_chunks::<2>().0;
-                self.values.extend(elems.iter().map(|&elem| bf16::from_le_bytes(elem).to_f32()));
+                // The upper half as it is: a signalling NaN stays one, as in PyTorch.
+                let widen = |&elem: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(elem)) << 16);
+                self.values.extend(elems.iter().map(widen));
             }
             TorchDtype::Float16 => {
                 let halves: Vec<f16> =
@@ -84,8 +92,9 @@ impl Converter {
                 self.bytes.extend(self.values.iter().flat_map(|value| value.to_le_bytes()));
             }
             TorchDtype::Bfloat16 => {
+                let nan = if self.from == TorchDtype::Float32 { NAN_OF_FLOAT32 } else { NAN_OF_FLOAT16 };
                 for &value in &self.values {
-                    let half = bf16::from_f32(value);
+                    let half = if value.is_nan() { nan } else { bf16::from_f32(value) };
                     self.overflows += u64::from(half.is_infinite() && value.is_finite());
                     self.bytes.extend(half.to_le_bytes());
                 }
@@ -99,6 +108,33 @@ impl Converter {
                 }
             }
         }
+        &self.bytes
+    }
+}
+
+/// Undoes a conversion to float32.
+#[derive(Debug)]
+pub struct Narrower {
+    converter: Converter,
+    bytes: Vec<u8>,
+}
+
+impl Narrower {
+    /// A narrower back to `to`.
+    pub fn new(to: TorchDtype) -> Self {
+        Self { converter: Converter::new(TorchDtype::Float32, to), bytes: Vec::new() }
+    }
+
+    /// Gives the elements back that became `source`, a whole number of float32 elements.
+    ///
+    /// # Dtype
+    /// Of bfloat16 every bit comes back, NaN included; of float16 all but that a signalling NaN has become a quiet one.
+    pub fn narrow(&mut self, source: &[u8]) -> &[u8] {
+        if self.converter.to != TorchDtype::Bfloat16 {
+            return self.converter.convert(source);
+        }
+        self.bytes.clear();
+        self.bytes.extend(source.as_chunks::<4>().0.iter().flat_map(|&[_, _, low, high]| [low, high]));
         &self.bytes
     }
 }
@@ -169,10 +205,67 @@ mod tests {
                 let quiet = if dtype == TorchDtype::Float16 { 0x0200 } else { 0x0040 };
                 let exponent = if dtype == TorchDtype::Float16 { 0x7c00 } else { 0x7f80 };
                 let nan = before & exponent == exponent && before & (quiet * 2 - 1) != 0;
-                // A signalling NaN may come back quiet; everything else bit by bit.
-                assert_eq!(after, if nan { before | quiet } else { before }, "{before:#06x}");
+                // A NaN comes back as PyTorch has it; everything else bit by bit.
+                let expected = match (nan, dtype) {
+                    (false, _) => before,
+                    (true, TorchDtype::Float16) => before | quiet,
+                    (true, _) => 0xffff,
+                };
+                assert_eq!(after, expected, "{before:#06x}");
             }
             assert_eq!(narrow.overflows(), 0);
+        }
+    }
+
+    #[test]
+    fn a_conversion_to_float32_is_undone() {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in [TorchDtype::Bfloat16, TorchDtype::Float16] {
+            let wide = Converter::new(dtype, TorchDtype::Float32).convert(&all).to_vec();
+            let mut narrower = Narrower::new(dtype);
+            for (before, after) in
+                all.as_chunks::<2>().0.iter().zip(narrower.narrow(&wide).as_chunks::<2>().0)
+            {
+                let before = u16::from_le_bytes(*before);
+                let is_nan = dtype == TorchDtype::Float16 && f16::from_bits(before).is_nan();
+                let expected = if is_nan { before | 0x0200 } else { before };
+                assert_eq!(u16::from_le_bytes(*after), expected);
+            }
+        }
+    }
+
+    /// SHA-256 of what PyTorch gives, by `scripts/make-dtype-fixture.py`.
+    const FIXTURE: &str = include_str!("../tests/fixtures/dtype-conversions.json");
+
+    #[derive(serde::Deserialize)]
+    struct Fixture {
+        tails: Vec<u32>,
+        conversions: Vec<Conversion>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Conversion {
+        from: TorchDtype,
+        to: TorchDtype,
+        sha256: String,
+    }
+
+    #[test]
+    fn every_half_and_every_tie_become_what_pytorch_makes_of_them() {
+        let fixture: Fixture = serde_json::from_str(FIXTURE).unwrap();
+        let halves: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        let lower: Vec<u32> =
+            (0..8).flat_map(|bits| fixture.tails.iter().map(move |tail| bits << 13 | tail)).collect();
+        let floats: Vec<u8> = (0..=u32::from(u16::MAX))
+            .flat_map(|upper| lower.iter().map(move |lower| upper << 16 | lower))
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        assert_eq!((fixture.conversions.len(), floats.len()), (6, 4 * 3_145_728));
+        for Conversion { from, to, sha256 } in fixture.conversions {
+            let source = if from == TorchDtype::Float32 { &floats } else { &halves };
+            let mut converter = Converter::new(from, to);
+            let found = crate::digest::sha256(converter.convert(source));
+            assert_eq!(found, sha256, "{from} to {to}");
         }
     }
 

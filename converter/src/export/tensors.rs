@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerRow};
 use crate::normalized::TorchDtype;
-use crate::transform::Converter;
+use crate::transform::Narrower;
 use crate::weights::{Folder, Header, HeaderEntry, LENGTH_BYTES, Weights};
 use crate::write::Observer;
 use crate::{Error, TensorProblem};
@@ -223,12 +223,12 @@ impl Restored {
         match &self.origin {
             Origin::Ledger(bytes) => sink.take(bytes, &mut digest)?,
             Origin::Targets(names, change) => {
-                let mut back = change.map(|(before, after)| Converter::new(after, before));
+                let mut back = change.map(|(before, _)| Narrower::new(before));
                 for name in names {
                     let data = weights.get(name).map_or(&[][..], |tensor| tensor.data);
                     for chunk in data.chunks(CHUNK_BYTES) {
                         let chunk = match &mut back {
-                            Some(back) => back.convert(chunk),
+                            Some(back) => back.narrow(chunk),
                             None => chunk,
                         };
                         sink.take(chunk, &mut digest)?;

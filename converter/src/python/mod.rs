@@ -54,9 +54,9 @@ impl<T> Judgement<T> {
 }
 
 /// Longer files are not read: the real ones have a few hundred lines.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 18;
 /// Room for the recursion of parser and walkers over the longest file; only what is used is taken.
-const STACK_BYTES: usize = 1 << 30;
+const STACK_BYTES: usize = 1 << 28;
 
 /// Parses `text` and gives the module to `analyse`; on a thread of its own, whose stack hostile code cannot exhaust.
 fn with_module<T: Send>(text: &[u8], analyse: impl FnOnce(&Module<'_>) -> T + Send) -> Result<T, String> {

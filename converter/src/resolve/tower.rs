@@ -55,7 +55,12 @@ pub(super) fn vision_config(
     let num_registers = num_registers(&args, num_cls_tokens)?;
     let max_img_size = max_img_size(&args, patch_size, &model)?;
     let by_teachers = teachers.iter().enumerate().filter(|(_, t)| t.use_summary).map(|(i, _)| i).collect();
-    let summary_idxs = summary_idxs(by_teachers, context, findings);
+    let summary_idxs = if num_cls_tokens == 1 {
+        // RADIO takes a single class token for the summary, whatever the indices are.
+        vec![0]
+    } else {
+        summary_idxs(by_teachers, context, findings)
+    };
     let named = |value: Value| (value, format!("`vision_config.args.model` names `{}`", model.name));
     let heads = if model.has_own_heads {
         (json!(model.num_heads), "field `vision_config.args.model_kwargs.num_heads`".to_string())

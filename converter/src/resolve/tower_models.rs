@@ -42,6 +42,8 @@ pub(super) const TOWER_MODELS: &[TowerModel] = &[
     model("vit_large_patch14_224", 14, 1024, 24, 16),
     model("vit_large_patch16_224", 16, 1024, 24, 16),
     TowerModel { mlp_ratio: 4304.0 / 1152.0, ..model("vit_so400m_patch16_224", 16, 1152, 27, 16) },
+    // Its MLP is rounded up to a multiple of 32.
+    TowerModel { mlp_ratio: 4320.0 / 1152.0, ..model("vit_so400m_v2_patch16_224", 16, 1152, 27, 16) },
     model("vit_huge_patch14_224", 14, 1280, 32, 16),
     model("vit_huge_patch16_224", 16, 1280, 32, 16),
     // timm's giant and RADIO's are not the same.
@@ -73,5 +75,7 @@ mod tests {
         assert_eq!((giant.embed_dim as f64 * giant.mlp_ratio) as usize, 6144);
         let so400m = TowerModel::of("vit_so400m_patch16_224").unwrap();
         assert_eq!((so400m.embed_dim as f64 * so400m.mlp_ratio) as usize, 4304);
+        let so400m = TowerModel::of("vit_so400m_v2_patch16_224").unwrap();
+        assert_eq!((so400m.embed_dim as f64 * so400m.mlp_ratio) as usize, 4320);
     }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::hub::{Hub, Watch};
+use super::hub_settings::HubSettings;
 use crate::Error;
 
 /// Where a source checkpoint is.
@@ -37,16 +39,28 @@ impl Location {
         Self::Folder { path: path.to_path_buf(), snapshot }
     }
 
+    /// A location on this machine: what is on the hub is fetched into its cache, unless it is there.
+    ///
+    /// # Errors
+    /// Those of [`Hub::fetch`].
+    pub fn fetched(self, watch: &dyn Watch) -> Result<Self, Error> {
+        let Self::Hub { repository, revision } = self else { return Ok(self) };
+        let hub = Hub::new(HubSettings::from_env()?);
+        let (path, commit) = hub.fetch(&repository, revision.as_deref(), watch)?;
+        Ok(Self::Folder { path, snapshot: Some((repository, commit)) })
+    }
+
     /// The folder to read from.
     ///
     /// # Errors
-    /// [`Error::Hub`]: repositories are not downloaded.
+    /// [`Error::NotAFolder`] for a repository of the hub that was not fetched.
     pub fn folder(&self) -> Result<&Path, Error> {
         match self {
             Self::Folder { path, .. } => Ok(path),
-            Self::Hub { repository, revision } => {
-                Err(Error::Hub { repository: repository.clone(), revision: revision.clone() })
-            }
+            Self::Hub { repository, .. } => Err(Error::NotAFolder {
+                path: repository.into(),
+                found: "a repository of the hub that was not fetched",
+            }),
         }
     }
 
@@ -75,7 +89,7 @@ impl Location {
 }
 
 /// `owner/name` with an optional `@revision`; a path with more components or a leading dot is none.
-fn hub_id(text: &str) -> Option<(String, Option<String>)> {
+pub(super) fn hub_id(text: &str) -> Option<(String, Option<String>)> {
     let (repository, revision) = match text.split_once('@') {
         Some((repository, revision)) if !revision.is_empty() => (repository, Some(revision.to_string())),
         Some(_) => return None,

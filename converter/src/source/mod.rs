@@ -3,13 +3,18 @@
 mod buffers;
 mod code;
 mod evidence;
+mod hub;
+mod hub_settings;
 mod identity;
 mod location;
+mod quantization;
 mod tokenizer;
 
 pub use buffers::Buffers;
 pub use code::CodeCaches;
 pub use evidence::{Behaviour, Evidence, How};
+pub use hub::{Hub, Watch};
+pub use hub_settings::HubSettings;
 pub use location::Location;
 
 use serde_json::Value;
@@ -21,6 +26,8 @@ use crate::{Error, json};
 pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;
 pub(crate) use identity::MODEL;
+use location::hub_id;
+pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 
 /// The file that describes the model.

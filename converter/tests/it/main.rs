@@ -15,6 +15,8 @@ mod hand_made;
 #[cfg(test)]
 mod hand_made_source;
 #[cfg(test)]
+mod hub;
+#[cfg(test)]
 mod mutation;
 #[cfg(test)]
 mod parts;
@@ -24,5 +26,7 @@ mod plan;
 mod resolution;
 #[cfg(test)]
 mod safety;
+#[cfg(test)]
+mod sisters;
 #[cfg(test)]
 mod verification;

@@ -73,3 +73,36 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn changed_bytes_of_a_header_or_an_index_make_no_panic(
+        file in 0usize..3,
+        changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..4),
+        cut in proptest::option::of(any::<Index>()),
+    ) {
+        let mut source = Source::sound();
+        source.shards = 2;
+        let dir = source.write();
+        let name = ["model.safetensors.index.json", "model-00001-of-00002.safetensors", "config.json"][file];
+        let path = dir.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // Of a file of weights, its header.
+        let length = bytes.len().min(6000);
+        for (place, byte) in changes {
+            bytes[place.index(length)] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(length));
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+        let location = Location::parse(dir.path().to_str().unwrap());
+        if let Err(error) = Conversion::prepare(location, Settings::default(), options) {
+            let message = error.to_string();
+            prop_assert!(!message.chars().any(char::is_control), "{message:?}");
+        }
+    }
+}

@@ -453,9 +453,7 @@ fn what_is_not_supported_is_refused_by_name() {
             json!("gelu"),
             "field `llm_config.hidden_act`: expected `silu`, found `\"gelu\"`",
         ),
-        ("/llm_config/quantization_config", json!({ "bits": 4 }), "field `llm_config.quantization_config`"),
         ("/llm_config/sliding_window", json!(4096), "field `llm_config.sliding_window`"),
-        ("/quantization_config", json!({ "bits": 4 }), "field `quantization_config`"),
         ("/select_layer", json!(-2), "field `select_layer`: expected `null` or `-1`, found `-2`"),
         (
             "/model_type",
