@@ -1,4 +1,5 @@
-//! Parts: what transformers' own classes find in the folders. `scripts/tests/test_parts.py` loads them there.
+//! Parts: what transformers' own classes find in the folders. `scripts/tests/with_transformers/test_parts.py`
+//! loads them there.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 """Parts: transformers' own classes load them, with no weight missing or left over, and compute what the goldens have.
 
-Runs where transformers is, in `.venv-transformers` (`scripts/setup --transformers`); elsewhere it is skipped.
+Runs in `.venv-transformers` (`scripts/setup --transformers`).
 """
 
 import json
@@ -11,13 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 SHAPES = ROOT / "golden/fixtures/checkpoints/shapes"
 GOLDENS = ROOT / "golden/fixtures/goldens"
