@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use converter::Conversion;
-use converter::normalized::Part;
 use converter::plan::{PlanOptions, ShardSize};
 use converter::resolve::Settings;
 use converter::source::Location;
@@ -39,7 +38,7 @@ pub fn checkpoint() -> &'static Path {
 /// Converts the bundled checkpoint to `out`.
 pub fn convert(out: &Path, align_corners: bool) {
     let source = Location::parse(fixtures::path("checkpoints/shapes").to_str().unwrap());
-    let settings = Settings { align_corners: Some(align_corners), upscale_factor: None, part: Part::All };
+    let settings = Settings { align_corners: Some(align_corners), ..Settings::default() };
     let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
     Conversion::prepare(source, settings, options).unwrap().write(out, false, &Unwatched).unwrap();
 }
