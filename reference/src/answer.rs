@@ -2,11 +2,15 @@
 
 use std::ops::ControlFlow;
 
+use golden::ManifestHead;
+use golden::manifest::{Checkpoint, Producer};
+
 use crate::error::Result;
 use crate::generate::{Generation, GenerationConfig, ModelInputs, StopStrings, generate};
 use crate::model::NemotronVl;
 use crate::prompt::Tokenizer;
 use crate::record::Recorder;
+use crate::request::PreparedRequest;
 
 /// An answer.
 #[derive(Debug)]
@@ -15,6 +19,25 @@ pub struct Answer {
     pub text: String,
     /// The tokens.
     pub generation: Generation,
+}
+
+impl Answer {
+    /// What the manifest of this answer's dump says beside its entries.
+    pub fn manifest_head(
+        &self,
+        producer: Producer,
+        checkpoint: Option<String>,
+        prepared: &PreparedRequest,
+        config: &GenerationConfig,
+    ) -> ManifestHead {
+        let mut head = ManifestHead::new(producer);
+        head.checkpoint = checkpoint.map(Checkpoint::new);
+        head.request = Some(prepared.manifest(config.max_new_tokens, &config.sampling));
+        head.prompt = Some(prepared.prompt.clone());
+        head.generated_ids = Some(self.generation.token_ids.clone());
+        head.text = Some(self.text.clone());
+        head
+    }
 }
 
 /// Generates an answer and passes its text on in pieces that never split a character.

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use golden::manifest::Checkpoint;
-use golden::{DumpWriter, ManifestHead};
+use golden::DumpWriter;
 use reference::Error;
 use reference::Math;
 use reference::answer::{Answer, answer};
@@ -85,6 +84,9 @@ pub fn run(args: Args) -> Result<Outcome> {
     let answer =
         answer(&model, prompts.tokenizer(), &prepared.inputs, &config, &args.stop, &mut recorder, |piece| {
             waiting.finish_and_clear();
+            if interrupt::is_stopped() {
+                return Err(Error::Interrupted);
+            }
             print.write(piece)
         })?;
     print.write("\n")?;
@@ -93,13 +95,8 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
 
     if let Some(writer) = recorder.into_writer() {
-        let mut head = ManifestHead::new(producer(&model, &settings));
-        head.checkpoint = args.model.model.file_name().map(|name| Checkpoint::new(name.to_string_lossy()));
-        head.request = Some(prepared.manifest(config.max_new_tokens, &config.sampling));
-        head.prompt = Some(prepared.prompt.clone());
-        head.generated_ids = Some(answer.generation.token_ids.clone());
-        head.text = Some(answer.text.clone());
-        writer.finish(head)?;
+        let name = args.model.model.file_name().map(|name| name.to_string_lossy().into_owned());
+        writer.finish(answer.manifest_head(producer(&model, &settings), name, &prepared, &config))?;
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&Report::new(&answer, &prepared))?);

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use converter::normalized::ImageProcessorConfig;
-use sha2::{Digest, Sha256};
 use tch::Tensor;
 
 use super::decode::{MAX_FILE_BYTES, MAX_PIXELS, decode};
@@ -156,7 +155,7 @@ fn preprocess_one(
     config: &ImageProcessorConfig,
 ) -> Result<(Picture, Tensor), PictureError> {
     let bytes = read(path)?;
-    let sha256 = hex(&Sha256::digest(&bytes));
+    let sha256 = golden::sha256_hex(&bytes);
     let decoded = decode(&bytes).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
     drop(bytes);
     let (width, height) = (decoded.raster.width, decoded.raster.height);
@@ -241,10 +240,6 @@ fn check(config: &ImageProcessorConfig) -> Result<(), PictureError> {
         }
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -63,13 +63,8 @@ impl Runner {
                 Ok(())
             })?;
         if let Some(writer) = recorder.into_writer() {
-            let mut head = golden::ManifestHead::new(producer(&self.model, &self.settings));
-            head.checkpoint = self.checkpoint.as_ref().map(golden::manifest::Checkpoint::new);
-            head.request = Some(prepared.manifest(config.max_new_tokens, &config.sampling));
-            head.prompt = Some(prepared.prompt.clone());
-            head.generated_ids = Some(answer.generation.token_ids.clone());
-            head.text = Some(answer.text.clone());
-            writer.finish(head)?;
+            let producer = producer(&self.model, &self.settings);
+            writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), &prepared, &config))?;
         }
         Ok(Row::answered(line, &prepared, &answer))
     }
