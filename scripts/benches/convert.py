@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
@@ -77,8 +78,8 @@ def main() -> None:
         runs: dict[tuple[str, bool], list[Run]] = {}
         for round_ in range(arguments.rounds):
             for is_cold in (True, False):
-                # Another one goes first each time, so that none always meets the disk in the same state.
-                for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
+                # Another order each time, so that none always meets the disk as the same one has left it.
+                for name in random.Random(2 * round_ + is_cold).sample(names, len(names)):
                     run = measure(PROGRAMS[name][1], source, Path(work) / "out", is_cold)
                     runs.setdefault((name, is_cold), []).append(run)
                     temperature = "cold" if is_cold else "warm"
@@ -88,7 +89,7 @@ def main() -> None:
 
 def measure(command: list[str], source: Path, out: Path, is_cold: bool) -> Run:
     """Runs a program once, in a state of the page cache that is known."""
-    subprocess.run(["sync"], check=True)
+    settle()
     drop = Path("/proc/sys/vm/drop_caches")
     if is_cold and os.access(drop, os.W_OK):
         # Needs root; without it the advice below has to do, which the system may not follow to the last page.
@@ -117,6 +118,19 @@ def measure(command: list[str], source: Path, out: Path, is_cold: bool) -> Run:
     synced = time.perf_counter() - begun
     shutil.rmtree(out)
     return Run(returned, synced, most[0])
+
+
+def settle() -> None:
+    """Waits until the disk has what was written before, and has freed what was deleted, which it does in the background."""
+    subprocess.run(["sync"], check=True)
+    stats = Path("/proc/diskstats")
+    quiet_since, before = time.monotonic(), stats.read_text()
+    deadline = quiet_since + 120
+    while time.monotonic() < min(quiet_since + 1, deadline):
+        time.sleep(0.1)
+        now = stats.read_text()
+        if now != before:
+            quiet_since, before = time.monotonic(), now
 
 
 def watch(process: subprocess.Popen, most: list[int]) -> None:
