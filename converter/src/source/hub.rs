@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::hub_settings::HubSettings;
 use super::identity::check_model;
-use super::quantization::QUANTIZATION_FILE;
+use super::quantization::{QUANTIZATION_FILE, refuse_before_weights};
 use super::{CONFIG_FILE, NEEDED, OPTIONAL, hub_id};
 use crate::digest::Digest;
 use crate::error::visible;
-use crate::weights::{INDEX_FILE, SINGLE_FILE};
+use crate::weights::{Folder, INDEX_FILE, SINGLE_FILE};
 use crate::{Error, json};
 
 /// How often a download that broke off goes on before that is told.
@@ -68,13 +68,15 @@ impl Hub {
         snapshot.get(CONFIG_FILE, watch)?;
         // Before 17 GB of another model are fetched.
         let path = snapshot.dir().join(CONFIG_FILE);
-        check_model(&path, &json::parse(&path, &fs::read(&path).map_err(Error::io("read", &path))?)?)?;
+        let config: Value = json::parse(&path, &fs::read(&path).map_err(Error::io("read", &path))?)?;
+        check_model(&path, &config)?;
         for name in NEEDED {
             snapshot.get(name, watch)?;
         }
         for name in OPTIONAL.into_iter().chain([QUANTIZATION_FILE]) {
             snapshot.get_if_there(name, watch)?;
         }
+        refuse_before_weights(&Folder::open(&snapshot.dir())?, &config)?;
         snapshot.get_code(watch)?;
         for name in snapshot.shards(watch)? {
             snapshot.get(&name, watch)?;

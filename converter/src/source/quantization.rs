@@ -4,17 +4,19 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::SourceCheckpoint;
-use crate::Error;
 use crate::error::without_controls;
 use crate::names::{Fate, fate};
+use crate::weights::{Folder, INDEX_FILE};
+use crate::{Error, json};
 
 /// Where NVIDIA's ModelOpt describes what it did.
 pub(super) const QUANTIZATION_FILE: &str = "hf_quant_config.json";
 
+/// NVFP4 has scales of its scales.
+const NVFP4: &str = ".weight_scale_2";
 /// Ends of the names of tensors that only a quantized checkpoint has, with the scheme that each belongs to.
 const SUFFIXES: [(&str, &str); 9] = [
-    // NVFP4 has scales of its scales.
-    (".weight_scale_2", "NVFP4"),
+    (NVFP4, "NVFP4"),
     (".weight_scale_inv", "FP8"),
     (".weight_scale", "FP8"),
     (".input_scale", "FP8"),
@@ -30,28 +32,57 @@ const SUFFIXES: [(&str, &str); 9] = [
 /// # Errors
 /// [`Error::Quantized`]; those of a `hf_quant_config.json` that is no JSON.
 pub(crate) fn refuse_quantized(source: &SourceCheckpoint, config: &Value) -> Result<(), Error> {
-    let tensor = first_tensor(source);
-    let Some(scheme) = scheme(source, config)?.or_else(|| tensor.as_ref().map(|(_, scheme)| scheme.clone()))
+    refuse(source.folder(), config, first_tensor(source))
+}
+
+/// Refuses a quantized checkpoint of which the small files are there and no weights yet: by its configuration, or by the names
+/// in its index.
+///
+/// # Errors
+/// As [`refuse_quantized`]; those of an index that is no JSON.
+pub(super) fn refuse_before_weights(folder: &Folder, config: &Value) -> Result<(), Error> {
+    let mut tensor = None;
+    if folder.has(INDEX_FILE) {
+        let index: Value = json::parse(&folder.file_path(INDEX_FILE), &folder.read(INDEX_FILE)?)?;
+        let mut names: Vec<&str> = index
+            .get("weight_map")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|map| map.keys().map(String::as_str))
+            .collect();
+        names.sort_unstable();
+        let is_nvfp4 = names.iter().any(|name| name.ends_with(NVFP4));
+        tensor = names.iter().find_map(|name| {
+            let scheme = by_name(name)?;
+            Some((quoted(name), if is_nvfp4 { "NVFP4" } else { scheme }.to_string()))
+        });
+    }
+    refuse(folder, config, tensor)
+}
+
+/// Refuses the checkpoint if its configuration names a scheme, or there is a quantized `tensor`, which comes with its own.
+fn refuse(folder: &Folder, config: &Value, tensor: Option<(String, String)>) -> Result<(), Error> {
+    let Some(scheme) = scheme(folder, config)?.or_else(|| tensor.as_ref().map(|(_, scheme)| scheme.clone()))
     else {
         return Ok(());
     };
     Err(Error::Quantized {
-        path: source.folder().path().to_path_buf(),
+        path: folder.path().to_path_buf(),
         scheme: without_controls(&scheme),
         tensor: tensor.map_or("none of them".into(), |(tensor, _)| tensor),
     })
 }
 
 /// The scheme that a configuration names.
-fn scheme(source: &SourceCheckpoint, config: &Value) -> Result<Option<String>, Error> {
+fn scheme(folder: &Folder, config: &Value) -> Result<Option<String>, Error> {
     let of_model = ["", "/llm_config", "/vision_config", "/text_config"]
         .iter()
         .find_map(|place| named(config.pointer(&format!("{place}/quantization_config"))?));
-    if of_model.is_some() || !source.folder().has(QUANTIZATION_FILE) {
+    if of_model.is_some() || !folder.has(QUANTIZATION_FILE) {
         return Ok(of_model);
     }
-    let path = source.folder().file_path(QUANTIZATION_FILE);
-    let file: Value = crate::json::parse(&path, &source.folder().read(QUANTIZATION_FILE)?)?;
+    let path = folder.file_path(QUANTIZATION_FILE);
+    let file: Value = json::parse(&path, &folder.read(QUANTIZATION_FILE)?)?;
     Ok(named(file.get("quantization").unwrap_or(&file)))
 }
 
@@ -70,10 +101,8 @@ fn named(quantization: &Value) -> Option<String> {
 
 /// The first tensor that is quantized, or belongs to one that is, with what it tells of the scheme.
 fn first_tensor(source: &SourceCheckpoint) -> Option<(String, String)> {
-    let is_nvfp4 = source.weights().iter().any(|tensor| tensor.name.ends_with(".weight_scale_2"));
+    let is_nvfp4 = source.weights().iter().any(|tensor| tensor.name.ends_with(NVFP4));
     source.weights().iter().find_map(|tensor| {
-        let by_name =
-            SUFFIXES.iter().find(|(suffix, _)| tensor.name.ends_with(suffix)).map(|(_, scheme)| *scheme);
         let by_dtype = match tensor.dtype {
             Dtype::F8_E4M3 | Dtype::F8_E5M2 => Some("FP8"),
             Dtype::U8 | Dtype::I8 | Dtype::I32 => Some("packed integers"),
@@ -81,9 +110,17 @@ fn first_tensor(source: &SourceCheckpoint) -> Option<(String, String)> {
         };
         // A buffer may well be of integers.
         let is_buffer = matches!(fate(tensor.name), Some((Fate::Value(_) | Fate::Skip(_), _)));
-        let scheme = by_name.or(by_dtype).filter(|_| !is_buffer)?;
+        let scheme = by_name(tensor.name).or(by_dtype).filter(|_| !is_buffer)?;
         let scheme = if is_nvfp4 { "NVFP4" } else { scheme };
-        let tensor = format!("`{}` of dtype `{}`", tensor.name.escape_debug(), tensor.dtype);
-        Some((tensor, scheme.to_string()))
+        Some((format!("{} of dtype `{}`", quoted(tensor.name), tensor.dtype), scheme.to_string()))
     })
+}
+
+/// The scheme that the end of a tensor's name tells.
+fn by_name(name: &str) -> Option<&'static str> {
+    SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix)).map(|(_, scheme)| *scheme)
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.escape_debug())
 }

@@ -429,3 +429,31 @@ fn another_model_is_refused_before_its_weights_are_fetched() {
     );
     assert_eq!(entries(&snapshot(home.path(), REPOSITORY)), ["config.json"]);
 }
+
+#[test]
+fn a_quantized_sister_is_refused_before_its_weights_are_fetched() {
+    const SCALE: &str = "language_model.model.layers.0.mlp.down_proj.input_scale";
+    let by_index = |files: &mut HashMap<String, Vec<u8>>| {
+        let mut index: serde_json::Value =
+            serde_json::from_slice(&files["model.safetensors.index.json"]).unwrap();
+        index["weight_map"][SCALE] = json!("model-00001-of-00002.safetensors");
+        files.insert("model.safetensors.index.json".into(), index.to_string().into_bytes());
+    };
+    let by_configuration = |files: &mut HashMap<String, Vec<u8>>| {
+        let file = json!({ "quantization": { "quant_algo": "NVFP4" } });
+        files.insert("hf_quant_config.json".into(), file.to_string().into_bytes());
+    };
+    for (change, scheme, tensor) in [
+        (&by_index as &dyn Fn(&mut _), "FP8", format!("`{SCALE}`")),
+        (&by_configuration, "NVFP4", "none of them".into()),
+    ] {
+        let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
+        change(server.state.lock().unwrap().repositories.get_mut(REPOSITORY).unwrap());
+        let output = server.run(home.path(), &["inspect", REPOSITORY], &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let expected = format!("quantized with `{scheme}`, whose first quantized tensor is {tensor}");
+        assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+        let fetched = entries(&snapshot(home.path(), REPOSITORY));
+        assert!(!fetched.iter().any(|name| name.ends_with(".safetensors")), "{fetched:?}");
+    }
+}
