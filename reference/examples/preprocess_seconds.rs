@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use converter::normalized::ImageProcessorConfig;
 use reference::pictures::preprocess;
+use reference::settings::Settings;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -16,9 +17,8 @@ fn main() -> Result<()> {
     let [threads, repeats, files @ ..] = arguments.as_slice() else {
         bail!("expected THREADS REPEATS FILE..., found {arguments:?}");
     };
-    let (threads, repeats): (usize, usize) = (threads.parse()?, repeats.parse()?);
-    tch::set_num_threads(i32::try_from(threads)?);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let (threads, repeats): (u64, usize) = (threads.parse()?, repeats.parse()?);
+    Settings { threads: Some(threads), cpu_capability: None }.apply();
 
     // As the 8B has it.
     let config = ImageProcessorConfig {

@@ -57,6 +57,10 @@ pub fn answer(
     let mut stream = tokenizer.answer_stream();
     let mut stops = StopStrings::new(stop);
     let generation = generate(model, inputs, config, recorder, |token| {
+        // The tokenizer's own is found in the text, as in the public code; any other is no part of the answer either.
+        if config.eos_token_ids.contains(&token) {
+            return Ok(ControlFlow::Break(()));
+        }
         let piece = stops.push(&stream.push(token)?);
         text.push_str(&piece);
         on_text(&piece)?;

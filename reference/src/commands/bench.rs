@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use reference::Math;
-use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark};
+use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark, peak_resident_bytes};
 use reference::device::device_name;
 use reference::settings::{Settings, TORCH_VERSION};
 use serde::Serialize;
@@ -110,11 +110,4 @@ fn print(report: &Report) {
     if let Some(bytes) = report.peak_resident_bytes {
         println!("resident {:>10.2} GB at most, mapped weights included", bytes as f64 / 1e9);
     }
-}
-
-/// The most memory this process had, as Linux counts it.
-fn peak_resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

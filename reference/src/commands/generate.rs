@@ -9,6 +9,7 @@ use golden::DumpWriter;
 use reference::Error;
 use reference::Math;
 use reference::answer::{Answer, answer};
+use reference::benchmark::peak_resident_bytes;
 use reference::generate::{FinishReason, GenerationConfig, StepLogprobs};
 use reference::prompt::PromptBuilder;
 use reference::record::Recorder;
@@ -32,6 +33,9 @@ pub struct Args {
     max_new_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Token that ends the answer, in place of the tokenizer's end token; may be given more than once
+    #[arg(long = "eos-token-id", value_name = "ID")]
+    eos_token_ids: Vec<i64>,
     /// End the answer in front of this text; may be given more than once
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -67,7 +71,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     warn(&prepared);
     let config = GenerationConfig {
         max_new_tokens: args.max_new_tokens,
-        eos_token_ids: vec![prompts.tokenizer().eos_token_id()],
+        eos_token_ids: prompts.tokenizer().end_token_ids(&args.eos_token_ids)?,
         sampling,
         logprobs: args.logprobs,
     };
@@ -133,6 +137,8 @@ struct Report<'a> {
     tiles: Vec<usize>,
     prefill_secs: f64,
     decode_secs: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_resident_bytes: Option<u64>,
 }
 
 impl<'a> Report<'a> {
@@ -149,6 +155,7 @@ impl<'a> Report<'a> {
             tiles: prepared.preprocessed.pictures.iter().map(|picture| picture.num_tiles).collect(),
             prefill_secs: generation.prefill_time.as_secs_f64(),
             decode_secs: generation.decode_time.as_secs_f64(),
+            peak_resident_bytes: peak_resident_bytes(),
         }
     }
 }

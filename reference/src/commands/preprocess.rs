@@ -9,6 +9,7 @@ use golden::DumpWriter;
 use reference::Error;
 use reference::pictures::write_contact_sheet;
 use reference::prompt::PromptBuilder;
+use reference::settings::Settings;
 
 use super::request::RequestArgs;
 use super::{Outcome, spinner, warn};
@@ -34,6 +35,7 @@ pub struct Args {
 
 /// Runs the command; prints the prompt as it is tokenised.
 pub fn run(args: Args) -> Result<Outcome> {
+    Settings::default().apply();
     let request = args.request.request()?;
     let checkpoint = Checkpoint::open(&args.model).map_err(Error::from)?;
     let config = checkpoint.config();

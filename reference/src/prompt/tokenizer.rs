@@ -71,6 +71,20 @@ impl Tokenizer {
         i64::from(self.eos_token_id)
     }
 
+    /// The ids of the tokens that end an answer: `chosen` or, where that is empty, the tokenizer's own, as in the public
+    /// `chat`.
+    ///
+    /// # Errors
+    /// [`Error::Request`](crate::Error::Request) for an id that no token has: it would never be met.
+    pub fn end_token_ids(&self, chosen: &[i64]) -> crate::Result<Vec<i64>> {
+        if let Some(unknown) = chosen.iter().find(|&&id| self.id_to_token(id).is_none()) {
+            return Err(crate::Error::Request(format!(
+                "`eos_token_ids`: expected ids of tokens, found {unknown}, which none has"
+            )));
+        }
+        Ok(if chosen.is_empty() { vec![self.eos_token_id()] } else { chosen.to_vec() })
+    }
+
     /// The text of the token that begins a text, where the checkpoint names one.
     pub fn bos_token(&self) -> Option<&str> {
         self.config.special_token("bos_token")

@@ -52,6 +52,9 @@ pub struct RequestLine {
     /// The same seed draws the same tokens.
     #[serde(default)]
     pub seed: u64,
+    /// Tokens that end the answer; the tokenizer's end token where there are none.
+    #[serde(default)]
+    pub eos_token_ids: Vec<i64>,
     /// Texts that end the answer.
     #[serde(default)]
     pub stop: Vec<String>,

@@ -47,7 +47,7 @@ impl Runner {
         let prepared = request.chat(&self.base)?.prepare(self.model.config(), &self.prompts)?;
         let config = GenerationConfig {
             max_new_tokens: request.max_new_tokens,
-            eos_token_ids: vec![self.prompts.tokenizer().eos_token_id()],
+            eos_token_ids: self.prompts.tokenizer().end_token_ids(&request.eos_token_ids)?,
             sampling,
             logprobs: request.logprobs,
         };

@@ -122,6 +122,56 @@ fn json_has_the_ids_and_the_reason_of_the_end() {
 }
 
 #[test]
+fn any_of_several_tokens_ends_the_answer() {
+    let answer = |ids: &[i64]| -> Value {
+        let ids: Vec<String> = ids.iter().map(|id| format!("--eos-token-id={id}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let assert = generate(&["--json", "--prompt", "Describe this image."])
+            .args(ids)
+            .arg("--image")
+            .arg(picture("red-circle-above-blue-square.png"))
+            .assert()
+            .success();
+        serde_json::from_slice(&assert.get_output().stdout).unwrap()
+    };
+    let ids: Vec<i64> = serde_json::from_value(answer(&[])["generated_ids"].clone()).unwrap();
+    // "a red circle above": whichever of the two comes first.
+    for end in [&[ids[3], ids[5]], &[ids[5], ids[3]]] {
+        let ended = answer(end);
+        assert_eq!(ended["generated_ids"], serde_json::json!(ids[..=3]));
+        assert_eq!((&ended["finish_reason"], &ended["text"]), (&"stop".into(), &"a red circle".into()));
+    }
+    let last = *ids.last().unwrap();
+    assert_eq!(answer(&[last])["text"], "a red circle above a blue square");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_an_answer_without_a_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("dump");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("nvl-reference"))
+        .args(["generate", "--prompt", "Describe this image.", "--temperature", "50"])
+        // No token of this vocabulary ends it: it goes on for minutes.
+        .args(["--eos-token-id", "0", "--max-new-tokens", "100000", "--model"])
+        .arg(checkpoint())
+        .arg("--record")
+        .arg(&out)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first words say that it listens.
+    let mut first = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_seed_draws_the_same_tokens_again() {
     let ask = |seed: &str| {
         let assert = generate(&["--prompt", "Describe this image.", "--temperature", "5", "--seed", seed])

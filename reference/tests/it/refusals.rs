@@ -53,6 +53,8 @@ fn settings_out_of_range_are_refused() {
     }
     let said = refusal(&mut generate(&["--prompt", "x", "--max-new-tokens", "0"]));
     assert_eq!(said, "error: `max_new_tokens`: expected at least 1, found 0\n");
+    let said = refusal(&mut generate(&["--prompt", "x", "--eos-token-id", "512"]));
+    assert_eq!(said, "error: `eos_token_ids`: expected ids of tokens, found 512, which none has\n");
 }
 
 #[test]
