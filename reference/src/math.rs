@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 pub enum Math {
     /// The public code's own operations, dtypes and order: what a golden is.
     Exact,
-    /// Fewer and faster operations that round differently: fused attention in the decoder, and, on a CPU without bfloat16
-    /// instructions, products of many rows in float32.
+    /// Fewer and faster operations that round differently: fused attention in the decoder, on a CPU a product of one row that
+    /// keeps up with memory, and on one without bfloat16 instructions products of many rows in float32.
     Fast,
 }
 

@@ -2,7 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use super::one_row;
 use crate::error::Result;
+use crate::math::Math;
 use crate::record::Recorder;
 use crate::weights::Weights;
 
@@ -17,6 +19,7 @@ pub struct Linear {
     module: &'static str,
     weight: Tensor,
     bias: Option<Tensor>,
+    math: Math,
     upcasts: bool,
 }
 
@@ -29,8 +32,9 @@ impl Linear {
 
     /// A layer of these tensors, that computes as others of `weights` do.
     pub fn new(weights: &Weights, weight: Tensor, bias: Option<Tensor>, site: impl Into<String>) -> Self {
-        let upcasts = weights.math().upcasts_products(weight.kind(), weight.device());
-        Self { site: site.into(), module: "Linear", weight, bias, upcasts }
+        let math = weights.math();
+        let upcasts = math.upcasts_products(weight.kind(), weight.device());
+        Self { site: site.into(), module: "Linear", weight, bias, math, upcasts }
     }
 
     /// The same layer, recorded as an instance of a subclass.
@@ -43,7 +47,13 @@ impl Linear {
     /// [.., in] → [.., out]
     pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
         let rows = input.numel() / input.size().last().map_or(1, |&width| width.max(1) as usize);
-        let output = if self.upcasts && rows >= MANY_ROWS {
+        let one_row = match self.math {
+            Math::Fast if rows == 1 => one_row::linear(input, &self.weight, self.bias.as_ref())?,
+            _ => None,
+        };
+        let output = if let Some(output) = one_row {
+            output
+        } else if self.upcasts && rows >= MANY_ROWS {
             let weight = self.weight.f_to_kind(Kind::Float)?;
             let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
             input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?

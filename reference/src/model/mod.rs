@@ -2,6 +2,7 @@
 
 mod layers;
 pub mod llama;
+mod one_row;
 mod projector;
 mod vision;
 
