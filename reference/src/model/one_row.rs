@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Partial sums of a row, so many that the processor's units are busy; their number and order are the same everywhere.
+/// Partial sums of a row, so many that the processor's units are busy.
 const LANES: usize = 32;
 /// Bytes of weights below which waking another thread takes longer than the product.
 const BYTES_PER_TASK: usize = 1 << 18;
@@ -74,46 +74,78 @@ fn elements<E: Element>(tensor: &Tensor) -> Option<&[E]> {
 /// The products of `row` with each row of `weights`, on the best instructions there are.
 fn products<E: Element>(row: &[f32], weights: &[E], bias: Option<&[E]>, output: &mut [E]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has them.
-        return unsafe { products_avx2(row, weights, bias, output) };
-    }
-    products_with(row, weights, bias, output, |sum, a, b| sum + a * b);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn products_avx2<E: Element>(row: &[f32], weights: &[E], bias: Option<&[E]>, output: &mut [E]) {
-    products_with(row, weights, bias, output, |sum, a, b| a.mul_add(b, sum));
-}
-
-#[inline(always)]
-fn products_with<E: Element>(
-    row: &[f32],
-    weights: &[E],
-    bias: Option<&[E]>,
-    output: &mut [E],
-    add: impl Fn(f32, f32, f32) -> f32,
-) {
+    let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     for (index, (weights, output)) in weights.chunks_exact(row.len()).zip(output).enumerate() {
-        let mut lanes = [0.0; LANES];
-        let (blocks, row_blocks) = (weights.chunks_exact(LANES), row.chunks_exact(LANES));
-        let rest = blocks.remainder().iter().zip(row_blocks.remainder());
-        for (weights, row) in blocks.zip(row_blocks) {
-            for lane in 0..LANES {
-                lanes[lane] = add(lanes[lane], weights[lane].widen(), row[lane]);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions.
+        let sum = if has_avx2 { unsafe { avx2::dot(weights, row) } } else { dot(weights, row) };
+        #[cfg(not(target_arch = "x86_64"))]
+        let sum = dot(weights, row);
+        *output = E::narrow(sum + bias.map_or(0.0, |bias| bias[index].widen()));
+    }
+}
+
+/// The product of two rows of one length.
+fn dot<E: Element>(weights: &[E], row: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = weights.as_chunks::<LANES>();
+    let (row_blocks, row_rest) = row.as_chunks::<LANES>();
+    for (weights, row) in blocks.iter().zip(row_blocks) {
+        for ((lane, weight), value) in lanes.iter_mut().zip(weights).zip(row) {
+            *lane += weight.widen() * value;
+        }
+    }
+    let rest = rest.iter().zip(row_rest).map(|(weight, value)| weight.widen() * value);
+    lanes.iter().copied().chain(rest).sum()
+}
+
+/// What the compiler does not find by itself.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::{
+        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    };
+
+    use super::Element;
+
+    /// Elements in a register, and registers of sums: as many as keep the two units busy for the four cycles of a sum.
+    const WIDTH: usize = 8;
+    const SUMS: usize = 8;
+
+    /// The product of two rows of one length.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn dot<E: Element>(weights: &[E], row: &[f32]) -> f32 {
+        let mut sums = [_mm256_setzero_ps(); SUMS];
+        let (blocks, rest) = weights.as_chunks::<{ SUMS * WIDTH }>();
+        let (row_blocks, row_rest) = row.as_chunks::<{ SUMS * WIDTH }>();
+        for (weights, row) in blocks.iter().zip(row_blocks) {
+            let (weights, _) = weights.as_chunks::<WIDTH>();
+            let (row, _) = row.as_chunks::<WIDTH>();
+            for ((sum, weights), row) in sums.iter_mut().zip(weights).zip(row) {
+                // SAFETY: this function is for processors with AVX2.
+                let weights = unsafe { E::widen_avx2(weights) };
+                *sum = _mm256_fmadd_ps(weights, load(row), *sum);
             }
         }
-        // Halves onto each other: pairs that are far apart, as sums of like size should be.
-        let mut count = LANES;
+        let mut count = SUMS;
         while count > 1 {
             count /= 2;
-            for lane in 0..count {
-                lanes[lane] += lanes[lane + count];
+            for sum in 0..count {
+                sums[sum] = _mm256_add_ps(sums[sum], sums[sum + count]);
             }
         }
-        let sum = rest.fold(lanes[0], |sum, (weight, &value)| add(sum, weight.widen(), value));
-        *output = E::narrow(sum + bias.map_or(0.0, |bias| bias[index].widen()));
+        let mut lanes = [0.0; WIDTH];
+        // SAFETY: there is room for eight.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sums[0]) };
+        let rest = rest.iter().zip(row_rest).map(|(weight, value)| weight.widen() * value);
+        lanes.iter().copied().chain(rest).sum()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn load(elements: &[f32; WIDTH]) -> __m256 {
+        // SAFETY: there are eight.
+        unsafe { _mm256_loadu_ps(elements.as_ptr()) }
     }
 }
 
@@ -121,6 +153,11 @@ fn products_with<E: Element>(
 trait Element: tch::kind::Element + Copy + Send + Sync {
     fn widen(self) -> f32;
     fn narrow(value: f32) -> Self;
+
+    /// # Safety
+    /// The processor has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn widen_avx2(elements: &[Self; 8]) -> std::arch::x86_64::__m256;
 }
 
 impl Element for f32 {
@@ -132,6 +169,13 @@ impl Element for f32 {
     #[inline(always)]
     fn narrow(value: f32) -> Self {
         value
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen_avx2(elements: &[Self; 8]) -> std::arch::x86_64::__m256 {
+        avx2::load(elements)
     }
 }
 
@@ -145,6 +189,18 @@ impl Element for bf16 {
     #[inline(always)]
     fn narrow(value: f32) -> Self {
         Self::from_f32(value)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen_avx2(elements: &[Self; 8]) -> std::arch::x86_64::__m256 {
+        use std::arch::x86_64::{
+            _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_slli_epi32,
+        };
+        // SAFETY: there are eight, of two bytes each.
+        let bits = unsafe { _mm_loadu_si128(elements.as_ptr().cast()) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
     }
 }
 
