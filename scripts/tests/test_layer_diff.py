@@ -1,0 +1,59 @@
+"""scripts/layer-diff, which the GitHub action runs: its exit status, reports and step summary."""
+
+import os
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/nvl-validate"
+GOLDENS = ROOT / "golden/fixtures/goldens"
+DESCRIBE = GOLDENS / "shapes-describe-float32"
+
+
+@pytest.fixture
+def layer_diff(tmp_path):
+    """Runs the script as a job does; its result, the report's folder and the step summary."""
+
+    def run(*arguments):
+        summary, report = tmp_path / "summary.md", tmp_path / "report"
+        summary.write_text("before\n")
+        environment = os.environ | {"NVL_VALIDATE": str(PROGRAM), "GITHUB_STEP_SUMMARY": str(summary)}
+        command = [ROOT / "scripts/layer-diff", *arguments[:2], report, *arguments[2:]]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment)
+        return result, report, summary.read_text()
+
+    return run
+
+
+def test_dumps_that_agree_pass_with_every_report(layer_diff):
+    result, report, summary = layer_diff(DESCRIBE, DESCRIBE)
+    assert result.returncode == 0, result.stderr
+    names = {path.name for path in report.iterdir()}
+    assert {"report.xml", "report.json", "report.md", "report.html"} <= names
+    assert summary == "before\n" + (report / "report.md").read_text()
+    assert ElementTree.parse(report / "report.xml").getroot().get("failures") == "0"
+
+
+def test_dumps_that_differ_fail_and_the_reports_are_there(layer_diff):
+    other = GOLDENS / "shapes-describe-bfloat16"
+    result, report, summary = layer_diff(DESCRIBE, other, "--preset", "exact")
+    assert result.returncode == 1, result.stderr
+    assert int(ElementTree.parse(report / "report.xml").getroot().get("failures")) > 0
+    assert summary == "before\n" + (report / "report.md").read_text()
+
+
+def test_a_dump_that_is_not_there_is_no_verdict(layer_diff, tmp_path):
+    result, _, summary = layer_diff(DESCRIBE, tmp_path / "nothing")
+    assert result.returncode == 2
+    assert "nothing" in result.stderr
+    assert "could not be compared" in summary
+
+
+def test_the_action_hands_its_inputs_to_the_script():
+    text = (ROOT / "action.yml").read_text()
+    assert '"$GITHUB_ACTION_PATH/scripts/layer-diff" "$GOLDEN" "$CANDIDATE" "$REPORT" $ARGUMENTS' in text
+    for name in ("golden", "candidate", "report", "arguments"):
+        assert f"{name.upper()}: ${{{{ inputs.{name} }}}}" in text
