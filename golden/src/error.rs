@@ -266,6 +266,19 @@ pub enum Error {
         /// What was given.
         found: usize,
     },
+
+    /// The system gave no thread to write with.
+    #[error("expected a thread to write the dump with, found none: {source}")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A writer was used that has ended.
+    #[error(
+        "expected a dump that is still being written, found one that is finished, abandoned or has failed"
+    )]
+    WriterStopped,
 }
 
 impl Error {

@@ -33,6 +33,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("activation dumps are little-endian and their bytes are viewed in place");
 
+pub mod background;
 mod dtype;
 mod dump;
 mod error;
@@ -43,6 +44,7 @@ mod shard;
 mod tensor;
 mod writer;
 
+pub use background::BackgroundWriter;
 pub use dtype::{Dtype, UnknownDtype};
 pub use dump::Dump;
 pub use error::{Error, Result};

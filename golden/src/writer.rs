@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::manifest::{self, Entry, ManifestHead, Role};
@@ -124,6 +125,25 @@ impl DumpWriter {
         shape: &[usize],
         data: &[u8],
     ) -> Result<()> {
+        self.push_with(name, role, module, dtype, shape, data, Map::new())
+    }
+
+    /// Appends a tensor whose entry says more than this version's own fields.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DumpWriter::push`].
+    #[expect(clippy::too_many_arguments, reason = "the fields of an entry, as `push` has them")]
+    pub fn push_with(
+        &mut self,
+        name: &str,
+        role: Role,
+        module: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        data: &[u8],
+        extra: Map<String, Value>,
+    ) -> Result<()> {
         if name.is_empty() || name == "__metadata__" {
             return Err(Error::InvalidName { name: name.to_owned() });
         }
@@ -160,7 +180,7 @@ impl DumpWriter {
             shape: shape.to_vec(),
             sha256,
             file: None,
-            extra: serde_json::Map::new(),
+            extra,
         });
         Ok(())
     }
@@ -268,7 +288,7 @@ fn is_empty_folder(path: &Path) -> Result<bool> {
 fn is_dump(path: &Path) -> bool {
     fs::read(path.join(manifest::FILE_NAME))
         .ok()
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
         .is_some_and(|manifest| manifest["format"] == manifest::FORMAT)
 }
 

@@ -3,6 +3,7 @@
 // In tests a failed `unwrap` is the assertion; clippy knows only the functions marked `#[test]`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod background;
 mod bundled;
 mod folders;
 mod mutation;
