@@ -142,19 +142,21 @@ def _recorded(golden: Dump, model: Any, folder: Path, run: Callable[[Any], Any] 
     if not isinstance(model, torch.nn.Module):
         raise GoldenError(f"expected a dump or a `torch.nn.Module` to judge, found `{type(model).__name__}`")
     tokens = next((entry.extra["rows"]["kept"] for entry in golden if "rows" in entry.extra), None)
-    names = set(golden.names())
-    with record(model, folder, prefix=prefix, tokens=tokens, overwrite=True, only=names) as recorder:
+    given = {name: golden.tensor(name) for name in ("input_ids", "pixel_values") if name in golden}
+    with record(model, folder, prefix=prefix, tokens=tokens, overwrite=True, only=golden.names()) as recorder:
+        # Of the prompt and the pictures the golden's are taken for granted; an answer there is none.
+        recorder.request = {"turns": [], **golden.manifest.get("request", {}), "max_new_tokens": 0}
+        recorder.prompt = golden.manifest.get("prompt")
         if run is not None:
             run(model)
         else:
-            given = {name: golden.tensor(name) for name in ("input_ids", "pixel_values") if name in golden}
             if not given:
                 raise GoldenError(f"`{golden.path}`: expected an entry `input_ids` or `pixel_values` to run, found neither")
             device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
             with torch.inference_mode():
                 model(**{name: tensor.to(device) for name, tensor in given.items()})
-        recorder.request = {"turns": [], "max_new_tokens": 0} if run is None else recorder.request
-    if not len(Dump(folder)):
+        sites = recorder.bytes_recorded
+    if not sites:
         found = f"none of its {len(golden)} sites in the model"
         raise AssertionError(f"`{golden.path}`: expected a model that has some of the golden's sites, found {found}")
     return folder

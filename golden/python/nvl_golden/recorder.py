@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -170,6 +171,8 @@ class Recorder:
         try:
             if kind is None:
                 self._staging.flush()
+                if not self._names:
+                    warnings.warn(f"`{self.path}`: nothing was recorded: no module ran that was chosen", stacklevel=2)
                 self._writer.finish(json.dumps(self._head()))
         finally:
             self._staging = None
