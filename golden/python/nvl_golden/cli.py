@@ -52,12 +52,16 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status: 0 if a dump was recorded, 2 if not.",
     )
     add = record.add_argument
-    add("--model", required=True, metavar="HF_DIR", help="the checkpoint: a folder, or a hub id `owner/name[@revision]`")
+    add(
+        "--model", required=True, metavar="HF_DIR", help="the checkpoint: a folder, or a hub id `owner/name[@revision]`"
+    )
     add("--image", action="append", default=[], type=Path, metavar="FILE", help="a picture; several in order")
     add("--prompt", required=True, metavar="TEXT", help="the question")
     add("--out", required=True, type=Path, metavar="DIR", help="the dump to write")
     add("--system", metavar="TEXT", help="a system prompt")
-    add("--history", type=Path, metavar="FILE", help="earlier turns: a JSON list of objects with `user` and `assistant`")
+    add(
+        "--history", type=Path, metavar="FILE", help="earlier turns: a JSON list of objects with `user` and `assistant`"
+    )
     add("--dtype", default="bfloat16", choices=_DTYPES, help="what the model computes in (default: bfloat16)")
     add("--device", default="cpu", metavar="DEVICE", help="`cpu`, `cuda:0`, … (default: cpu)")
     add("--attention", metavar="NAME", help="`eager`, `sdpa`, … (default: the checkpoint's; eager if that needs CUDA)")
@@ -65,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokens", metavar="RANGE", help="keep only these rows of each activation: `last:8`, `every:16`, `0,5,-1`")
     add("--inputs", action="store_true", help="also record what each module is given")
     add("--max-new-tokens", type=_count, default=512, metavar="N", help="the most tokens to generate (default: 512)")
-    add("--max-shard-size", default="5GB", metavar="SIZE", help="the size at which another file is begun (default: 5GB)")
+    add(
+        "--max-shard-size", default="5GB", metavar="SIZE", help="the size at which another file is begun (default: 5GB)"
+    )
     add("--threads", type=_count, metavar="N", help="threads of the computation (default: torch's own choice)")
     add("--trust-remote-code", action="store_true", help="run the checkpoint's code without asking")
     add("--force", action="store_true", help="replace a dump that is there already")

@@ -151,7 +151,9 @@ def _recorded(golden: Dump, model: Any, folder: Path, run: Callable[[Any], Any] 
             run(model)
         else:
             if not given:
-                raise GoldenError(f"`{golden.path}`: expected an entry `input_ids` or `pixel_values` to run, found neither")
+                raise GoldenError(
+                    f"`{golden.path}`: expected an entry `input_ids` or `pixel_values` to run, found neither"
+                )
             device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
             with torch.inference_mode():
                 model(**{name: tensor.to(device) for name, tensor in given.items()})

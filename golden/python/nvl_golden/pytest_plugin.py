@@ -17,7 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nvl-golden", "comparisons with golden dumps")
     group.addoption("--nvl-golden-policy", metavar="POLICY", help="`exact`, `float32`, `bfloat16` or a policy file")
     group.addoption(
-        "--nvl-golden-reports", metavar="DIR", help="write every comparison's reports (JUnit, HTML, …) to a folder in DIR"
+        "--nvl-golden-reports",
+        metavar="DIR",
+        help="write every comparison's reports (JUnit, HTML, …) to a folder in DIR",
     )
 
 

@@ -202,7 +202,9 @@ class Recorder:
         import torch
 
         if self._staging is None:
-            raise GoldenError(f"entry `{name}`: expected a recording under way, found one that has not begun or has ended")
+            raise GoldenError(
+                f"entry `{name}`: expected a recording under way, found one that has not begun or has ended"
+            )
         if name in self._names:
             raise GoldenError(f"entry `{name}`: expected a name of its own, found the name a second time")
         if self._chosen(name):

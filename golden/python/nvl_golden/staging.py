@@ -14,8 +14,23 @@ if TYPE_CHECKING:
 
 #: The element types of a dump; each is torch's own name.
 DTYPES = frozenset(
-    "bool uint8 int8 int16 uint16 int32 uint32 int64 uint64 float8_e5m2 float8_e4m3fn float16 bfloat16 float32 "
-    "float64".split()
+    [
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float8_e5m2",
+        "float8_e4m3fn",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+    ]
 )
 
 

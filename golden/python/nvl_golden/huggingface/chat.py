@@ -132,7 +132,9 @@ def _chat_arguments(chat: Any, loaded: Loaded, request: Request, features: dict[
     if request.history:
         arguments["history"] = [tuple(turn) for turn in request.history]
     if request.system is not None:
-        name = next((name for name in ("system_prompt", "system_message", "system") if name in parameters), "system_prompt")
+        name = next(
+            (name for name in ("system_prompt", "system_message", "system") if name in parameters), "system_prompt"
+        )
         arguments[name] = request.system
     unknown = [name for name in arguments if name not in parameters]
     if unknown and not takes_any:

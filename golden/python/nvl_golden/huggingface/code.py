@@ -113,7 +113,9 @@ def _fetch(repository: str, name: str) -> tuple[Path, str]:
     try:
         path = Path(hf_hub_download(repository, name))
     except Exception as error:
-        raise GoldenError(f"`{name}` of `{repository}`: expected it on the hub or in its cache, found neither: {error}") from error
+        raise GoldenError(
+            f"`{name}` of `{repository}`: expected it on the hub or in its cache, found neither: {error}"
+        ) from error
     # The cache keeps a file under `snapshots/<revision>`.
     parts = path.parts
     revision = parts[parts.index("snapshots") + 1] if "snapshots" in parts else "unknown revision"
@@ -127,7 +129,9 @@ def _follow(path: Path, name: str, origin: str, repository: str, found: dict[Pat
         source = path.read_bytes()
         tree = ast.parse(source, str(path))
     except OSError as error:
-        raise GoldenError(f"`{path}`: expected the code that the checkpoint's `auto_map` names, found none: {error}") from error
+        raise GoldenError(
+            f"`{path}`: expected the code that the checkpoint's `auto_map` names, found none: {error}"
+        ) from error
     except (SyntaxError, ValueError) as error:
         raise GoldenError(f"`{path}`: expected Python code, found: {error}") from error
     found[path] = CodeFile(path, name, hashlib.sha256(source).hexdigest(), origin)

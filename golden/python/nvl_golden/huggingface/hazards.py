@@ -99,7 +99,10 @@ def _neutralise_rank(stack: ExitStack, met: Callable[[str], None]) -> None:
         _replace(stack, torch.distributed, name, answer)
         # Code that was loaded before has its own reference if it imported the function by name.
         for module in list(sys.modules.values()):
-            if getattr(module, "__name__", "").startswith("transformers_modules.") and vars(module).get(name) is original:
+            if (
+                getattr(module, "__name__", "").startswith("transformers_modules.")
+                and vars(module).get(name) is original
+            ):
                 _replace(stack, module, name, answer)
 
 

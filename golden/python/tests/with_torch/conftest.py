@@ -77,7 +77,9 @@ def small_vl(tmp_path_factory) -> Path:
     loaded = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
     model = transformers.AutoModel.from_config(loaded, trust_remote_code=True).to(torch.bfloat16)
     # Wider than the usual beginning, so that its answers differ.
-    state = {name: (8 * tensor).contiguous() if tensor.ndim > 1 else tensor for name, tensor in model.state_dict().items()}
+    state = {
+        name: (8 * tensor).contiguous() if tensor.ndim > 1 else tensor for name, tensor in model.state_dict().items()
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -124,7 +124,10 @@ def test_recording_does_not_change_the_answer_and_leaves_no_trace(small_vl):
     def answer():
         with hazards.neutralised("cpu", torch.float32, []):
             return loaded.model.chat(
-                loaded.tokenizer, question=request.prompt, generation_config={"max_new_tokens": 4, "do_sample": False}, **features
+                loaded.tokenizer,
+                question=request.prompt,
+                generation_config={"max_new_tokens": 4, "do_sample": False},
+                **features,
             )
 
     before = answer()
