@@ -8,3 +8,6 @@ mod folders;
 mod mutation;
 mod refusals;
 mod round_trip;
+mod sketch_estimates;
+mod sketch_size;
+mod sketches;
