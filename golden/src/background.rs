@@ -26,6 +26,8 @@ pub struct Tensor {
     pub dtype: Dtype,
     /// The shape, outermost dimension first.
     pub shape: Vec<usize>,
+    /// The seed of the sketch that the dump gets instead of the tensor, if it is to have one.
+    pub sketch: Option<u64>,
     /// Further fields of the entry.
     pub extra: Map<String, Value>,
     /// Little-endian bytes in row-major order. Nobody writes to them any more.
@@ -223,9 +225,16 @@ impl Shared {
                     state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let Tensor { name, role, module, dtype, shape, extra, data } = tensor;
-            let bytes = (*data).as_ref().len() as u64;
-            let result = writer.push_with(&name, role, &module, dtype, &shape, (*data).as_ref(), extra);
+            let Tensor { name, role, module, dtype, shape, sketch, extra, data } = tensor;
+            let view: &[u8] = (*data).as_ref();
+            let bytes = view.len() as u64;
+            let result = match sketch {
+                Some(seed) => writer.push_sketch(&name, role, &module, dtype, &shape, view, seed),
+                None => writer.push(&name, role, &module, dtype, &shape, view),
+            };
+            if result.is_ok() {
+                writer.annotate(extra);
+            }
             // Before the room is given to the next tensor: it is the memory that is bounded.
             drop(data);
             self.lock().queued_bytes -= bytes;

@@ -34,9 +34,13 @@ class Writer:
         dtype: str,
         shape: Sequence[int],
         data: Any,
+        sketch: int | None = None,
         extra: str | None = None,
     ) -> None:
-        """Appends a tensor: `bytes`, or what gives or is a DLPack capsule; waits while too much is waiting already."""
+        """Appends a tensor: `bytes`, or what gives or is a DLPack capsule; waits while too much is waiting already.
+
+        With `sketch`, a seed, the dump gets a sketch of the tensor instead, but for small tensors of whole numbers.
+        """
 
     def queued_bytes(self) -> int:
         """The bytes that wait to be written."""

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--sites", action="append", metavar="GLOB", help="record only what matches; several times for several globs")
     add("--tokens", metavar="RANGE", help="keep only these rows of each activation: `last:8`, `every:16`, `0,5,-1`")
     add("--inputs", action="store_true", help="also record what each module is given")
+    add("--sketch", action="store_true", help="write sketches instead of tensors: a dump that can live in git")
     add("--max-new-tokens", type=_count, default=512, metavar="N", help="the most tokens to generate (default: 512)")
     add(
         "--max-shard-size", default="5GB", metavar="SIZE", help="the size at which another file is begun (default: 5GB)"
@@ -131,6 +132,7 @@ def _record(arguments: argparse.Namespace) -> int:
         inputs=arguments.inputs,
         tokens=arguments.tokens,
         max_shard_size=arguments.max_shard_size,
+        sketch=arguments.sketch,
         overwrite=arguments.force,
         # As the published goldens have them: no modules that do nothing, and of RADIO's two outputs the one that is used.
         identities=False,

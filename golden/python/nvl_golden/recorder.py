@@ -42,6 +42,8 @@ def record(
     max_calls: int | None = None,
     identities: bool = True,
     output_names: OutputNames | None = None,
+    sketch: bool = False,
+    sketch_seed: int = 0,
     max_queue_size: int | str = "512MiB",
 ) -> Recorder:
     """A context manager that records what every module of a model computes, while it is entered, as a dump in `out`.
@@ -56,6 +58,8 @@ def record(
     - `max_calls`: how many calls of one module are recorded; all without it.
     - `identities`: whether `Identity`, and `Dropout` where it does nothing, are recorded.
     - `output_names`: what the outputs of a class are called, by globs over class names.
+    - `sketch`: whether the dump gets sketches of the tensors instead of the tensors, so that it is small; `sketch_seed`: only
+      sketches of the same seed can be compared.
     - `max_queue_size`: how much memory may hold tensors that wait for the disk.
 
     The dump appears under its name when the context is left without an exception; otherwise nothing is left.
@@ -77,6 +81,8 @@ def record(
         max_calls=max_calls,
         identities=identities,
         output_names=output_names,
+        sketch=sketch,
+        sketch_seed=sketch_seed,
         max_queue_size=max_queue_size,
     )
 
@@ -117,6 +123,8 @@ class Recorder:
         max_calls: int | None,
         identities: bool,
         output_names: OutputNames | None,
+        sketch: bool,
+        sketch_seed: int,
         max_queue_size: int | str,
     ) -> None:
         self.path = Path(out)
@@ -132,6 +140,7 @@ class Recorder:
         self._max_calls = max_calls
         self._identities = identities
         self._output_names: OutputNames = {**(output_names or {}), **OUTPUT_NAMES}
+        self._sketch = sketch_seed if sketch else None
         self._paused = 0
         self._staging: Staging | None = None
         self._writer: Writer | None = None
@@ -154,7 +163,7 @@ class Recorder:
         )
         # At the end of the interpreter too, while its threads can still be waited for.
         self._abandon = weakref.finalize(self, self._writer.abandon)
-        self._staging = Staging(self._writer, self._max_queued_bytes)
+        self._staging = Staging(self._writer, self._max_queued_bytes, self._sketch)
         try:
             self._add_hooks()
         except BaseException:

@@ -60,8 +60,9 @@ class Staging:
     oldest ones only if more than `max_pending_bytes` are under way.
     """
 
-    def __init__(self, writer: Writer, max_pending_bytes: int) -> None:
+    def __init__(self, writer: Writer, max_pending_bytes: int, sketch: int | None = None) -> None:
         self._writer = writer
+        self._sketch = sketch
         self._max_pending_bytes = max_pending_bytes
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
@@ -119,6 +120,7 @@ class Staging:
                 dtype=oldest.dtype,
                 shape=oldest.shape,
                 data=oldest.host,
+                sketch=self._sketch,
                 extra=json.dumps(oldest.extra) if oldest.extra else None,
             )
 

@@ -43,7 +43,7 @@ impl Writer {
     }
 
     /// Appends a tensor; waits, without the interpreter's lock, while too much is waiting already.
-    #[pyo3(signature = (name, *, role, module, dtype, shape, data, extra = None))]
+    #[pyo3(signature = (name, *, role, module, dtype, shape, data, sketch = None, extra = None))]
     #[expect(clippy::too_many_arguments, reason = "the fields of an entry, by keyword")]
     fn push(
         &self,
@@ -54,6 +54,7 @@ impl Writer {
         dtype: &str,
         shape: Vec<usize>,
         data: &Bound<'_, PyAny>,
+        sketch: Option<u64>,
         extra: Option<&str>,
     ) -> PyResult<()> {
         let role = match role {
@@ -73,7 +74,7 @@ impl Writer {
             dtype.parse().map_err(|error| exception(py, &format!("entry `{name}`: {error}"), None))?;
         let extra = parse_object(py, extra.unwrap_or("{}"))?;
         let data = dlpack::take(data)?;
-        let mut waiting = Some(Tensor { name, role, module, dtype, shape, extra, data });
+        let mut waiting = Some(Tensor { name, role, module, dtype, shape, sketch, extra, data });
         while let Some(tensor) = waiting.take() {
             waiting = py
                 .detach(|| {

@@ -22,6 +22,7 @@ fn tensor(name: &str, data: impl AsRef<[u8]> + Send + 'static) -> Tensor {
         module: "Linear".to_owned(),
         dtype: Dtype::UInt8,
         shape: vec![data.as_ref().len()],
+        sketch: None,
         extra: Map::new(),
         data: Box::new(data),
     }
@@ -70,6 +71,23 @@ fn what_is_pushed_is_read_back_in_order_with_its_hashes_and_further_fields() {
         assert_eq!(entry.extra["rows"]["of"], 7);
         assert_eq!(view.data(), vec![index as u8; index]);
     }
+}
+
+#[test]
+fn a_tensor_can_be_sketched_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("dump");
+    let writer = BackgroundWriter::new(DumpWriter::create(&target).unwrap(), 1000).unwrap();
+    let data: Vec<u8> = [1.0f32, -2.0, 3.5].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let mut sketched = Tensor { dtype: Dtype::Float32, shape: vec![3], ..tensor("a", data.clone()) };
+    sketched.sketch = Some(7);
+    writer.push(sketched).unwrap();
+    writer.finish(head()).unwrap();
+    let dump = Dump::open(&target).unwrap();
+    assert!(dump.get("a").is_none());
+    let view = golden::TensorView::new(Dtype::Float32, &[3], &data).unwrap();
+    assert_eq!(dump.sketch("a"), Some(&golden::Sketch::of(&view, 7)));
+    assert_eq!(dump.entry("a").unwrap().sha256, golden::sha256_hex(&data));
 }
 
 #[test]

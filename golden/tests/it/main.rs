@@ -9,3 +9,6 @@ mod folders;
 mod mutation;
 mod refusals;
 mod round_trip;
+mod sketch_estimates;
+mod sketch_size;
+mod sketches;

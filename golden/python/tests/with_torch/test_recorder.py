@@ -271,10 +271,28 @@ def test_tokens_that_make_no_sense_are_refused(tokens, model, tmp_path):
 def test_files_are_begun_anew_at_the_limit(model, given, tmp_path):
     dump = record(model, tmp_path / "dump", given, max_shard_size="500B")
     files = sorted(path.name for path in (tmp_path / "dump").glob("*.safetensors"))
-    assert len(files) == 5 and files[0] == "tensors-00001-of-00005.safetensors"
+    # Eleven tensors of 240 bytes, two to a file.
+    assert len(files) == 6 and files[0] == "tensors-00001-of-00006.safetensors"
     assert {entry.extra["file"] for entry in dump} == set(files)
     with pytest.raises(nvl_golden.GoldenError, match="max_shard_size: expected a size such as `5GB`"):
         nvl_golden.record(model, tmp_path / "dump", max_shard_size="big")
+
+
+def test_sketches_stand_for_tensors(model, given, tmp_path):
+    whole = record(model, tmp_path / "whole", given)
+    with nvl_golden.record(model, tmp_path / "sketched", sketch=True, sketch_seed=3) as recorder:
+        recorder.add("input_ids", [[1, 2]], role="input")
+        model(given)
+    dump = nvl_golden.Dump(tmp_path / "sketched")
+    dump.verify()
+    # Whole numbers are few and judged to the bit: they are kept.
+    assert dump.tensor("input_ids").tolist() == [[1, 2]]
+    sketch = dump.entry("first").extra["sketch"]
+    assert sketch["seed"] == 3 and sketch["count"] == 60
+    assert sketch["l2"] == pytest.approx(whole.tensor("first").double().norm().item(), rel=1e-12)
+    assert dump.entry("first").sha256 == whole.entry("first").sha256
+    with pytest.raises(nvl_golden.GoldenError, match="`first`"):
+        dump.tensor("first")
 
 
 def test_plain_entries_and_the_manifest(model, given, tmp_path):
