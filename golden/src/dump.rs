@@ -12,7 +12,7 @@ use safetensors::SafeTensors;
 
 use crate::manifest::{self, Entry, Manifest};
 use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
-use crate::{Dtype, Error, Result, TensorView, sha256_hex};
+use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex};
 
 /// An open dump: its manifest, checked against its mapped tensors.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub struct Dump {
     path: PathBuf,
     manifest: Manifest,
     files: Vec<MappedFile>,
-    /// Where each entry's bytes are, in the order of the entries.
-    places: Vec<Place>,
+    /// Where each entry's bytes are, in the order of the entries; `None` of a sketch.
+    places: Vec<Option<Place>>,
     index_by_name: HashMap<String, usize>,
 }
 
@@ -60,6 +60,14 @@ impl Dump {
         let mut places = Vec::with_capacity(manifest.entries.len());
         for entry in &manifest.entries {
             let missing = |path: PathBuf| Error::MissingTensor { path, name: entry.name.clone() };
+            if entry.sketch.is_some() {
+                if let Some(tensor) = stored.remove(&entry.name) {
+                    let path = files[tensor.place.file].path.clone();
+                    return Err(Error::SketchAndTensor { path, name: entry.name.clone() });
+                }
+                places.push(None);
+                continue;
+            }
             let Some(tensor) = stored.remove(&entry.name) else {
                 return Err(missing(match &entry.file {
                     Some(file) => path.join(file),
@@ -88,7 +96,7 @@ impl Dump {
                     found: tensor.shape,
                 });
             }
-            places.push(tensor.place);
+            places.push(Some(tensor.place));
         }
         // The smallest name, so that the message does not change from run to run.
         if let Some((name, tensor)) = stored.into_iter().min_by(|a, b| a.0.cmp(&b.0)) {
@@ -117,49 +125,60 @@ impl Dump {
         self.index_by_name.get(name).map(|&index| &self.manifest.entries[index])
     }
 
-    /// The tensor of a name.
+    /// The tensor of a name; `None` too if the dump has a sketch of it only.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        self.index_by_name.get(name).map(|&index| self.view(index))
+        self.index_by_name.get(name).and_then(|&index| self.view(index))
+    }
+
+    /// The sketch that a dump has instead of the tensor of a name.
+    pub fn sketch(&self, name: &str) -> Option<&Sketch> {
+        self.entry(name)?.sketch.as_deref()
     }
 
     /// The tensor of a name that the caller cannot do without.
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`], which names the dump, if it has no such entry.
+    /// [`Error::NoEntry`], which names the dump, if it has no such entry; [`Error::SketchOnly`] if it has a sketch.
     pub fn require(&self, name: &str) -> Result<TensorView<'_>> {
-        self.get(name).ok_or_else(|| Error::NoEntry {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            entries: self.manifest.entries.len(),
-        })
+        let Some(&index) = self.index_by_name.get(name) else {
+            return Err(Error::NoEntry {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                entries: self.manifest.entries.len(),
+            });
+        };
+        self.view(index).ok_or_else(|| Error::SketchOnly { path: self.path.clone(), name: name.to_owned() })
     }
 
     /// The tensor of one of this dump's own entries.
     ///
     /// # Errors
     ///
-    /// [`Error::NoEntry`] if the entry is another dump's and this one has none of its name.
+    /// [`Error::NoEntry`] if the entry is another dump's and this one has none of its name; [`Error::SketchOnly`] if it
+    /// has a sketch.
     pub fn tensor(&self, entry: &Entry) -> Result<TensorView<'_>> {
         self.require(&entry.name)
     }
 
-    /// The entries with their tensors, in order of execution.
-    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&Entry, TensorView<'_>)> {
-        self.manifest.entries.iter().enumerate().map(|(index, entry)| (entry, self.view(index)))
+    /// The entries that have their tensors, with them, in order of execution.
+    pub fn tensors(&self) -> impl Iterator<Item = (&Entry, TensorView<'_>)> {
+        let entries = self.manifest.entries.iter().enumerate();
+        entries.filter_map(|(index, entry)| Some((entry, self.view(index)?)))
     }
 
     /// The safetensors file that holds an entry's tensor.
     pub fn file_of(&self, name: &str) -> Option<&Path> {
-        self.index_by_name.get(name).map(|&index| self.files[self.places[index].file].path.as_path())
+        let place = self.places[*self.index_by_name.get(name)?].as_ref()?;
+        Some(self.files[place.file].path.as_path())
     }
 
     /// The sum of all tensors' sizes.
     pub fn size_bytes(&self) -> u64 {
-        self.places.iter().map(|place| place.bytes.len() as u64).sum()
+        self.places.iter().flatten().map(|place| place.bytes.len() as u64).sum()
     }
 
-    /// Checks that the bytes of every tensor are those that were recorded, on all threads.
+    /// Checks that the bytes of every tensor are those that were recorded, on all threads; sketches have none.
     ///
     /// # Errors
     ///
@@ -170,31 +189,34 @@ impl Dump {
         failures.into_iter().collect()
     }
 
-    /// Checks that the bytes of one tensor are those that were recorded.
+    /// Checks that the bytes of one tensor are those that were recorded; a sketch has none.
     ///
     /// # Errors
     ///
     /// [`Error::HashMismatch`] if they are not, [`Error::NoEntry`] if there is no such entry.
     pub fn verify_entry(&self, name: &str) -> Result<()> {
-        let tensor = self.require(name)?;
-        let index = self.index_by_name[name];
-        let expected = &self.manifest.entries[index].sha256;
+        let tensor = match self.require(name) {
+            Err(Error::SketchOnly { .. }) => return Ok(()),
+            tensor => tensor?,
+        };
+        let expected = &self.manifest.entries[self.index_by_name[name]].sha256;
         let found = sha256_hex(tensor.data());
         if *expected == found {
             return Ok(());
         }
         Err(Error::HashMismatch {
-            path: self.files[self.places[index].file].path.clone(),
+            path: self.file_of(name).unwrap_or(&self.path).to_owned(),
             name: name.to_owned(),
             expected: expected.clone(),
             found,
         })
     }
 
-    fn view(&self, index: usize) -> TensorView<'_> {
+    fn view(&self, index: usize) -> Option<TensorView<'_>> {
         let entry = &self.manifest.entries[index];
-        let place = &self.places[index];
-        TensorView::of_checked(entry.dtype, &entry.shape, &self.files[place.file].map[place.bytes.clone()])
+        let place = self.places[index].as_ref()?;
+        let bytes = &self.files[place.file].map[place.bytes.clone()];
+        Some(TensorView::of_checked(entry.dtype, &entry.shape, bytes))
     }
 }
 
@@ -259,6 +281,9 @@ fn check_entries(path: &Path, entries: &[Entry]) -> Result<HashMap<String, usize
                     found: file.clone(),
                 });
             }
+        }
+        if let Some(message) = entry.sketch.as_ref().and_then(|sketch| sketch.contradiction(&entry.shape)) {
+            return Err(Error::Sketch { path: path.to_owned(), name: entry.name.clone(), message });
         }
     }
     Ok(index_by_name)
@@ -326,7 +351,8 @@ fn file_names(dump: &Path, entries: &[Entry]) -> Result<BTreeSet<String>> {
             }
         }
     }
-    if names.is_empty() {
+    let sketches_only = !entries.is_empty() && entries.iter().all(|entry| entry.sketch.is_some());
+    if names.is_empty() && !sketches_only {
         return Err(Error::MissingFile {
             path: dump.to_owned(),
             expected: format!("`{SINGLE_FILE}`"),

@@ -143,6 +143,42 @@ pub enum Error {
         name: String,
     },
 
+    /// A sketch contradicts its entry, or is of a kind that this library does not know.
+    #[error("`{}`: entry `{name}`: sketch: {message}", path.display())]
+    Sketch {
+        /// The manifest.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+        /// The field, what was expected there and what was found.
+        message: String,
+    },
+
+    /// An entry has a sketch, and its tensor is in the dump nevertheless.
+    #[error("`{}`: entry `{name}`: expected a sketch or a tensor, found both", path.display())]
+    SketchAndTensor {
+        /// The file that has the tensor.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+    },
+
+    /// A tensor was asked for of which the dump has a sketch only.
+    #[error("`{}`: entry `{name}`: expected its tensor, found only a sketch of it", path.display())]
+    SketchOnly {
+        /// The dump.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+    },
+
+    /// A seed is too large for every JSON reader to keep.
+    #[error("expected a seed below 2^53, found {found}")]
+    Seed {
+        /// The seed.
+        found: u64,
+    },
+
     /// A tensor has no entry.
     #[error("`{}`: tensor `{name}`: expected an entry in the manifest, found none", path.display())]
     UnlistedTensor {
@@ -266,6 +302,19 @@ pub enum Error {
         /// What was given.
         found: usize,
     },
+
+    /// The system gave no thread to write with.
+    #[error("expected a thread to write the dump with, found none: {source}")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A writer was used that has ended.
+    #[error(
+        "expected a dump that is still being written, found one that is finished, abandoned or has failed"
+    )]
+    WriterStopped,
 }
 
 impl Error {
@@ -284,6 +333,12 @@ impl Error {
             }
             Error::HashMismatch { .. } => {
                 Some("the dump was changed after it was recorded: copy it again, or record it again")
+            }
+            Error::Sketch { .. } => {
+                Some("another release may have written it: `docs/activation-dump.md` tells what is read")
+            }
+            Error::SketchOnly { .. } => {
+                Some("a dump in full has it: a sketch does not lead back to its tensor")
             }
             Error::Exists { .. } => Some("choose another folder, or ask for it to be replaced"),
             Error::NotADump { .. } => {

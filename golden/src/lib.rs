@@ -1,8 +1,8 @@
 //! Reads and writes activation dumps, version 1.
 //!
 //! A dump is a folder: `manifest.json` says who computed what from which request, and lists the recorded tensors
-//! in order of execution; one or more safetensors files hold their bytes. `docs/activation-dump.md` is the
-//! format's description.
+//! in order of execution; one or more safetensors files hold their bytes. A tensor that would be too large has a
+//! [`Sketch`] instead. `docs/activation-dump.md` is the format's description.
 //!
 //! Reading maps the files, so that an 18 GB dump costs no memory:
 //!
@@ -33,6 +33,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("activation dumps are little-endian and their bytes are viewed in place");
 
+pub mod background;
 mod dtype;
 mod dump;
 mod error;
@@ -40,13 +41,16 @@ pub mod float8;
 mod hash;
 pub mod manifest;
 mod shard;
+pub mod sketch;
 mod tensor;
 mod writer;
 
+pub use background::BackgroundWriter;
 pub use dtype::{Dtype, UnknownDtype};
 pub use dump::Dump;
 pub use error::{Error, Result};
 pub use hash::sha256_hex;
 pub use manifest::{Entry, Manifest, ManifestHead, Role};
+pub use sketch::Sketch;
 pub use tensor::{Element, TensorView};
 pub use writer::{DumpWriter, WriteOptions};

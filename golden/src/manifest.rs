@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Dtype;
+use crate::{Dtype, Sketch};
 
 /// The value of `format`.
 pub const FORMAT: &str = "activation-dump";
@@ -206,6 +206,9 @@ pub struct Entry {
     /// The safetensors file that holds the tensor; absent if the dump has one file only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// What stands for the tensor if the dump does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<Box<Sketch>>,
     /// Further fields, kept as they are.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

@@ -5,11 +5,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::manifest::{self, Entry, ManifestHead, Role};
 use crate::shard::{SINGLE_FILE, Shard, shard_name};
-use crate::{Dtype, Error, Result, sha256_hex};
+use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex, sketch};
 
 /// How a dump is laid out on disk, and what may be in its place.
 #[derive(Debug, Clone)]
@@ -50,8 +51,8 @@ pub struct DumpWriter {
     /// How many files are complete.
     finished_shards: usize,
     entries: Vec<Entry>,
-    /// The index of the file of each entry.
-    shard_of_entry: Vec<usize>,
+    /// The index of the file of each entry; `None` of a sketch.
+    shard_of_entry: Vec<Option<usize>>,
     names: HashSet<String>,
 }
 
@@ -124,6 +125,61 @@ impl DumpWriter {
         shape: &[usize],
         data: &[u8],
     ) -> Result<()> {
+        self.check(name, dtype, shape, data)?;
+        let full = self.shard.data_bytes() + data.len() as u64 > self.options.max_shard_bytes
+            || !self.shard.has_room(name, dtype, shape);
+        if full && !self.shard.is_empty() {
+            self.finish_shard()?;
+        }
+        let path = self.unfinished_path(self.finished_shards);
+        let (sha256, written) =
+            rayon::join(|| sha256_hex(data), || self.shard.push(&path, name, dtype, shape, data));
+        written.map_err(|source| Error::Write { path, source })?;
+        self.add(name, role, module, dtype, shape, sha256);
+        self.shard_of_entry.push(Some(self.finished_shards));
+        Ok(())
+    }
+
+    /// Appends a sketch of a tensor instead of the tensor; whole numbers of no more than
+    /// [`sketch::WHOLE_INTEGER_BYTES`] are kept nevertheless, since they are compared to the bit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DumpWriter::push`], and [`Error::Seed`].
+    #[allow(clippy::too_many_arguments)] // Those of `push`, and the seed.
+    pub fn push_sketch(
+        &mut self,
+        name: &str,
+        role: Role,
+        module: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        data: &[u8],
+        seed: u64,
+    ) -> Result<()> {
+        if seed >= sketch::SEED_LIMIT {
+            return Err(Error::Seed { found: seed });
+        }
+        if !dtype.is_float() && data.len() <= sketch::WHOLE_INTEGER_BYTES {
+            return self.push(name, role, module, dtype, shape, data);
+        }
+        self.check(name, dtype, shape, data)?;
+        let view = TensorView::of_checked(dtype, shape, data);
+        let (sha256, sketch) = rayon::join(|| sha256_hex(data), || Sketch::of(&view, seed));
+        self.add(name, role, module, dtype, shape, sha256).sketch = Some(Box::new(sketch));
+        self.shard_of_entry.push(None);
+        Ok(())
+    }
+
+    /// Says more of the entry that was appended last than this version's own fields do.
+    pub fn annotate(&mut self, extra: Map<String, Value>) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.extra.extend(extra);
+        }
+    }
+
+    /// Refuses a tensor that cannot be appended.
+    fn check(&self, name: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<()> {
         if name.is_empty() || name == "__metadata__" {
             return Err(Error::InvalidName { name: name.to_owned() });
         }
@@ -140,18 +196,21 @@ impl DumpWriter {
         if self.names.contains(name) {
             return Err(Error::DuplicateName { name: name.to_owned() });
         }
-        let full = self.shard.data_bytes() + data.len() as u64 > self.options.max_shard_bytes
-            || !self.shard.has_room(name, dtype, shape);
-        if full && !self.shard.is_empty() {
-            self.finish_shard()?;
-        }
-        let path = self.unfinished_path(self.finished_shards);
-        let (sha256, written) =
-            rayon::join(|| sha256_hex(data), || self.shard.push(&path, name, dtype, shape, data));
-        written.map_err(|source| Error::Write { path, source })?;
+        Ok(())
+    }
+
+    /// Appends an entry.
+    fn add(
+        &mut self,
+        name: &str,
+        role: Role,
+        module: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        sha256: String,
+    ) -> &mut Entry {
         self.names.insert(name.to_owned());
-        self.shard_of_entry.push(self.finished_shards);
-        self.entries.push(Entry {
+        let entry = Entry {
             order: self.entries.len() as u64,
             name: name.to_owned(),
             role,
@@ -160,9 +219,12 @@ impl DumpWriter {
             shape: shape.to_vec(),
             sha256,
             file: None,
-            extra: serde_json::Map::new(),
-        });
-        Ok(())
+            sketch: None,
+            extra: Map::new(),
+        };
+        self.entries.push(entry);
+        let last = self.entries.len() - 1;
+        &mut self.entries[last]
     }
 
     /// Writes the manifest and gives the folder its name.
@@ -171,7 +233,8 @@ impl DumpWriter {
     ///
     /// [`Error::Write`], or [`Error::Exists`] if the target has appeared meanwhile; nothing is left then.
     pub fn finish(mut self, head: ManifestHead) -> Result<()> {
-        if !self.shard.is_empty() || self.finished_shards == 0 {
+        let sketches_only = !self.entries.is_empty() && self.shard_of_entry.iter().all(Option::is_none);
+        if !self.shard.is_empty() || self.finished_shards == 0 && !sketches_only {
             self.finish_shard()?;
         }
         let count = self.finished_shards;
@@ -182,8 +245,8 @@ impl DumpWriter {
             fs::rename(self.unfinished_path(index), &path).map_err(|source| Error::Write { path, source })?;
         }
         if count > 1 {
-            for (entry, &index) in self.entries.iter_mut().zip(&self.shard_of_entry) {
-                entry.file = Some(file_name(index));
+            for (entry, index) in self.entries.iter_mut().zip(&self.shard_of_entry) {
+                entry.file = index.map(file_name);
             }
         }
         let manifest = head.with_entries(std::mem::take(&mut self.entries));
@@ -268,7 +331,7 @@ fn is_empty_folder(path: &Path) -> Result<bool> {
 fn is_dump(path: &Path) -> bool {
     fs::read(path.join(manifest::FILE_NAME))
         .ok()
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
         .is_some_and(|manifest| manifest["format"] == manifest::FORMAT)
 }
 

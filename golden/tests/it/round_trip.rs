@@ -63,7 +63,7 @@ proptest! {
 
         let dump = Dump::open(&target).unwrap();
         dump.verify().unwrap();
-        prop_assert_eq!(dump.tensors().len(), tensors.len());
+        prop_assert_eq!(dump.tensors().count(), tensors.len());
         for ((entry, view), (name, t)) in dump.tensors().zip(&tensors) {
             prop_assert_eq!(&entry.name, name);
             prop_assert_eq!((entry.role, &entry.module), (t.role, &t.module));

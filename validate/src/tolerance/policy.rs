@@ -397,6 +397,7 @@ mod tests {
             shape: vec![1],
             sha256: String::new(),
             file: None,
+            sketch: None,
             extra: serde_json::Map::new(),
         }
     }

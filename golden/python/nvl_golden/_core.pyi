@@ -1,0 +1,84 @@
+"""The compiled half of `nvl_golden`."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, final
+
+__version__: str
+
+_Path: TypeAlias = str | os.PathLike[str]
+
+class GoldenError(Exception):
+    """What can be wrong with a dump, or with what is asked of one; `hint` says what to try, where it is known."""
+
+    hint: str | None
+
+@final
+class Sites:
+    """A set of globs; a name that one of them matches is chosen."""
+
+    def __new__(cls, patterns: Sequence[str]) -> Sites: ...
+    def matches(self, name: str) -> bool: ...
+
+@final
+class Writer:
+    """Writes a dump on a thread of its own."""
+
+    def __new__(cls, path: _Path, *, replace: bool, max_shard_bytes: int, max_queued_bytes: int) -> Writer: ...
+    def push(
+        self,
+        name: str,
+        *,
+        role: Literal["input", "activation", "output"],
+        module: str,
+        dtype: str,
+        shape: Sequence[int],
+        data: Any,
+        sketch: int | None = None,
+        extra: str | None = None,
+    ) -> None:
+        """Appends a tensor: `bytes`, or what gives or is a DLPack capsule; waits while too much is waiting already.
+
+        With `sketch`, a seed, the dump gets a sketch of the tensor instead, but for small tensors of whole numbers.
+        """
+
+    def queued_bytes(self) -> int:
+        """The bytes that wait to be written."""
+
+    def finish(self, head: str) -> None:
+        """Writes what waits and the manifest, a JSON object without `entries`, and gives the folder its name."""
+
+    def abandon(self) -> None:
+        """Ends without a dump; nothing is left behind."""
+
+@final
+class Dump:
+    """An open dump: its manifest, checked against its mapped tensors."""
+
+    def __new__(cls, path: _Path) -> Dump: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def manifest_json(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    def verify(self) -> None:
+        """Checks that the bytes of every tensor are those that were recorded."""
+
+    def bytes(self, name: str) -> bytes:
+        """The little-endian bytes of a tensor in row-major order."""
+
+def compare(
+    golden: _Path,
+    candidate: _Path,
+    *,
+    policy: _Path | None = None,
+    preset: str | None = None,
+    noise: Sequence[_Path] = (),
+    noise_factor: float = 3.0,
+    ignore_unpaired: bool = False,
+    verify: bool = True,
+    formats: Sequence[str] = (),
+    all: bool = False,
+) -> tuple[bool, dict[str, str]]:
+    """Compares two dumps; whether the candidate passes, and the report in each format that was asked for."""

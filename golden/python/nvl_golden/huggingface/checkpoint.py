@@ -1,0 +1,142 @@
+"""Loading a Hugging Face checkpoint with its own code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from .._core import GoldenError
+
+#: Attention that needs CUDA, by the beginning of its name.
+_CUDA_ATTENTION = "flash_attention"
+
+
+@dataclass
+class Source:
+    """A checkpoint's folder, and what it is called."""
+
+    folder: Path
+    name: str
+    revision: str | None
+
+    @property
+    def origin(self) -> str:
+        """The repository and revision, or the folder."""
+        return f"{self.name}@{self.revision}" if self.revision else str(self.folder)
+
+
+@dataclass
+class Loaded:
+    """A checkpoint, ready to be asked."""
+
+    model: Any
+    tokenizer: Any
+    image_processor: Any | None
+
+
+def find_source(model: str) -> Source:
+    """A folder, or a hub id with an optional revision, whose files are fetched.
+
+    # Errors
+    `GoldenError` if there is neither, or no `config.json` in it.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        repository, _, revision = model.partition("@")
+        if repository.count("/") != 1 or folder.is_absolute() or model.startswith("."):
+            raise GoldenError(f"`{model}`: expected a folder or a hub id `owner/name`, found neither")
+        folder = Path(_snapshot(repository, revision or None))
+        return Source(folder, repository, folder.name)
+    if not (folder / "config.json").is_file():
+        raise GoldenError(f"`{folder}`: expected a checkpoint with a `config.json`, found none")
+    return Source(folder, folder.resolve().name, None)
+
+
+def load(
+    source: Source, dtype: torch.dtype, device: str, attention: str | None, trust: bool, deviations: list[str]
+) -> Loaded:
+    """Loads configuration, model, tokenizer and, where there is one, the image processor.
+
+    # Errors
+    `GoldenError` if parameters are missing from the checkpoint: they would have random values.
+    """
+    options: dict[str, Any] = {"trust_remote_code": trust}
+    config = transformers.AutoConfig.from_pretrained(source.folder, **options)
+    _choose_attention(config, device, attention, deviations)
+    model_class = _model_class(source.folder)
+    dtype_option = "dtype" if _version() >= (4, 56) else "torch_dtype"
+    model, info = model_class.from_pretrained(
+        source.folder, config=config, output_loading_info=True, **{dtype_option: dtype}, **options
+    )
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    missing = sorted(name for name in info.get("missing_keys", ()) if name in parameters)
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise GoldenError(f"`{source.folder}`: expected every parameter, found {len(missing)} missing: {names}")
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_device(torch.device(device))
+    model = model.to(device).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **options)
+    image_processor = None
+    if (source.folder / "preprocessor_config.json").is_file():
+        image_processor = transformers.AutoImageProcessor.from_pretrained(source.folder, device=device, **options)
+    return Loaded(model, tokenizer, image_processor)
+
+
+def vision_attention(model: torch.nn.Module) -> str | None:
+    """The attention of a tower that is timm's, which no configuration names."""
+    fused = {module.fused_attn for module in model.modules() if isinstance(getattr(module, "fused_attn", None), bool)}
+    return {frozenset({True}): "sdpa", frozenset({False}): "eager"}.get(frozenset(fused))
+
+
+def _snapshot(repository: str, revision: str | None) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "*.gguf", "*.onnx"])
+    except Exception as error:
+        found = f"neither: {error}"
+        raise GoldenError(f"`{repository}`: expected it on the hub or in its cache, found {found}") from error
+
+
+def _model_class(folder: Path) -> Any:
+    """The class that the checkpoint maps to its own code; a causal language model where it maps none."""
+    auto_map = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map") or {}
+    for name in ("AutoModel", "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForVision2Seq"):
+        if name in auto_map and hasattr(transformers, name):
+            return getattr(transformers, name)
+    return transformers.AutoModelForCausalLM
+
+
+def _choose_attention(config: Any, device: str, attention: str | None, deviations: list[str]) -> None:
+    """Sets what was asked for; on a CPU, eager attention in place of what needs CUDA, in whatever is inside as well."""
+    found = [getattr(config, field, None) for field in ("attn_implementation", "_attn_implementation")]
+    needs_cuda = next((name for name in found if isinstance(name, str) and name.startswith(_CUDA_ATTENTION)), None)
+    if attention is None and needs_cuda and torch.device(device).type != "cuda":
+        attention = "eager"
+        sentence = f"attention is eager, since the checkpoint's {needs_cuda} needs CUDA"
+        if sentence not in deviations:
+            deviations.append(sentence)
+    if attention is not None:
+        config._attn_implementation = attention
+        if hasattr(config, "attn_implementation"):
+            config.attn_implementation = attention
+    for value in list(vars(config).values()):
+        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
+            _choose_attention(value, device, attention, deviations)
+
+
+def _version() -> tuple[int, int]:
+    major, minor = transformers.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def say(text: str) -> None:
+    """Talk, which is no data."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,333 @@
+"""The recorder: hooks on any `torch.nn.Module`, and the dump that they fill."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._core import GoldenError, Sites, Writer
+from .outputs import OUTPUT_NAMES, OutputNames, name_outputs, tensors_of
+from .producer import describe_producer
+from .rows import Rows
+from .sizes import parse_size
+from .staging import Destination, Staging
+
+if TYPE_CHECKING:
+    import torch
+
+#: Modules that pass on what they are given, by class; the others of them while they do not train.
+_ALWAYS_IDENTITY = frozenset({"Identity"})
+_IDENTITY_IN_EVALUATION = frozenset({"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "DropPath"})
+
+
+def record(
+    model: torch.nn.Module,
+    out: str | os.PathLike[str],
+    *,
+    sites: str | Sequence[str] | None = None,
+    only: Collection[str] | None = None,
+    inputs: bool = False,
+    tokens: str | Sequence[int] | None = None,
+    max_shard_size: int | str = "5GB",
+    overwrite: bool = False,
+    prefix: str = "",
+    max_calls: int | None = None,
+    identities: bool = True,
+    output_names: OutputNames | None = None,
+    sketch: bool = False,
+    sketch_seed: int = 0,
+    max_queue_size: int | str = "512MiB",
+) -> Recorder:
+    """A context manager that records what every module of a model computes, while it is entered, as a dump in `out`.
+
+    - `sites`: globs over the entries' names or the modules' paths (`layers.*.mlp`); every module without them.
+    - `only`: the names of the entries to record, such as another dump's `names()`; all without it.
+    - `inputs`: also what each module is given, as `name.input`.
+    - `tokens`: the rows of `[tokens, hidden]` and `[batch, tokens, hidden]` to keep: `last:8`, `every:16`, a list.
+    - `max_shard_size`: the size at which another tensors file is begun.
+    - `overwrite`: whether a dump that is there already is replaced.
+    - `prefix`: what stands in front of the modules' paths, if the model is part of the one whose names are wanted.
+    - `max_calls`: how many calls of one module are recorded; all without it.
+    - `identities`: whether `Identity`, and `Dropout` where it does nothing, are recorded.
+    - `output_names`: what the outputs of a class are called, by globs over class names.
+    - `sketch`: whether the dump gets sketches of the tensors instead of the tensors, so that it is small; `sketch_seed`: only
+      sketches of the same seed can be compared.
+    - `max_queue_size`: how much memory may hold tensors that wait for the disk.
+
+    The dump appears under its name when the context is left without an exception; otherwise nothing is left.
+
+    # Errors
+    `GoldenError`: when it is entered, for a target that exists or a malformed glob; when a tensor cannot be recorded; and
+    when it is left, if the disk has failed.
+    """
+    return Recorder(
+        model,
+        out,
+        sites=sites,
+        only=only,
+        inputs=inputs,
+        tokens=tokens,
+        max_shard_size=max_shard_size,
+        overwrite=overwrite,
+        prefix=prefix,
+        max_calls=max_calls,
+        identities=identities,
+        output_names=output_names,
+        sketch=sketch,
+        sketch_seed=sketch_seed,
+        max_queue_size=max_queue_size,
+    )
+
+
+class Recorder:
+    """A recording under way: what `record` returns.
+
+    The attributes below become the manifest's fields of the same names; set them while the context is open.
+    """
+
+    #: What ran. Filled in when the recording begins; change what you know better.
+    producer: dict[str, Any]
+    #: The weights: `{"name": …, "revision": …}`.
+    checkpoint: dict[str, Any] | None
+    #: The SHA-256 of each Python file that ran, by file name.
+    remote_code: dict[str, str] | None
+    #: What was asked: `turns`, `system`, `images`, `max_new_tokens`, `do_sample`.
+    request: dict[str, Any] | None
+    #: The text that was tokenised.
+    prompt: str | None
+    #: The generated token ids.
+    generated_ids: list[int] | None
+    #: The answer.
+    text: str | None
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        out: str | os.PathLike[str],
+        *,
+        sites: str | Sequence[str] | None,
+        only: Collection[str] | None,
+        inputs: bool,
+        tokens: str | Sequence[int] | None,
+        max_shard_size: int | str,
+        overwrite: bool,
+        prefix: str,
+        max_calls: int | None,
+        identities: bool,
+        output_names: OutputNames | None,
+        sketch: bool,
+        sketch_seed: int,
+        max_queue_size: int | str,
+    ) -> None:
+        self.path = Path(out)
+        self._model = model
+        self._sites = None if sites is None else Sites([sites] if isinstance(sites, str) else list(sites))
+        self._only = None if only is None else frozenset(only)
+        self._inputs = inputs
+        self._rows = None if tokens is None else Rows(tokens)
+        self._max_shard_bytes = parse_size(max_shard_size, "max_shard_size")
+        self._max_queued_bytes = parse_size(max_queue_size, "max_queue_size")
+        self._overwrite = overwrite
+        self._prefix = prefix
+        self._max_calls = max_calls
+        self._identities = identities
+        self._output_names: OutputNames = {**(output_names or {}), **OUTPUT_NAMES}
+        self._sketch = sketch_seed if sketch else None
+        self._paused = 0
+        self._staging: Staging | None = None
+        self._writer: Writer | None = None
+        self._abandon: weakref.finalize | None = None
+        self._handles: list[Any] = []
+        self._names: set[str] = set()
+        self._begun: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+        self.checkpoint = self.remote_code = self.request = self.prompt = self.generated_ids = self.text = None
+
+    def __enter__(self) -> Recorder:
+        if self._writer is not None:
+            raise GoldenError(f"`{self.path}`: expected a recording that has not begun, found one that has")
+        self.producer = describe_producer(self._model)
+        self._writer = Writer(
+            self.path,
+            replace=self._overwrite,
+            max_shard_bytes=self._max_shard_bytes,
+            max_queued_bytes=self._max_queued_bytes,
+        )
+        # At the end of the interpreter too, while its threads can still be waited for.
+        self._abandon = weakref.finalize(self, self._writer.abandon)
+        self._staging = Staging(self._writer, self._max_queued_bytes, self._sketch)
+        try:
+            self._add_hooks()
+        except BaseException:
+            self._stop()
+            self._abandon()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]:
+        self._stop()
+        assert self._writer is not None and self._abandon is not None and self._staging is not None
+        try:
+            if kind is None:
+                self._staging.flush()
+                if not self._names:
+                    warnings.warn(f"`{self.path}`: nothing was recorded: no module ran that was chosen", stacklevel=2)
+                self._writer.finish(json.dumps(self._head()))
+        finally:
+            self._staging = None
+            self._abandon()
+        return False
+
+    @property
+    def bytes_recorded(self) -> int:
+        """What was recorded so far, in bytes."""
+        return 0 if self._staging is None else self._staging.bytes_recorded
+
+    def add(
+        self,
+        name: str,
+        tensor: Any,
+        *,
+        role: Literal["input", "activation", "output"] = "activation",
+        module: str = "",
+    ) -> None:
+        """Records a tensor that is no module's output, such as `input_ids` or `step_logits`, as it is now.
+
+        Anything that `torch.as_tensor` takes is a tensor. A name that `sites` leaves out is not recorded.
+
+        # Errors
+        `GoldenError` outside the context, for a name that is taken, or as the hooks.
+        """
+        import torch
+
+        if self._staging is None:
+            raise GoldenError(
+                f"entry `{name}`: expected a recording under way, found one that has not begun or has ended"
+            )
+        if name in self._names:
+            raise GoldenError(f"entry `{name}`: expected a name of its own, found the name a second time")
+        if self._chosen(name):
+            self._names.add(name)
+            self._staging.push(Destination(name, role, module), torch.as_tensor(tensor))
+
+    def pause(self) -> None:
+        """Records no module from here on, until `resume` is called as often. `add` goes on."""
+        self._paused += 1
+
+    def resume(self) -> None:
+        """Takes back one `pause`."""
+        self._paused = max(0, self._paused - 1)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Records no module inside."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def _head(self) -> dict[str, Any]:
+        head: dict[str, Any] = {"producer": self.producer}
+        for field in ("checkpoint", "remote_code", "request", "prompt", "generated_ids", "text"):
+            if (value := getattr(self, field)) is not None:
+                head[field] = value
+        return head
+
+    def _stop(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _add_hooks(self) -> None:
+        seen: set[str] = set()
+        for path, module in self._model.named_modules():
+            # `torch.compile` wraps a module in another, which is not part of the model's names.
+            parts = [part for part in path.split(".") if part and part != "_orig_mod"]
+            base = ".".join(filter(None, [self._prefix, *parts]))
+            if base in seen:
+                continue
+            seen.add(base)
+            output_hook, input_hook = self._hooks(base)
+            if self._inputs:
+                self._handles.append(module.register_forward_pre_hook(input_hook, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(output_hook, with_kwargs=True, always_call=self._inputs))
+
+    def _hooks(self, base: str) -> tuple[Any, Any]:
+        from torch.compiler import is_compiling
+
+        # A compiler that traces through a hook takes its first line for a constant and drops the rest: compiled code stays as
+        # it would be without a recorder, to the last bit, and only what runs eagerly is recorded.
+        def after(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if is_compiling():
+                return
+            if self._paused or self._staging is None:
+                return
+            call = self._ended[base]
+            self._ended[base] += 1
+            if self._max_calls is not None and call >= self._max_calls:
+                return
+            if not self._identities and _is_identity(module, args, output):
+                return
+            kind = _class_of(module)
+            for suffix, tensor in name_outputs(kind, output, self._output_names):
+                self._keep(base or "output", suffix, call, "activation", kind, tensor)
+
+        def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if is_compiling():
+                return
+            if self._paused or self._staging is None:
+                return
+            call = self._begun[base]
+            self._begun[base] += 1
+            if self._max_calls is not None and call >= self._max_calls:
+                return
+            given: dict[str, Any] = {str(index): value for index, value in enumerate(args)} | kwargs
+            tensors = tensors_of(given)
+            for path, tensor in tensors:
+                suffix = "input" if len(tensors) == 1 else f"input.{path}"
+                self._keep(base, suffix, call, "input", _class_of(module), tensor)
+
+        return after, before
+
+    def _keep(self, base: str, suffix: str, call: int, role: str, kind: str, tensor: torch.Tensor) -> None:
+        assert self._staging is not None
+        name = f"{base}.{suffix}" if base and suffix else base or suffix
+        # A module's output may have the name of a module inside it, or of a plain entry: it then counts as another call.
+        full = name if call == 0 else f"{name}#{call}"
+        while full in self._names:
+            call += 1
+            full = f"{name}#{call}"
+        if not self._chosen(full, name, base):
+            return
+        self._names.add(full)
+        output = suffix if role == "activation" else ""
+        module = f"{kind} {output}" if output else kind
+        self._staging.push(Destination(full, role, module), tensor, self._rows)
+
+    def _chosen(self, full: str, *others: str) -> bool:
+        """Whether an entry is recorded: `sites` may also match its name without the number of the call, or its module's."""
+        if self._only is not None and full not in self._only:
+            return False
+        return self._sites is None or any(self._sites.matches(name) for name in (full, *others))
+
+
+def _class_of(module: torch.nn.Module) -> str:
+    """The class of a module, or of the one that `torch.compile` has wrapped."""
+    return type(getattr(module, "_orig_mod", module)).__name__
+
+
+def _is_identity(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> bool:
+    kind = type(module).__name__
+    passes_on = kind in _ALWAYS_IDENTITY or (kind in _IDENTITY_IN_EVALUATION and not module.training)
+    return passes_on and len(args) > 0 and output is args[0]

@@ -1,0 +1,74 @@
+//! The comparison of `nvl-validate diff`, for Python.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use golden::Dump;
+use pyo3::prelude::*;
+use validate::tolerance::{Preset, Unpaired};
+use validate::{Noise, Policy, diff_with_noise, report};
+
+use crate::error::{exception, of_validate};
+
+/// Compares two dumps; whether the candidate passes, and the report in each format that was asked for.
+#[pyfunction]
+#[pyo3(signature = (
+    golden, candidate, *, policy = None, preset = None, noise = Vec::new(), noise_factor = 3.0, ignore_unpaired = false,
+    verify = true, formats = Vec::new(), all = false
+))]
+#[expect(clippy::too_many_arguments, reason = "the options of `nvl-validate diff`, by keyword")]
+pub(crate) fn compare(
+    py: Python<'_>,
+    golden: PathBuf,
+    candidate: PathBuf,
+    policy: Option<PathBuf>,
+    preset: Option<String>,
+    noise: Vec<PathBuf>,
+    noise_factor: f64,
+    ignore_unpaired: bool,
+    verify: bool,
+    formats: Vec<String>,
+    all: bool,
+) -> PyResult<(bool, HashMap<String, String>)> {
+    let preset = match preset.as_deref() {
+        None => None,
+        Some(name) => Some(Preset::named(name).ok_or_else(|| {
+            let names = Preset::NAMES.map(|name| format!("`{name}`")).join(", ");
+            exception(py, &format!("preset: expected one of {names}, found `{name}`"), None)
+        })?),
+    };
+    if !(noise_factor.is_finite() && noise_factor >= 1.0) {
+        let message = format!("noise_factor: expected a number from 1 on, found `{noise_factor}`");
+        return Err(exception(py, &message, None));
+    }
+    let options = report::Options { all, colour: false };
+    let mut presentations = Vec::with_capacity(formats.len());
+    for name in formats {
+        let Some(format) = report::format(&name, options) else {
+            let names = report::NAMES.map(|name| format!("`{name}`")).join(", ");
+            return Err(exception(py, &format!("format: expected one of {names}, found `{name}`"), None));
+        };
+        presentations.push((name, format));
+    }
+    let result = py.detach(|| {
+        let mut policy = policy.map_or_else(|| Ok(Policy::default()), Policy::read)?;
+        if preset.is_some() {
+            policy.preset = preset;
+        }
+        if ignore_unpaired {
+            policy.unpaired = Unpaired::Ignore;
+        }
+        let golden = Dump::open(&golden)?;
+        let candidate = Dump::open(&candidate)?;
+        let runs: Vec<Dump> = noise.iter().map(Dump::open).collect::<Result<_, _>>()?;
+        let noise = if runs.is_empty() {
+            None
+        } else {
+            Some(Noise::measure(&golden, &runs, noise_factor, verify, &|_| {})?)
+        };
+        diff_with_noise(&golden, &candidate, &policy, noise.as_ref(), verify, &|_| {})
+    });
+    let report = result.map_err(|error| of_validate(py, &error))?;
+    let texts = presentations.into_iter().map(|(name, format)| (name, format.render(&report))).collect();
+    Ok((report.passes(), texts))
+}

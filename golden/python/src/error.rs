@@ -1,0 +1,28 @@
+//! Errors of the Rust libraries as a Python exception.
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+pyo3::create_exception!(
+    nvl_golden,
+    GoldenError,
+    PyException,
+    "What can be wrong with a dump, or with what is asked of one; `hint` says what to try, where it is known."
+);
+
+/// The exception that says what an error says.
+pub(crate) fn exception(py: Python<'_>, message: &str, hint: Option<&str>) -> PyErr {
+    let error = GoldenError::new_err(message.to_owned());
+    match error.value(py).setattr("hint", hint) {
+        Ok(()) => error,
+        Err(worse) => worse,
+    }
+}
+
+pub(crate) fn of_golden(py: Python<'_>, error: &golden::Error) -> PyErr {
+    exception(py, &error.to_string(), error.hint())
+}
+
+pub(crate) fn of_validate(py: Python<'_>, error: &validate::Error) -> PyErr {
+    exception(py, &error.to_string(), error.hint())
+}

@@ -1,0 +1,32 @@
+//! The Python module `nvl_golden._core`: what of the recorder is Rust.
+//!
+//! It writes dumps on a thread of its own ([`writer`]), reads and checks them ([`dump`]), and compares them as
+//! `nvl-validate diff` does ([`comparison`]). Nothing here knows torch: tensors come through DLPack ([`dlpack`]).
+
+mod comparison;
+mod dlpack;
+mod dump;
+mod error;
+mod sites;
+mod writer;
+
+use pyo3::prelude::*;
+
+/// The compiled half of `nvl_golden`.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::comparison::compare;
+    #[pymodule_export]
+    use super::dump::Dump;
+    #[pymodule_export]
+    use super::error::GoldenError;
+    #[pymodule_export]
+    use super::sites::Sites;
+    #[pymodule_export]
+    use super::writer::Writer;
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "a Python module's own name for it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

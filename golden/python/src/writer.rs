@@ -1,0 +1,149 @@
+//! A dump in the making, for Python.
+
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use golden::background::Tensor;
+use golden::{BackgroundWriter, Dtype, DumpWriter, Manifest, ManifestHead, Role, WriteOptions};
+use pyo3::prelude::*;
+use serde_json::{Map, Value, json};
+
+use crate::dlpack;
+use crate::error::{exception, of_golden};
+
+/// How long the interpreter is left alone before it is asked whether somebody has pressed Ctrl-C.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Writes a dump on a thread of its own.
+#[pyclass(frozen, module = "nvl_golden._core")]
+pub(crate) struct Writer {
+    /// Taken only while the interpreter's lock is not held: who waits for one must not keep the other.
+    writer: RwLock<Option<BackgroundWriter>>,
+}
+
+#[pymethods]
+impl Writer {
+    #[new]
+    #[pyo3(signature = (path, *, replace, max_shard_bytes, max_queued_bytes))]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        replace: bool,
+        max_shard_bytes: u64,
+        max_queued_bytes: u64,
+    ) -> PyResult<Self> {
+        let mut options = WriteOptions::default();
+        options.replace = replace;
+        options.max_shard_bytes = max_shard_bytes;
+        let writer = py
+            .detach(|| BackgroundWriter::new(DumpWriter::create_with(path, options)?, max_queued_bytes))
+            .map_err(|error| of_golden(py, &error))?;
+        Ok(Writer { writer: RwLock::new(Some(writer)) })
+    }
+
+    /// Appends a tensor; waits, without the interpreter's lock, while too much is waiting already.
+    #[pyo3(signature = (name, *, role, module, dtype, shape, data, sketch = None, extra = None))]
+    #[expect(clippy::too_many_arguments, reason = "the fields of an entry, by keyword")]
+    fn push(
+        &self,
+        py: Python<'_>,
+        name: String,
+        role: &str,
+        module: String,
+        dtype: &str,
+        shape: Vec<usize>,
+        data: &Bound<'_, PyAny>,
+        sketch: Option<u64>,
+        extra: Option<&str>,
+    ) -> PyResult<()> {
+        let role = match role {
+            "input" => Role::Input,
+            "activation" => Role::Activation,
+            "output" => Role::Output,
+            _ => {
+                let expected = "expected one of `input`, `activation`, `output`";
+                return Err(exception(
+                    py,
+                    &format!("entry `{name}`: role: {expected}, found `{role}`"),
+                    None,
+                ));
+            }
+        };
+        let dtype: Dtype =
+            dtype.parse().map_err(|error| exception(py, &format!("entry `{name}`: {error}"), None))?;
+        let extra = parse_object(py, extra.unwrap_or("{}"))?;
+        let data = dlpack::take(data)?;
+        let mut waiting = Some(Tensor { name, role, module, dtype, shape, sketch, extra, data });
+        while let Some(tensor) = waiting.take() {
+            waiting = py
+                .detach(|| {
+                    let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+                    writer.as_ref().ok_or(golden::Error::WriterStopped)?.try_push(tensor, PATIENCE)
+                })
+                .map_err(|error| of_golden(py, &error))?;
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// The bytes that wait to be written.
+    fn queued_bytes(&self, py: Python<'_>) -> u64 {
+        py.detach(|| {
+            let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+            writer.as_ref().map_or(0, BackgroundWriter::queued_bytes)
+        })
+    }
+
+    /// Writes what waits and the manifest, a JSON object without `entries`, and gives the folder its name.
+    fn finish(&self, py: Python<'_>, head: &str) -> PyResult<()> {
+        let head = parse_head(py, head)?;
+        let taken = py.detach(|| self.writer.write().unwrap_or_else(PoisonError::into_inner).take());
+        let mut writer = taken.ok_or_else(|| of_golden(py, &golden::Error::WriterStopped))?;
+        writer.begin_finish(head);
+        loop {
+            let (ended, returned) = py.detach(move || (writer.wait(PATIENCE), writer));
+            writer = returned;
+            let result = match ended {
+                Ok(true) => Ok(()),
+                Err(error) => Err(of_golden(py, &error)),
+                Ok(false) => match py.check_signals() {
+                    Ok(()) => continue,
+                    Err(interrupt) => Err(interrupt),
+                },
+            };
+            py.detach(move || drop(writer));
+            return result;
+        }
+    }
+
+    /// Ends without a dump; nothing is left behind.
+    fn abandon(&self, py: Python<'_>) {
+        py.detach(|| drop(self.writer.write().unwrap_or_else(PoisonError::into_inner).take()));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // The thread that this waits for may itself wait for the interpreter, to give a tensor back.
+            Python::attach(|py| py.detach(move || drop(writer)));
+        }
+    }
+}
+
+fn parse_object(py: Python<'_>, json: &str) -> PyResult<Map<String, Value>> {
+    serde_json::from_str(json)
+        .map_err(|error| exception(py, &format!("expected a JSON object: {error}"), None))
+}
+
+fn parse_head(py: Python<'_>, json: &str) -> PyResult<ManifestHead> {
+    let mut object = parse_object(py, json)?;
+    object.insert("format".to_owned(), json!(golden::manifest::FORMAT));
+    object.insert("version".to_owned(), json!(golden::manifest::VERSION));
+    object.insert("entries".to_owned(), json!([]));
+    let manifest: Manifest = serde_json::from_value(Value::Object(object))
+        .map_err(|error| exception(py, &format!("manifest: {error}"), None))?;
+    Ok(manifest.head())
+}
