@@ -119,6 +119,17 @@ pub enum Error {
         problem: String,
     },
 
+    /// A golden is not what this model computes.
+    #[error("{}: {problem}", dir.display())]
+    NotTheModel {
+        /// Folder of the golden.
+        dir: PathBuf,
+        /// Folder of the checkpoint.
+        model: PathBuf,
+        /// What differs.
+        problem: String,
+    },
+
     /// A glob of `--sites` was not understood.
     #[error("`--sites {pattern}`: {problem}")]
     Sites {
@@ -201,6 +212,10 @@ impl Error {
             Self::Checkpoint(error) => error
                 .hint()
                 .or_else(|| Some("`nvl-convert convert` makes a normalized checkpoint of a Hugging Face one".to_owned())),
+            Self::NotTheModel { model, .. } => Some(format!(
+                "`--model` must be the golden run's own checkpoint; `{}` gives other numbers",
+                model.display()
+            )),
             Self::Dump(error) => error.hint().map(str::to_owned),
             Self::Picture(error) => error.hint().map(str::to_owned),
             Self::Prompt(error) => error.hint().map(str::to_owned),

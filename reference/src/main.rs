@@ -28,6 +28,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Run a golden's own request again, from its recorded `pixel_values` and `input_ids`
     Replay(commands::replay::Args),
+    /// Name every module that computed wrongly in a recorded run, whatever came before it
+    Isolate(commands::isolate::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Preprocess(args) => commands::preprocess::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Replay(args) => commands::replay::run(args),
+        Command::Isolate(args) => commands::isolate::run(args),
     };
     match result {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,

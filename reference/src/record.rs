@@ -5,13 +5,21 @@ use golden::{DumpWriter, Role};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::isolate::Isolation;
 
 /// Receives each activation as it is computed; writes the chosen ones to a dump, or none.
 pub struct Recorder {
     target: Option<Target>,
 }
 
-struct Target {
+enum Target {
+    /// Keeps what is computed.
+    Dump(Box<Sites>),
+    /// Compares it with another run's, and lets the model go on from that.
+    Isolation(Box<Isolation>),
+}
+
+struct Sites {
     writer: DumpWriter,
     sites: Option<GlobSet>,
     /// Off while decoding: the activations of a dump are those of the prefill.
@@ -30,7 +38,12 @@ impl Recorder {
     /// [`Error::Sites`] where a glob is malformed.
     pub fn new(writer: DumpWriter, sites: &[String]) -> Result<Self> {
         let sites = if sites.is_empty() { None } else { Some(glob_set(sites)?) };
-        Ok(Self { target: Some(Target { writer, sites, active: true }) })
+        Ok(Self { target: Some(Target::Dump(Box::new(Sites { writer, sites, active: true }))) })
+    }
+
+    /// A recorder that compares each site with another run's, and sets it to that.
+    pub(crate) fn isolating(isolation: Isolation) -> Self {
+        Self { target: Some(Target::Isolation(Box::new(isolation))) }
     }
 
     /// Records the output of a module: `name` is its path in `modeling.py`, `module` its class there.
@@ -39,7 +52,8 @@ impl Recorder {
     /// Where the dump cannot be written, or cannot hold the tensor's dtype.
     pub fn activation(&mut self, name: &str, module: &str, tensor: &Tensor) -> Result<()> {
         match &mut self.target {
-            Some(target) if target.active => target.push(name, Role::Activation, module, tensor),
+            Some(Target::Dump(sites)) if sites.active => sites.push(name, Role::Activation, module, tensor),
+            Some(Target::Isolation(isolation)) => isolation.activation(name, tensor),
             _ => Ok(()),
         }
     }
@@ -49,7 +63,7 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::activation`].
     pub fn input(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.target.as_mut().map_or(Ok(()), |target| target.push(name, Role::Input, "", tensor))
+        self.given(name, Role::Input, tensor)
     }
 
     /// Records what the whole run gives.
@@ -57,13 +71,20 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::activation`].
     pub fn output(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.target.as_mut().map_or(Ok(()), |target| target.push(name, Role::Output, "", tensor))
+        self.given(name, Role::Output, tensor)
+    }
+
+    fn given(&mut self, name: &str, role: Role, tensor: &Tensor) -> Result<()> {
+        match &mut self.target {
+            Some(Target::Dump(sites)) => sites.push(name, role, "", tensor),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the prefill: no activation is kept from here on.
     pub fn end_of_prefill(&mut self) {
-        if let Some(target) = &mut self.target {
-            target.active = false;
+        if let Some(Target::Dump(sites)) = &mut self.target {
+            sites.active = false;
         }
     }
 
@@ -74,38 +95,60 @@ impl Recorder {
 
     /// The dump's writer, to be finished with a manifest.
     pub fn into_writer(self) -> Option<DumpWriter> {
-        self.target.map(|target| target.writer)
+        match self.target {
+            Some(Target::Dump(sites)) => Some(sites.writer),
+            _ => None,
+        }
+    }
+
+    /// What was compared.
+    pub(crate) fn into_isolation(self) -> Option<Isolation> {
+        match self.target {
+            Some(Target::Isolation(isolation)) => Some(*isolation),
+            _ => None,
+        }
     }
 }
 
-impl Target {
+impl Sites {
     fn push(&mut self, name: &str, role: Role, module: &str, tensor: &Tensor) -> Result<()> {
         if self.sites.as_ref().is_some_and(|sites| !sites.is_match(name)) {
             return Ok(());
         }
-        let dtype = match tensor.kind() {
-            Kind::Float => golden::Dtype::Float32,
-            Kind::BFloat16 => golden::Dtype::BFloat16,
-            Kind::Half => golden::Dtype::Float16,
-            Kind::Double => golden::Dtype::Float64,
-            Kind::Int64 => golden::Dtype::Int64,
-            Kind::Int => golden::Dtype::Int32,
-            Kind::Uint8 => golden::Dtype::UInt8,
-            Kind::Bool => golden::Dtype::Bool,
-            found => return Err(Error::RecordDtype { name: name.to_owned(), found }),
-        };
-        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let shape: Vec<usize> = tensor.size().iter().map(|&dim| dim as usize).collect();
-        let len_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
-        let data: &[u8] = if len_bytes == 0 {
-            &[]
-        } else {
-            // SAFETY: `tensor` is contiguous and on the CPU, holds exactly `len_bytes` bytes from `data_ptr` on, and
-            // outlives the slice; nothing writes to it meanwhile.
-            unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len_bytes) }
-        };
-        Ok(self.writer.push(name, role, module, dtype, &shape, data)?)
+        let dtype = dtype_of(tensor.kind())
+            .ok_or_else(|| Error::RecordDtype { name: name.to_owned(), found: tensor.kind() })?;
+        with_bytes(tensor, |shape, data| Ok(self.writer.push(name, role, module, dtype, shape, data)?))
     }
+}
+
+/// A dump's name of a dtype of libtorch; none where it cannot hold it.
+pub(crate) fn dtype_of(kind: Kind) -> Option<golden::Dtype> {
+    Some(match kind {
+        Kind::Float => golden::Dtype::Float32,
+        Kind::BFloat16 => golden::Dtype::BFloat16,
+        Kind::Half => golden::Dtype::Float16,
+        Kind::Double => golden::Dtype::Float64,
+        Kind::Int64 => golden::Dtype::Int64,
+        Kind::Int => golden::Dtype::Int32,
+        Kind::Uint8 => golden::Dtype::UInt8,
+        Kind::Bool => golden::Dtype::Bool,
+        _ => return None,
+    })
+}
+
+/// Calls a function with the shape and the bytes of a tensor.
+pub(crate) fn with_bytes<T>(tensor: &Tensor, call: impl FnOnce(&[usize], &[u8]) -> Result<T>) -> Result<T> {
+    let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let shape: Vec<usize> = tensor.size().iter().map(|&dim| dim as usize).collect();
+    let len_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    let data: &[u8] = if len_bytes == 0 {
+        &[]
+    } else {
+        // SAFETY: `tensor` is contiguous and on the CPU, holds exactly `len_bytes` bytes from `data_ptr` on, and
+        // outlives the slice; nothing writes to it meanwhile.
+        unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), len_bytes) }
+    };
+    call(&shape, data)
 }
 
 fn glob_set(patterns: &[String]) -> Result<GlobSet> {

@@ -74,7 +74,7 @@ pub fn replay(
 }
 
 /// `input_ids` and, where the golden has them, `pixel_values`.
-fn recorded_inputs(golden: &Dump) -> Result<ModelInputs> {
+pub(crate) fn recorded_inputs(golden: &Dump) -> Result<ModelInputs> {
     let view =
         golden.get("input_ids").ok_or_else(|| fail(golden, "it has no entry `input_ids` to replay"))?;
     let input_ids = tensor_of(golden, "input_ids", &view, golden::Dtype::Int64, Kind::Int64)?;
@@ -124,6 +124,6 @@ fn summarize(golden: &Dump, writer: &DumpWriter, token_ids: &[i64]) -> ReplaySum
     summary
 }
 
-fn fail(golden: &Dump, problem: &str) -> Error {
+pub(crate) fn fail(golden: &Dump, problem: &str) -> Error {
     Error::Golden { dir: golden.path().to_owned(), problem: problem.to_owned() }
 }

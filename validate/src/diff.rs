@@ -324,9 +324,15 @@ pub fn diff_with_noise(
         tiles: tiles::tiles(golden),
         findings: None,
     };
-    if let Some(Divergence::Entry(index)) = report.first_divergence() {
-        report.findings = findings(golden, candidate, &report.entries, index);
-    }
+    let place = match report.first_divergence() {
+        Some(Divergence::Entry(index)) => Some(index),
+        // Another number of tiles shows in the prompt first.
+        Some(Divergence::Prompt) => {
+            report.entries.iter().position(|entry| entry.entry.name == "pixel_values")
+        }
+        _ => None,
+    };
+    report.findings = place.and_then(|index| findings(golden, candidate, &report.entries, index));
     Ok(report)
 }
 

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod generate;
 mod interrupt;
+pub mod isolate;
 pub mod preprocess;
 pub mod replay;
 mod request;

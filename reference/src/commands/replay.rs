@@ -80,7 +80,7 @@ fn print_summary(summary: &ReplaySummary) {
     );
 }
 
-fn golden_dtype(golden: &Dump) -> Result<TorchDtype> {
+pub(super) fn golden_dtype(golden: &Dump) -> Result<TorchDtype> {
     let name = &golden.manifest().producer.dtype;
     [TorchDtype::Float32, TorchDtype::Bfloat16, TorchDtype::Float16]
         .into_iter()

@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::one_row;
 use crate::error::Result;
+use crate::faults::fault;
 use crate::math::Math;
 use crate::record::Recorder;
 use crate::weights::Weights;
@@ -58,7 +59,8 @@ impl Linear {
             let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
             input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?
         } else {
-            input.f_linear(&self.weight, self.bias.as_ref())?
+            fault!(BiasApart => bias_apart(input, &self.weight, self.bias.as_ref())?,
+                input.f_linear(&self.weight, self.bias.as_ref())?)
         };
         recorder.activation(&self.site, self.module, &output)?;
         Ok(output)
@@ -112,9 +114,15 @@ impl Embedding {
 
 /// `torch.nn.GELU()`: the exact one, by the error function.
 pub fn gelu(input: &Tensor, site: &str, recorder: &mut Recorder) -> Result<Tensor> {
-    let output = input.f_gelu("none")?;
+    let output = input.f_gelu(fault!(TanhGelu => "tanh", "none"))?;
     recorder.activation(site, "GELU", &output)?;
     Ok(output)
+}
+
+#[cfg(feature = "faults")]
+fn bias_apart(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let product = input.f_linear(weight, None::<&Tensor>)?;
+    Ok(bias.map(|bias| product.f_add(bias)).transpose()?.unwrap_or(product))
 }
 
 /// The most negative finite number of a dtype, as `torch.finfo(dtype).min`.

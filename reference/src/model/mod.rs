@@ -13,6 +13,7 @@ use converter::normalized::{Checkpoint, Config, RopeScaling, TorchDtype};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::faults::fault;
 use crate::math::Math;
 use crate::record::Recorder;
 use crate::weights::{Weights, kind_of};
@@ -51,9 +52,10 @@ impl NemotronVl {
         let vision_dtype = if dtype == TorchDtype::Float32 { dtype } else { config.vision_config.dtype };
         let root = Weights::new(Arc::clone(&checkpoint), kind_of(dtype), device, math);
         let tower = root.pp("vision_model").with_kind(kind_of(vision_dtype));
+        let projector = fault!(FeaturesNotCast => root.with_kind(kind_of(vision_dtype)), root.clone());
         Ok(Self {
             vision_model: VisionModel::load(&config.vision_config, &tower)?,
-            multi_modal_projector: MultiModalProjector::load(config, &root.pp("multi_modal_projector"))?,
+            multi_modal_projector: MultiModalProjector::load(config, &projector.pp("multi_modal_projector"))?,
             language_model: LlamaForCausalLm::load(&config.text_config, &root.pp("language_model"))?,
             dtype,
             device,
@@ -172,13 +174,14 @@ impl NemotronVl {
     /// [t, c, side, side] → [t, language-model tokens a tile, text width]
     fn extract_feature(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
         let features = self.vision_model.forward(pixel_values, recorder)?;
-        let features = features.f_to_kind(kind_of(self.dtype))?;
+        let features = fault!(FeaturesNotCast => features, features.f_to_kind(kind_of(self.dtype))?);
         self.multi_modal_projector.forward(&features, recorder)
     }
 
     /// Replaces the rows whose id is the image token by the pictures' features, in order.
     fn merge(&self, text_embeds: &Tensor, input_ids: &Tensor, features: Option<&Tensor>) -> Result<Tensor> {
         let selected = input_ids.f_eq(i64::from(self.config().image_token_id))?; // [1, s]
+        let selected = fault!(MergedOneLate => selected.f_roll(1, 1)?, selected);
         let actual = selected.f_sum(Kind::Int64)?.f_int64_value(&[])?;
         let width = *text_embeds.size().last().unwrap_or(&0);
         let rows = match features {
@@ -192,6 +195,8 @@ impl NemotronVl {
         if actual == 0 {
             return Ok(text_embeds.shallow_clone());
         }
+        let rows = fault!(MergedTilesReversed => rows.f_view([-1, self.config().image_seq_length as i64, width])?.f_flip([0])?.f_view([-1, width])?, rows);
+        let rows = fault!(FeaturesNotCast => rows.f_to_kind(text_embeds.kind())?, rows);
         Ok(text_embeds.f_index_put(&[Some(&selected)], &rows, false)?)
     }
 

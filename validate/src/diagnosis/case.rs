@@ -1,12 +1,15 @@
 //! A golden and a candidate's tensor as rows and columns, and how well one explains the other.
 
-use golden::TensorView;
+use golden::{Role, TensorView};
 
 use crate::diff::EntryReport;
 use crate::metric::value_at;
 
 /// The most rows that a test looks at, evenly spread.
 const ROWS: usize = 2048;
+
+/// The rows of a first look.
+const GLANCE: usize = 64;
 
 /// How many times a test that looks at all must improve the match.
 const IMPROVEMENT: f64 = 4.0;
@@ -21,6 +24,8 @@ pub(super) struct Case<'a> {
     pub(super) rounding: f64,
     /// How far the candidate is off.
     pub(super) error: f64,
+    /// Whether the numbers were given and not computed.
+    given: bool,
 }
 
 impl<'a> Case<'a> {
@@ -33,7 +38,8 @@ impl<'a> Case<'a> {
         let rows = golden.len_elems() / columns;
         let error = entry.measurement.as_ref()?.relative_l2.filter(|error| error.is_finite())?;
         let rounding = entry.origin.rounding?;
-        Some(Case { golden, candidate, rows, columns, rounding, error })
+        let given = entry.entry.role == Role::Input;
+        Some(Case { golden, candidate, rows, columns, rounding, error, given })
     }
 
     pub(super) fn golden(&self, row: usize, column: usize) -> f64 {
@@ -44,6 +50,10 @@ impl<'a> Case<'a> {
         value_at(&self.candidate, row * self.columns + column)
     }
 
+    pub(super) fn entry_is_given(&self) -> bool {
+        self.given
+    }
+
     /// The rows that tests look at.
     pub(super) fn sample(&self) -> impl Iterator<Item = usize> + use<> {
         (0..self.rows).step_by(self.rows.div_ceil(ROWS).max(1))
@@ -51,8 +61,21 @@ impl<'a> Case<'a> {
 
     /// The distance of expected and found numbers, relative to the length of the expected ones.
     pub(super) fn distance(&self, pair: impl Fn(usize, usize) -> Option<(f64, f64)>) -> f64 {
+        self.distance_in(self.sample(), pair)
+    }
+
+    /// The same in a few rows, to see whether it is worth the while.
+    pub(super) fn glance(&self, pair: impl Fn(usize, usize) -> Option<(f64, f64)>) -> f64 {
+        self.distance_in((0..self.rows).step_by(self.rows.div_ceil(GLANCE).max(1)), pair)
+    }
+
+    fn distance_in(
+        &self,
+        rows: impl Iterator<Item = usize>,
+        pair: impl Fn(usize, usize) -> Option<(f64, f64)>,
+    ) -> f64 {
         let (mut differences, mut squares) = (0.0, 0.0);
-        for row in self.sample() {
+        for row in rows {
             for (expected, found) in (0..self.columns).filter_map(|column| pair(row, column)) {
                 if expected.is_finite() && found.is_finite() {
                     differences += (found - expected) * (found - expected);

@@ -23,7 +23,7 @@ pub(super) enum Layout {
     /// Tile by tile: prefix tokens, then a square grid.
     Tiles { tiles: usize, prefix: usize, side: usize },
     /// The tokens of a prompt: whether each stands for a part of the picture.
-    Prompt { image: Vec<bool> },
+    Prompt { image: Vec<bool>, tiles: Option<usize> },
     /// Pixels, tile by tile and channel by channel.
     Pixels { tiles: usize },
     /// Something else.
@@ -48,7 +48,7 @@ impl Layout {
                 }
             }
             (&[1, tokens, _], _) if !in_tower => match image_tokens(golden) {
-                Some(image) if image.len() == tokens => Layout::Prompt { image },
+                Some(image) if image.len() == tokens => Layout::Prompt { image, tiles },
                 _ => Layout::Other,
             },
             _ => Layout::Other,
@@ -65,7 +65,7 @@ impl Layout {
                     Some(patch) => Token::Patch { tile, row: patch / side, column: patch % side },
                 }
             }
-            Layout::Prompt { image } if image.get(row) == Some(&true) => Token::Image { index: row },
+            Layout::Prompt { image, .. } if image.get(row) == Some(&true) => Token::Image { index: row },
             Layout::Prompt { .. } => Token::Text { index: row },
             Layout::Pixels { .. } | Layout::Other => Token::Row { index: row },
         }

@@ -5,6 +5,7 @@ use golden::{Dump, TensorView};
 use super::case::Case;
 use super::layout::Layout;
 use super::position::other_align_corners;
+use super::{attention, decoding, norm, rotary};
 use crate::diff::EntryReport;
 use crate::metric::value_at;
 use crate::origin::Step;
@@ -14,6 +15,12 @@ const TOLD: usize = 3;
 
 /// How many sites around one are looked at for the candidate's numbers.
 const NEAR: usize = 16;
+
+/// By how many places the tokens of a tile may be shifted.
+const MOST_SHIFTED: usize = 16;
+
+/// Of more heads not every pair is compared.
+const MOST_HEADS: usize = 128;
 
 /// A kind of mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +55,28 @@ pub enum Mistake {
     AlignCorners,
     /// The numbers were rounded to bfloat16.
     Bfloat16,
+    /// An attention sees tokens that are to be hidden, or does not see all others.
+    Mask,
+    /// Scores are scaled otherwise.
+    AttentionScale,
+    /// Queries or keys are not rotated, or the other way.
+    NotRotated,
+    /// The heads come in another order.
+    HeadOrder,
+    /// Query heads belong to other key-value heads.
+    KvHeads,
+    /// The channels of a fused projection belong to other heads.
+    HeadLayout,
+    /// Another epsilon in a norm.
+    Epsilon,
+    /// Other frequencies of the rotary embedding.
+    Frequencies,
+    /// Only one side has some of the tiles.
+    MissingTiles,
+    /// Only one side has some of the tokens.
+    MissingRows,
+    /// What is kept from one step of decoding to the next.
+    Decoding,
 }
 
 impl Mistake {
@@ -69,6 +98,17 @@ impl Mistake {
             Mistake::Normalisation => "normalisation",
             Mistake::AlignCorners => "align_corners",
             Mistake::Bfloat16 => "bfloat16",
+            Mistake::Mask => "mask",
+            Mistake::AttentionScale => "attention_scale",
+            Mistake::NotRotated => "not_rotated",
+            Mistake::HeadOrder => "head_order",
+            Mistake::KvHeads => "kv_heads",
+            Mistake::HeadLayout => "head_layout",
+            Mistake::Epsilon => "epsilon",
+            Mistake::Frequencies => "frequencies",
+            Mistake::MissingTiles => "missing_tiles",
+            Mistake::MissingRows => "missing_rows",
+            Mistake::Decoding => "decoding",
         }
     }
 }
@@ -161,6 +201,18 @@ pub(super) fn diagnose(
         found.push(Diagnosis { mistake: Mistake::AlignCorners, text, before: case.error, after });
     }
     found.extend(bias);
+    let by_rows = |mistake| matches!(mistake, Mistake::RowScale | Mistake::Scale);
+    let epsilon = norm::diagnose(golden, entries, entry, case);
+    if epsilon.as_ref().is_some_and(|epsilon| found.iter().all(|other| epsilon.after <= 2.0 * other.after)) {
+        // One number that explains as much as a factor for each row is the better explanation.
+        found.retain(|diagnosis| !by_rows(diagnosis.mistake));
+    }
+    found.extend(epsilon);
+    found.extend(rotary::diagnose(golden, candidate, name, case));
+    found.extend(decoding::diagnose(golden, candidate, entry));
+    if found.is_empty() {
+        found.extend(attention::diagnose(golden, entries, entry, case));
+    }
     found.sort_by(|a, b| a.after.total_cmp(&b.after));
     found.truncate(TOLD);
     found
@@ -185,26 +237,16 @@ fn moved(case: &Case<'_>, layout: &Layout, name: &str, head_dim: &Option<usize>,
             };
             test(Mistake::Transposed, text.to_owned(), case.moved(|row, column| (transposed(row), column)));
         }
-        tile_order(case, tiles, tokens, test);
+        let whole: Vec<usize> = (0..rows).collect();
+        tile_order(case, tiles, tokens, &whole, test);
     } else if let &Layout::Pixels { tiles } = layout {
-        tile_order(case, tiles, rows / tiles.max(1), test);
+        let whole: Vec<usize> = (0..rows).collect();
+        tile_order(case, tiles, rows / tiles.max(1), &whole, test);
+    } else if let Layout::Prompt { image, tiles: Some(tiles) } = layout {
+        let image: Vec<usize> = (0..rows).filter(|&row| image[row]).collect();
+        tile_order(case, *tiles, image.len() / tiles, &image, test);
     }
-    if rows > 2 {
-        for (by, text) in [(1, "the one before"), (rows - 1, "the one after")] {
-            // What runs over the end is left out.
-            let from = |row: usize| (row + rows - by) % rows;
-            let inner = |row: usize| if by == 1 { row > 0 } else { row + 1 < rows };
-            let after = case.distance(|row, column| {
-                inner(row).then(|| (case.golden(from(row), column), case.candidate(row, column)))
-            });
-            let before = case.distance(|row, column| {
-                inner(row).then(|| (case.golden(row, column), case.candidate(row, column)))
-            });
-            if case.explains_of(after, before) {
-                test(Mistake::Shift, format!("each row is that of {text} in the golden run"), after);
-            }
-        }
-    }
+    shifted(case, layout, test);
     if name.ends_with(".qkv") && columns.is_multiple_of(3) {
         let part = columns / 3;
         let names = ["queries", "keys", "values"];
@@ -219,6 +261,9 @@ fn moved(case: &Case<'_>, layout: &Layout, name: &str, head_dim: &Option<usize>,
     }
     if name.ends_with(".qkv") && columns.is_multiple_of(3) {
         part_scaled(case, test);
+    }
+    if let Some(head) = head_dim.filter(|&head| is_by_heads(name) && columns.is_multiple_of(head)) {
+        head_order(case, head, test);
     }
     let rotated = ["q_proj", "k_proj", "cos", "sin"].iter().any(|end| name.ends_with(end));
     if let Some(head) =
@@ -248,6 +293,90 @@ fn moved(case: &Case<'_>, layout: &Layout, name: &str, head_dim: &Option<usize>,
     }
 }
 
+/// Whether the channels of a site are those of heads, one after the other.
+pub(super) fn is_by_heads(name: &str) -> bool {
+    ["q_proj", "k_proj", "v_proj"].iter().any(|end| name.ends_with(end))
+}
+
+/// Which golden head each of the candidate's is.
+fn head_order(case: &Case<'_>, head: usize, test: Test<'_>) {
+    let heads = case.columns / head;
+    if !(2..=MOST_HEADS).contains(&heads) {
+        return;
+    }
+    let rows: Vec<usize> = (0..case.rows).step_by(case.rows.div_ceil(16).max(1)).collect();
+    let distance = |of: usize, from: usize| -> f64 {
+        let square = |row: usize, place: usize| {
+            (case.candidate(row, of * head + place) - case.golden(row, from * head + place)).powi(2)
+        };
+        rows.iter().map(|&row| (0..head).map(|place| square(row, place)).sum::<f64>()).sum()
+    };
+    let nearest: Vec<usize> = (0..heads)
+        .map(|of| {
+            let own = distance(of, of);
+            let best = (0..heads).map(|from| (from, distance(of, from))).min_by(|a, b| a.1.total_cmp(&b.1));
+            best.filter(|&(_, best)| best < own).map_or(of, |(from, _)| from)
+        })
+        .collect();
+    let moved: Vec<usize> = (0..heads).filter(|&of| nearest[of] != of).collect();
+    if moved.is_empty() {
+        return;
+    }
+    let after = case.distance(|row, column| {
+        Some((case.golden(row, nearest[column / head] * head + column % head), case.candidate(row, column)))
+    });
+    let list = |heads: &mut dyn Iterator<Item = usize>| {
+        heads.map(|head| head.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let (of, from) = (list(&mut moved.iter().copied()), list(&mut moved.iter().map(|&of| nearest[of])));
+    test(Mistake::HeadOrder, format!("its heads {of} are the golden ones {from}"), after);
+}
+
+/// Rows that stand too early or too late.
+fn shifted(case: &Case<'_>, layout: &Layout, test: Test<'_>) {
+    let rows = case.rows;
+    // How long the sequences are, by how much they may be shifted, and which rows are.
+    let (tokens, most) = match layout {
+        &Layout::Tiles { prefix, side, .. } => (prefix + side * side, MOST_SHIFTED),
+        _ => (rows, 1),
+    };
+    if tokens <= 2 {
+        return;
+    }
+    let image = match layout {
+        Layout::Prompt { image, .. } if image.contains(&true) && image.contains(&false) => Some(image),
+        _ => None,
+    };
+    let by = (1..=most.min(tokens - 2) as isize).flat_map(|by| [-by, by]);
+    for (by, alone) in by.flat_map(|by| [(by, None), (by, image)]) {
+        // What runs over the end is left out.
+        let from = |row: usize| {
+            let token = (row % tokens) as isize + by;
+            let from = (row as isize + by) as usize;
+            let counts = |row: usize| alone.is_none_or(|alone| alone[row]);
+            (0..tokens as isize).contains(&token).then_some(from).filter(|&from| counts(row) && counts(from))
+        };
+        let pair =
+            |row: usize, column: usize| Some((case.golden(from(row)?, column), case.candidate(row, column)));
+        let same = |row: usize, column: usize| {
+            from(row).map(|_| (case.golden(row, column), case.candidate(row, column)))
+        };
+        if case.glance(pair) > 0.5 * case.glance(same) {
+            continue;
+        }
+        let (after, before) = (case.distance(pair), case.distance(same));
+        if case.explains_of(after, before) {
+            let which = if alone.is_some() { "each image row" } else { "each row" };
+            let side = if by < 0 { "before" } else { "after" };
+            let neighbour = match by.unsigned_abs() {
+                1 => format!("the one {side}"),
+                by => format!("{by} places {side}"),
+            };
+            test(Mistake::Shift, format!("{which} is that of {neighbour} in the golden run"), after);
+        }
+    }
+}
+
 /// One of queries, keys and values multiplied by a factor.
 fn part_scaled(case: &Case<'_>, test: Test<'_>) {
     let part = case.columns / 3;
@@ -270,20 +399,23 @@ fn part_scaled(case: &Case<'_>, test: Test<'_>) {
     }
 }
 
-/// Which golden tile each of the candidate's is.
-fn tile_order(case: &Case<'_>, tiles: usize, per: usize, test: Test<'_>) {
+/// Which golden tile each of the candidate's is; `rows` are those of the tiles, one tile after the other.
+fn tile_order(case: &Case<'_>, tiles: usize, per: usize, rows: &[usize], test: Test<'_>) {
     /// Beyond that many tiles every pair would take long.
     const MOST: usize = 64;
-    if !(2..=MOST).contains(&tiles) || per == 0 {
+    if !(2..=MOST).contains(&tiles) || per == 0 || rows.len() != tiles * per {
         return;
     }
     let step = (per / 64).max(1);
     let distance = |of: usize, from: usize| -> f64 {
-        let rows = (0..per).step_by(step);
         let square = |row: usize, column: usize| {
-            (case.candidate(of * per + row, column) - case.golden(from * per + row, column)).powi(2)
+            (case.candidate(rows[of * per + row], column) - case.golden(rows[from * per + row], column))
+                .powi(2)
         };
-        rows.map(|row| (0..case.columns).map(|column| square(row, column)).sum::<f64>()).sum()
+        (0..per)
+            .step_by(step)
+            .map(|row| (0..case.columns).map(|column| square(row, column)).sum::<f64>())
+            .sum()
     };
     let nearest: Vec<usize> = (0..tiles)
         .map(|of| {
@@ -295,8 +427,10 @@ fn tile_order(case: &Case<'_>, tiles: usize, per: usize, test: Test<'_>) {
     if nearest.iter().enumerate().all(|(of, &from)| of == from) {
         return;
     }
+    let mut place = vec![None; case.rows];
+    rows.iter().enumerate().for_each(|(at, &row)| place[row] = Some(at));
     let after = case.distance(|row, column| {
-        let from = nearest[row / per] * per + row % per;
+        let from = place[row].map_or(row, |at| rows[nearest[at / per] * per + at % per]);
         Some((case.golden(from, column), case.candidate(row, column)))
     });
     let order: Vec<String> = nearest.iter().map(usize::to_string).collect();
@@ -390,23 +524,7 @@ fn pixels(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'_>) {
         return;
     };
     let pixel = |row: usize, column: usize| value_at(&given, row * case.columns + column);
-    let lines: Vec<Option<(f64, f64)>> = (0..3)
-        .map(|wanted| {
-            let (mut n, mut p, mut g, mut pp, mut pg) = (0.0, 0.0, 0.0, 0.0, 0.0);
-            for row in case.sample().filter(|&row| channel(row) == wanted) {
-                for column in 0..case.columns {
-                    let (x, y) = (pixel(row, column), case.golden(row, column));
-                    n += 1.0;
-                    p += x;
-                    g += y;
-                    pp += x * x;
-                    pg += x * y;
-                }
-            }
-            let spread = n * pp - p * p;
-            (spread > 1e-9 * n * pp).then(|| ((n * pg - p * g) / spread, (g * pp - p * pg) / spread))
-        })
-        .collect();
+    let lines = lines_through(case, &pixel, &|row, column| case.golden(row, column), &channel);
     let twice = case.distance(|row, column| {
         let (factor, offset) = lines[channel(row)]?;
         Some((factor * case.golden(row, column) + offset, case.candidate(row, column)))
@@ -414,6 +532,51 @@ fn pixels(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'_>) {
     test(Mistake::Normalisation, "the pixels are normalised twice".to_owned(), twice);
     let not = case.distance(|row, column| Some((pixel(row, column), case.candidate(row, column))));
     test(Mistake::Normalisation, "the pixels are not normalised".to_owned(), not);
+    if case.explains(twice) || case.explains(not) || case.entry_is_given() {
+        return;
+    }
+    let other = lines_through(case, &pixel, &|row, column| case.candidate(row, column), &channel);
+    let left = case.distance(|row, column| {
+        let (factor, offset) = other[channel(row)]?;
+        Some((factor * pixel(row, column) + offset, case.candidate(row, column)))
+    });
+    if let [Some(red), Some(green), Some(blue)] = other[..] {
+        let list = |of: fn((f64, f64)) -> f64| [red, green, blue].map(|line| rounded(of(line))).join(", ");
+        let (mean, deviation) = (list(|(factor, offset)| -offset / factor), list(|(factor, _)| 1.0 / factor));
+        let text = format!("the pixels are normalised by a mean of {mean} and a deviation of {deviation}");
+        test(Mistake::Normalisation, text, left);
+    }
+}
+
+/// The line through the points of each colour: factor and offset; none where all its points are one.
+fn lines_through(
+    case: &Case<'_>,
+    x: &dyn Fn(usize, usize) -> f64,
+    y: &dyn Fn(usize, usize) -> f64,
+    channel: &dyn Fn(usize) -> usize,
+) -> Vec<Option<(f64, f64)>> {
+    let line = |wanted: usize| {
+        let (mut n, mut sum_x, mut sum_y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for row in case.sample().filter(|&row| channel(row) == wanted) {
+            for column in 0..case.columns {
+                let (x, y) = (x(row, column), y(row, column));
+                n += 1.0;
+                sum_x += x;
+                sum_y += y;
+                xx += x * x;
+                xy += x * y;
+            }
+        }
+        let spread = n * xx - sum_x * sum_x;
+        (spread > 1e-9 * n * xx)
+            .then(|| ((n * xy - sum_x * sum_y) / spread, (sum_y * xx - sum_x * xy) / spread))
+    };
+    (0..3).map(line).collect()
+}
+
+/// A number of three decimals.
+fn rounded(value: f64) -> String {
+    format!("{value:.3}")
 }
 
 /// The nearest site around an entry whose golden numbers the candidate has, and how near they are.
@@ -443,7 +606,7 @@ fn other_site(
 }
 
 /// The size of a head of the language model, as its rotary embedding has it.
-fn head_dim(golden: &Dump) -> Option<usize> {
+pub(super) fn head_dim(golden: &Dump) -> Option<usize> {
     golden.entry("language_model.model.rotary_emb.cos").and_then(|entry| entry.shape.last().copied())
 }
 
@@ -483,7 +646,7 @@ fn error_function(x: f64) -> f64 {
 }
 
 /// A number of four digits.
-fn digits(value: f64) -> String {
+pub(super) fn digits(value: f64) -> String {
     let decimals = if value == 0.0 { 0.0 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
     let text = format!("{value:.*}", decimals as usize);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }

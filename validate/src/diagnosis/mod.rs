@@ -2,11 +2,16 @@
 //!
 //! A mistake is named only if undoing it makes the candidate match: every diagnosis is tested against the data.
 
+mod attention;
 mod case;
+mod decoding;
 mod layout;
+mod missing;
 mod mistakes;
+mod norm;
 mod place;
 mod position;
+mod rotary;
 
 use golden::Dump;
 
@@ -35,15 +40,22 @@ pub(crate) fn findings(
     let entry = entries.get(index)?;
     let name = &entry.entry.name;
     let (expected, found) = (golden.get(name)?, candidate.get(name)?);
+    if expected.shape() != found.shape() {
+        let decoding = decoding::diagnose(golden, candidate, entry);
+        let diagnoses =
+            decoding.or_else(|| missing::diagnose(golden, candidate, entry)).into_iter().collect::<Vec<_>>();
+        return Some(Findings { index, places: Vec::new(), diagnoses })
+            .filter(|found| !found.diagnoses.is_empty());
+    }
     let measurement = entry.measurement.as_ref()?;
-    if expected.shape() != found.shape() || measurement.rows.is_empty() {
+    if measurement.rows.is_empty() {
         return None;
     }
     let layout = layout::Layout::of(golden, &entry.entry);
     let case = case::Case::new(expected, found, entry)?;
     Some(Findings {
         index,
-        places: place::places(&case, entry, &layout),
+        places: place::places(&case, entry, &layout, mistakes::head_dim(golden)),
         diagnoses: mistakes::diagnose(golden, candidate, entries, entry, &case, &layout),
     })
 }

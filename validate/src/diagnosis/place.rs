@@ -2,6 +2,7 @@
 
 use super::case::Case;
 use super::layout::{Layout, Token};
+use super::mistakes::is_by_heads;
 use crate::diff::EntryReport;
 use crate::metric::RowError;
 
@@ -16,11 +17,16 @@ const ROW: f64 = 2.5;
 const MOST: f64 = 0.8;
 
 /// Which tokens and channels are off, a sentence each; nothing of what is off everywhere.
-pub(super) fn places(case: &Case<'_>, entry: &EntryReport, layout: &Layout) -> Vec<String> {
+pub(super) fn places(
+    case: &Case<'_>,
+    entry: &EntryReport,
+    layout: &Layout,
+    head_dim: Option<usize>,
+) -> Vec<String> {
     let rows = entry.measurement.as_ref().map_or(&[][..], |measurement| &measurement.rows);
     let off = rows_off(rows, case.rounding);
     let mut places = vec![tokens(&off, layout)];
-    places.extend(channels(case, &off, entry));
+    places.extend(channels(case, &off, entry, head_dim));
     places
 }
 
@@ -106,7 +112,7 @@ fn token(token: Token) -> String {
 }
 
 /// Which channels carry the error, if less than half of them do.
-fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport) -> Option<String> {
+fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option<usize>) -> Option<String> {
     let mut errors = vec![0.0; case.columns];
     for row in case.sample().filter(|&row| off[row]) {
         for (column, error) in errors.iter_mut().enumerate() {
@@ -129,6 +135,16 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport) -> Option<String
     carriers.sort_unstable();
     let (&first, &last) = (carriers.first()?, carriers.last()?);
     let span = last + 1 - first;
+    if let Some(head_dim) =
+        head_dim.filter(|&head| is_by_heads(&entry.entry.name) && case.columns.is_multiple_of(head))
+    {
+        let heads = case.columns / head_dim;
+        let mut touched: Vec<usize> = carriers.iter().map(|column| column / head_dim).collect();
+        touched.dedup();
+        if touched.len() < heads && needed > LISTED {
+            return Some(format!("the error is in {} of {heads}", numbers("head", &touched)));
+        }
+    }
     if 2 * span <= case.columns + 1 && needed > LISTED {
         let third = case.columns / 3;
         let part = if entry.entry.name.ends_with(".qkv")
@@ -187,7 +203,7 @@ mod tests {
             tokens(&off(14, |row| row == 12), &tower),
             "1 of 8 patch tokens is off, in tile 1 only: tile 1, row 1, column 0"
         );
-        let prompt = Layout::Prompt { image: off(9, |token| (2..6).contains(&token)) };
+        let prompt = Layout::Prompt { image: off(9, |token| (2..6).contains(&token)), tiles: None };
         assert_eq!(
             tokens(&off(9, |row| row > 2), &prompt),
             "3 of 4 image tokens and 3 of 5 text tokens are off: all from 3 on"

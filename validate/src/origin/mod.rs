@@ -95,6 +95,11 @@ pub(crate) fn steps(entries: &[Entry]) -> Vec<Step> {
 ///
 /// `run` is the golden run's dtype.
 pub(crate) fn origins(entries: &[EntryReport], run: Option<Dtype>) -> Vec<Origin> {
+    origins_of(entries, run, true)
+}
+
+/// The same, with errors that inputs may pass on or without.
+fn origins_of(entries: &[EntryReport], run: Option<Dtype>, inherit: bool) -> Vec<Origin> {
     let built_in = Policy::default();
     let all: Vec<&Entry> = entries.iter().map(|entry| &entry.entry).collect();
     let comparable = |entry: &EntryReport| {
@@ -111,15 +116,20 @@ pub(crate) fn origins(entries: &[EntryReport], run: Option<Dtype>) -> Vec<Origin
             origins.push(Origin::of(OriginKind::Unknown, site.step, inputs));
             continue;
         };
-        let own = measurement.relative_l2.map(|_| rounding::own(entry, site.step, &built_in, run));
+        let of_inputs = |has: fn(&Measurement) -> bool| {
+            inherit && inputs.iter().any(|&input| entries[input].measurement.as_ref().is_some_and(has))
+        };
+        let own = measurement.relative_l2.map(|_| {
+            let own = rounding::own(entry, site.step, &built_in, run);
+            // What right runs make of equal inputs is rounding, however much it is.
+            let alone = entry.noise.is_some() && !of_inputs(|input| input.differing > 0);
+            if alone { own.at_least(&entry.tolerance) } else { own }
+        });
         let rounding = own.map(|own| own.whole);
         if measurement.differing == 0 {
             origins.push(Origin { rounding, ..Origin::of(OriginKind::Equal, site.step, inputs) });
             continue;
         }
-        let of_inputs = |has: fn(&Measurement) -> bool| {
-            inputs.iter().any(|&input| entries[input].measurement.as_ref().is_some_and(has))
-        };
         let explained =
             if of_inputs(|input| input.differing > 0) { OriginKind::Inherited } else { OriginKind::Rounding };
         let mut origin = Origin { rounding, ..Origin::of(explained, site.step, inputs.clone()) };
@@ -128,8 +138,12 @@ pub(crate) fn origins(entries: &[EntryReport], run: Option<Dtype>) -> Vec<Origin
                 origin.kind = OriginKind::Fresh;
             }
         } else if let Some(own) = own {
-            let sources: Vec<(&EntryReport, Source)> =
-                site.sources.iter().map(|&source| (&entries[source.index], source)).collect();
+            let sources: Vec<(&EntryReport, Source)> = site
+                .sources
+                .iter()
+                .filter(|_| inherit)
+                .map(|&source| (&entries[source.index], source))
+                .collect();
             origin.excess = excess(entry, measurement, &own, &sources, medians[index]);
             if origin.excess.is_some() {
                 origin.kind = OriginKind::Fresh;
@@ -141,6 +155,31 @@ pub(crate) fn origins(entries: &[EntryReport], run: Option<Dtype>) -> Vec<Origin
         origins.push(origin);
     }
     origins
+}
+
+/// The origin of each entry's error where every module was given the very inputs that it is compared for: what differs is
+/// its own, and only rounding explains it.
+///
+/// Of an entry without a measurement the origin is unknown.
+pub fn origins_alone(
+    entries: &[Entry],
+    measurements: &[Option<Measurement>],
+    run: Option<Dtype>,
+) -> Vec<Origin> {
+    let policy = Policy::default();
+    let reports: Vec<EntryReport> = entries
+        .iter()
+        .zip(measurements)
+        .map(|(entry, measurement)| EntryReport {
+            entry: entry.clone(),
+            tolerance: policy.tolerance(entry, run),
+            measurement: measurement.clone(),
+            verdict: Verdict::Pass,
+            origin: Origin::unknown(),
+            noise: None,
+        })
+        .collect();
+    origins_of(&reports, run, false)
 }
 
 /// What an error is beyond its limit by, if it is.

@@ -20,6 +20,15 @@ pub(super) struct Own {
     pub(super) unit: f64,
 }
 
+impl Own {
+    /// The same, or what an entry is held to if that is more.
+    pub(super) fn at_least(self, tolerance: &Tolerance) -> Own {
+        let Tolerance::Bounds(bounds) = tolerance else { return self };
+        let whole = self.whole.max(bounds.relative_l2.unwrap_or(0.0));
+        Own { whole, row: self.row.max(bounds.row_relative_l2.unwrap_or(0.0)), ..self }
+    }
+}
+
 /// The share of the unit roundoff by which two right results of one operation differ, if one of them rounds twice more
 /// on the way.
 const SINGLE: f64 = 0.8;

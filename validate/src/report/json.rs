@@ -320,7 +320,13 @@ impl<'a> DivergenceJson<'a> {
             diagnoses: Vec::new(),
         };
         match divergence {
-            Divergence::Prompt => answer("prompt", words::text("prompt", &report.answer.prompt)),
+            Divergence::Prompt => {
+                let found = report.findings.iter().flat_map(|findings| &findings.diagnoses);
+                DivergenceJson {
+                    diagnoses: found.map(DiagnosisJson::of).collect(),
+                    ..answer("prompt", words::text("prompt", &report.answer.prompt))
+                }
+            }
             Divergence::GeneratedIds => answer("generated_ids", words::ids(&report.answer.generated_ids)),
             Divergence::Text => answer("text", words::text("text", &report.answer.text)),
             Divergence::Entry(index) => {

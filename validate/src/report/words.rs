@@ -158,7 +158,11 @@ pub(super) fn producer(side: &Side) -> String {
 pub(super) fn divergence(report: &DiffReport) -> Option<(String, Vec<String>)> {
     let divergence = report.first_divergence()?;
     Some(match divergence {
-        Divergence::Prompt => ("prompt".to_owned(), vec![text("prompt", &report.answer.prompt)]),
+        Divergence::Prompt => {
+            let found = report.findings.iter().flat_map(|findings| &findings.diagnoses);
+            let told = [text("prompt", &report.answer.prompt)].into_iter();
+            ("prompt".to_owned(), told.chain(found.map(diagnosis)).collect())
+        }
         Divergence::GeneratedIds => ("generated ids".to_owned(), vec![ids(&report.answer.generated_ids)]),
         Divergence::Text => ("text of the answer".to_owned(), vec![text("text", &report.answer.text)]),
         Divergence::Entry(index) => {

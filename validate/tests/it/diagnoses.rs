@@ -271,3 +271,177 @@ fn what_no_mistake_explains_has_no_diagnosis() {
     assert_eq!(first_named(&report), site);
     assert_eq!(report.findings.unwrap().diagnoses, []);
 }
+
+#[test]
+fn another_epsilon() {
+    // The variance of what is normalised tells by how much each row changes.
+    let site = "language_model.model.layers.0.input_layernorm";
+    let given = values(F32, "inputs_embeds");
+    let said = diagnosed(F32, site, Mistake::Epsilon, |tensor| {
+        let width = tensor.row_len();
+        let variance = |row: usize| {
+            given[row * width..][..width].iter().map(|value| value * value).sum::<f64>() / width as f64
+        };
+        tensor.map(|index, value| {
+            let variance = variance(index / width);
+            value * ((variance + 1e-5) / (variance + 1e-6)).sqrt()
+        });
+    });
+    assert_eq!(
+        said.last().unwrap(),
+        "each row is longer or shorter as with an epsilon of 1e-6, and not 1e-5"
+    );
+}
+
+#[test]
+fn heads_that_carry_the_error() {
+    let site = "language_model.model.layers.1.self_attn.q_proj";
+    let candidate = Candidate::changing(ONE, site, |tensor| {
+        // Of two of four heads of 32 the numbers are spoilt, each in another way.
+        tensor.map(|index, value| match index % 128 / 32 {
+            1 | 3 => value * [0.3, 1.9, -1.0, 0.7][index * 7 % 4],
+            _ => value,
+        });
+    });
+    let findings = compare(ONE, &candidate).findings.unwrap();
+    assert!(findings.places.contains(&"the error is in heads 1, 3 of 4".to_owned()), "{findings:?}");
+    let said = diagnosed(ONE, site, Mistake::HeadOrder, |tensor| {
+        rearrange(tensor, |index| {
+            let (row, head, place) = (index - index % 128, index % 128 / 32, index % 32);
+            row + [0, 2, 1, 3][head] * 32 + place
+        });
+    });
+    assert_eq!(said[1..], ["the error is in heads 1, 2 of 4", "its heads 1, 2 are the golden ones 2, 1"]);
+}
+
+#[test]
+fn tokens_of_a_tile_that_stand_some_places_too_late() {
+    let site = "vision_model";
+    let said = diagnosed(TILES, site, Mistake::Shift, |tensor| {
+        let (row_len, tokens) = (tensor.row_len(), 64);
+        rearrange(tensor, |index| {
+            let token = index / row_len % tokens;
+            if token < 4 { index } else { index - 4 * row_len }
+        });
+    });
+    assert_eq!(said.last().unwrap(), "each row is that of 4 places before in the golden run");
+}
+
+#[test]
+fn image_tokens_one_place_too_late() {
+    let ids = values(ONE, "input_ids");
+    let image = |row: usize| ids[row] == 494.0;
+    let said = diagnosed(ONE, "inputs_embeds", Mistake::Shift, |tensor| {
+        let row_len = tensor.row_len();
+        rearrange(tensor, |index| {
+            let row = index / row_len;
+            if row > 0 && image(row - 1) { index - row_len } else { index }
+        });
+    });
+    assert_eq!(said.last().unwrap(), "each image row is that of the one before in the golden run");
+}
+
+#[test]
+fn tiles_and_tokens_that_only_one_side_has() {
+    let without = |name: &'static str,
+                   site: &'static str,
+                   parts: std::ops::Range<usize>,
+                   dimension: usize| {
+        let candidate = Candidate::of(name, |tensor| {
+            if tensor.name == site {
+                let inner = tensor.data.len() / tensor.shape[..=dimension].iter().product::<usize>();
+                let count = tensor.shape[dimension];
+                let kept =
+                    tensor.data.chunks(inner).enumerate().filter(|(at, _)| !parts.contains(&(at % count)));
+                tensor.data = kept.flat_map(|(_, part)| part.to_vec()).collect();
+                tensor.shape[dimension] -= parts.len();
+            }
+            true
+        });
+        let report = compare(name, &candidate);
+        assert_eq!(first_named(&report), site);
+        report
+    };
+    let report = without(TILES, "pixel_values", 2..3, 0);
+    let found = &report.findings.as_ref().unwrap().diagnoses[0];
+    assert_eq!(found.mistake, Mistake::MissingTiles);
+    assert_eq!(found.text, "it lacks tile 2 of 3, the thumbnail, which is the others, 2 by 1, made smaller");
+    // The first of two is no picture of the others.
+    let report = without(TILES, "pixel_values", 0..1, 0);
+    assert_eq!(report.findings.unwrap().diagnoses[0].text, "it lacks tile 0 of 3");
+
+    let site = "vision_model.radio_model.model.patch_generator.cls_token";
+    let report = without(TILES, site, 4..8, 1);
+    let found = &report.findings.as_ref().unwrap().diagnoses[0];
+    assert_eq!((found.mistake, found.text.as_str()), (Mistake::MissingRows, "it lacks rows 4 to 7 of 72"));
+    assert!(found.after == 0.0 && found.before > 0.0, "{found:?}");
+}
+
+#[test]
+fn rows_that_are_not_the_golden_ones_are_not_called_missing() {
+    let candidate = Candidate::of(TILES, |tensor| {
+        if tensor.name == "vision_model" {
+            tensor.map(|index, value| if index % 5 == 0 { -value } else { value });
+            tensor.data.truncate(tensor.data.len() / 3 * 2);
+            tensor.shape[0] = 2;
+        }
+        true
+    });
+    let report = compare(TILES, &candidate);
+    assert_eq!(first_named(&report), "vision_model");
+    assert_eq!(report.findings, None);
+}
+
+#[test]
+fn other_frequencies() {
+    let stem = "language_model.model.rotary_emb";
+    let candidate = Candidate::of(F32, |tensor| {
+        if let Some(part) = tensor.name.strip_prefix(stem) {
+            let cos = part == ".cos";
+            tensor.map(|index, _| {
+                let (position, place) = ((index / 32) as f64, (index % 16) as f64);
+                let angle = position * 10_000_f64.powf(-place / 16.0);
+                if cos { angle.cos() } else { angle.sin() }
+            });
+        }
+        true
+    });
+    let report = compare(F32, &candidate);
+    assert_eq!(first_named(&report), format!("{stem}.cos"));
+    let said = said(&report, Mistake::Frequencies);
+    assert_eq!(said.last().unwrap(), "its frequencies are those of a base (`rope_theta`) of 10000");
+}
+
+#[test]
+fn what_only_decoding_shows() {
+    let from = |step: usize| {
+        Candidate::changing(F32, "step_logits", move |tensor| {
+            let row_len = tensor.row_len();
+            tensor
+                .map(|index, value| if index / row_len >= step { value + (index % 7) as f64 } else { value });
+        })
+    };
+    let report = compare(F32, &from(2));
+    let told = said(&report, Mistake::Decoding);
+    assert!(told.last().unwrap().starts_with("the logits agree up to step 1 and part at step 2"), "{told:?}");
+    let report = compare(F32, &from(0));
+    let findings = report.findings.unwrap();
+    assert!(findings.diagnoses.iter().all(|told| told.mistake != Mistake::Decoding), "{findings:?}");
+}
+
+#[test]
+fn an_output_of_an_attention_that_no_mistake_is_like() {
+    for (name, site) in [
+        (ONE, "language_model.model.layers.1.self_attn.o_proj".to_owned()),
+        (ONE, format!("{TOWER}.blocks.1.attn.proj")),
+    ] {
+        let candidate = Candidate::changing(name, &site, |tensor| {
+            tensor.map(
+                |index, value| if index.wrapping_mul(2_654_435_761) % 97 < 40 { 1.3 * value } else { value },
+            );
+        });
+        let report = compare(name, &candidate);
+        assert_eq!(first_named(&report), site);
+        assert_eq!(report.findings.unwrap().diagnoses, [], "{site}");
+    }
+}

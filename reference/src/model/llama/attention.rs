@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use super::kv_cache::KvCache;
 use super::rotary::{PositionEmbeddings, apply_rotary_pos_emb};
 use crate::error::Result;
+use crate::faults::fault;
 use crate::math::Math;
 use crate::model::layers::Linear;
 use crate::record::Recorder;
@@ -68,7 +69,8 @@ impl Attention {
         let value_states = heads(&self.v_proj)?; // [b, kv, s, d]
 
         let query_states = apply_rotary_pos_emb(&query_states, position_embeddings)?;
-        let key_states = apply_rotary_pos_emb(&key_states, position_embeddings)?;
+        let key_states =
+            fault!(KeysNotRotated => key_states, apply_rotary_pos_emb(&key_states, position_embeddings)?);
         let (key_states, value_states) = cache.update(self.layer, &key_states, &value_states)?; // [b, kv, k, d]
 
         let attn_output = match self.math {
@@ -86,11 +88,15 @@ impl Attention {
     fn eager(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let key_states = repeat_kv(key, self.num_key_value_groups)?; // [b, h, k, d]
         let value_states = repeat_kv(value, self.num_key_value_groups)?;
-        let mut attn_weights = query.f_matmul(&key_states.f_transpose(2, 3)?)?.f_mul_scalar(self.scaling)?; // [b, h, s, k]
+        let scaling =
+            fault!(ScaledByWidth => (query.size()[1] as f64).powf(-0.5) * self.scaling, self.scaling);
+        let scaling = fault!(NotScaled => 1.0, scaling);
+        let mut attn_weights = query.f_matmul(&key_states.f_transpose(2, 3)?)?.f_mul_scalar(scaling)?; // [b, h, s, k]
         if let Some(mask) = mask {
             attn_weights = attn_weights.f_add(mask)?;
         }
-        let attn_weights = attn_weights.f_softmax(-1, Kind::Float)?.f_to_kind(query.kind())?;
+        let softmax_kind = fault!(SoftmaxInDtype => query.kind(), Kind::Float);
+        let attn_weights = attn_weights.f_softmax(-1, softmax_kind)?.f_to_kind(query.kind())?;
         Ok(attn_weights.f_matmul(&value_states)?)
     }
 
@@ -124,6 +130,7 @@ fn repeat_kv(states: &Tensor, groups: i64) -> Result<Tensor> {
         return Ok(states.shallow_clone());
     }
     let (batch, heads, keys, head_dim) = states.size4()?;
+    fault!(KvHeadsInTurn => return Ok(states.f_repeat([1, groups, 1, 1])?), ());
     Ok(states.f_unsqueeze(2)?.f_expand([batch, heads, groups, keys, head_dim], false)?.f_reshape([
         batch,
         heads * groups,

@@ -8,6 +8,7 @@ use super::kv_cache::KvCache;
 use super::rms_norm::RmsNorm;
 use super::rotary::PositionEmbeddings;
 use crate::error::Result;
+use crate::faults::fault;
 use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
@@ -86,7 +87,8 @@ impl Mlp {
     }
 
     fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let gate = self.gate_proj.forward(hidden_states, recorder)?.f_silu()?;
+        let gate = self.gate_proj.forward(hidden_states, recorder)?;
+        let gate = fault!(GeluForSilu => gate.f_gelu("none")?, gate.f_silu()?);
         recorder.activation(&self.act_fn, "SiLUActivation", &gate)?;
         let up = self.up_proj.forward(hidden_states, recorder)?;
         let output = self.down_proj.forward(&gate.f_mul(&up)?, recorder)?;

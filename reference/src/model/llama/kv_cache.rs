@@ -4,6 +4,7 @@ use converter::normalized::TextConfig;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
+use crate::faults::fault;
 
 /// The key-value cache of all layers.
 pub struct KvCache {
@@ -49,9 +50,10 @@ impl KvCache {
     ) -> Result<(Tensor, Tensor)> {
         let sequence = keys.size()[2];
         let (all_keys, all_values) = &self.layers[layer];
-        all_keys.f_narrow(2, self.len, sequence)?.f_copy_(keys)?;
-        all_values.f_narrow(2, self.len, sequence)?.f_copy_(values)?;
-        let total = self.len + sequence;
+        let len = fault!(CacheOverwrites => (self.len - 1).max(0), self.len);
+        all_keys.f_narrow(2, len, sequence)?.f_copy_(keys)?;
+        all_values.f_narrow(2, len, sequence)?.f_copy_(values)?;
+        let total = len + sequence;
         Ok((all_keys.f_narrow(2, 0, total)?, all_values.f_narrow(2, 0, total)?))
     }
 

@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::layers::{Embedding, Linear, lowest};
 use crate::error::Result;
+use crate::faults::fault;
 use crate::record::Recorder;
 use crate::weights::Weights;
 use decoder_layer::DecoderLayer;
@@ -112,7 +113,7 @@ impl LlamaForCausalLm {
         let past = cache.len();
         let sequence = inputs_embeds.size()[1];
         let position_embeddings = self.rotary_emb.forward(past, sequence, recorder)?;
-        let attention_mask = causal_mask(inputs_embeds, past)?;
+        let attention_mask = fault!(MaskLeak => None, causal_mask(inputs_embeds, past)?);
 
         let mut hidden_states = inputs_embeds.shallow_clone();
         for layer in &self.layers {
@@ -126,9 +127,12 @@ impl LlamaForCausalLm {
         }
         cache.advance(sequence);
         let hidden_states = self.norm.forward(&hidden_states, recorder)?;
+        let hidden_states =
+            fault!(NormTwice => self.norm.forward(&hidden_states, &mut Recorder::off())?, hidden_states);
         recorder.activation(MODEL, "LlamaModel", &hidden_states)?;
 
-        let last = hidden_states.f_narrow(1, sequence - 1, 1)?;
+        let last = fault!(LastButOne => (sequence - 2).max(0), sequence - 1);
+        let last = hidden_states.f_narrow(1, last, 1)?;
         let logits = self.lm_head.forward(&last, recorder)?;
         recorder.activation(SITE, "LlamaForCausalLM", &logits)?;
         Ok(logits)
@@ -147,5 +151,10 @@ fn causal_mask(inputs_embeds: &Tensor, past: i64) -> Result<Option<Tensor>> {
     }
     let kind: Kind = inputs_embeds.kind();
     let hidden = Tensor::f_full([sequence, past + sequence], lowest(kind), (kind, inputs_embeds.device()))?;
-    Ok(Some(hidden.f_triu(past + 1)?.f_view([1, 1, sequence, past + sequence])?))
+    Ok(Some(hidden.f_triu(fault!(MaskOneAhead => past + 2, past + 1))?.f_view([
+        1,
+        1,
+        sequence,
+        past + sequence,
+    ])?))
 }

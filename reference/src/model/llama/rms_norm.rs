@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
+use crate::faults::fault;
 use crate::record::Recorder;
 use crate::weights::Weights;
 
@@ -30,8 +31,10 @@ impl RmsNorm {
         let hidden_states = hidden_states.f_to_kind(Kind::Float)?;
         let variance = hidden_states.f_pow_tensor_scalar(2)?.f_mean_dim(-1, true, None)?;
         let scale = variance.f_add_scalar(self.variance_epsilon)?.f_rsqrt()?;
-        let normed = hidden_states.f_mul(&scale)?.f_to_kind(input_kind)?;
+        let normed = hidden_states.f_mul(&scale)?;
+        let normed = fault!(NormCastLast => normed, normed.f_to_kind(input_kind)?);
         let output = self.weight.f_mul(&normed)?;
+        let output = fault!(NormCastLast => output.f_to_kind(input_kind)?, output);
         recorder.activation(&self.site, "LlamaRMSNorm", &output)?;
         Ok(output)
     }

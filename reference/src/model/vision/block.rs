@@ -4,6 +4,7 @@ use converter::normalized::VisionConfig;
 use tch::Tensor;
 
 use crate::error::Result;
+use crate::faults::fault;
 use crate::model::layers::{LayerNorm, Linear, gelu};
 use crate::record::Recorder;
 use crate::weights::Weights;
@@ -46,12 +47,13 @@ impl Block {
     /// # Shapes
     /// [t, n, w] → the same
     pub fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        fault!(NormAfter => return self.forward_norm_after(hidden_states, recorder), ());
         let normed = self.norm1.forward(hidden_states, recorder)?;
         let mut attn_output = self.attn.forward(&normed, recorder)?;
         if let Some(ls1) = &self.ls1 {
             attn_output = ls1.forward(&attn_output, recorder)?;
         }
-        let hidden_states = hidden_states.f_add(&attn_output)?;
+        let hidden_states = fault!(ResidualLost => attn_output, hidden_states.f_add(&attn_output)?);
 
         let normed = self.norm2.forward(&hidden_states, recorder)?;
         let mut mlp_output = self.mlp.forward(&normed, recorder)?;
@@ -59,6 +61,16 @@ impl Block {
             mlp_output = ls2.forward(&mlp_output, recorder)?;
         }
         let hidden_states = hidden_states.f_add(&mlp_output)?;
+        recorder.activation(&self.site, "Block", &hidden_states)?;
+        Ok(hidden_states)
+    }
+
+    #[cfg(feature = "faults")]
+    fn forward_norm_after(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let attn_output = self.attn.forward(hidden_states, recorder)?;
+        let hidden_states = hidden_states.f_add(&self.norm1.forward(&attn_output, recorder)?)?;
+        let mlp_output = self.mlp.forward(&hidden_states, recorder)?;
+        let hidden_states = hidden_states.f_add(&self.norm2.forward(&mlp_output, recorder)?)?;
         recorder.activation(&self.site, "Block", &hidden_states)?;
         Ok(hidden_states)
     }
@@ -97,11 +109,11 @@ impl Attention {
     fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
         let (tiles, tokens, width) = hidden_states.size3()?;
         let head_dim = width / self.num_heads;
-        let qkv = self
-            .qkv
-            .forward(hidden_states, recorder)? // [t, n, 3w]
-            .f_reshape([tiles, tokens, 3, self.num_heads, head_dim])?
-            .f_permute([2, 0, 3, 1, 4])?; // [3, t, h, n, d]
+        let qkv = self.qkv.forward(hidden_states, recorder)?; // [t, n, 3w]
+        let qkv = fault!(
+            QkvByHead => qkv.f_reshape([tiles, tokens, self.num_heads, 3, head_dim])?.f_permute([3, 0, 2, 1, 4])?,
+            qkv.f_reshape([tiles, tokens, 3, self.num_heads, head_dim])?.f_permute([2, 0, 3, 1, 4])?
+        ); // [3, t, h, n, d]
         let (query, key, value) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
         let attn_output = Tensor::f_scaled_dot_product_attention(
             &query,
@@ -109,7 +121,7 @@ impl Attention {
             &value,
             None::<&Tensor>,
             0.0,
-            false,
+            fault!(CausalTower => true, false),
             None,
             false,
         )?; // [t, h, n, d]

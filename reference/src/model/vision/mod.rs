@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::layers::LayerNorm;
 use crate::error::Result;
+use crate::faults::fault;
 use crate::record::Recorder;
 use crate::weights::Weights;
 use block::Block;
@@ -67,7 +68,8 @@ impl VisionModel {
             hidden_states = norm.forward(&hidden_states, recorder)?;
         }
         let num_patches = hidden_states.size()[1] - self.num_prefix_tokens;
-        let features = hidden_states.f_narrow(1, self.num_prefix_tokens, num_patches)?;
+        let first_patch = fault!(RegistersKept => self.num_prefix_tokens / 2, self.num_prefix_tokens);
+        let features = hidden_states.f_narrow(1, first_patch, num_patches)?;
         recorder.activation(SITE, "RADIOModel", &features)?;
         Ok(features)
     }
@@ -98,6 +100,7 @@ impl InputConditioner {
     }
 
     fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        let pixel_values = &fault!(NormalisedTwice => pixel_values.f_sub(&self.norm_mean)?.f_div(&self.norm_std)?, pixel_values.shallow_clone());
         let output = pixel_values.f_sub(&self.norm_mean)?.f_div(&self.norm_std)?.f_to_kind(self.kind)?;
         recorder.activation(&format!("{SITE}.radio_model.input_conditioner"), "InputConditioner", &output)?;
         Ok(output)

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::MODEL;
 use crate::error::Result;
+use crate::faults::fault;
 use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
@@ -52,7 +53,8 @@ impl PatchGenerator {
         let patches = patches.f_add(&self.pos_embeddings(rows, columns)?)?;
 
         let tokens = self.cls_token.f_unsqueeze(0)?.f_expand([size[0], -1, -1], false)?;
-        let output = Tensor::f_cat(&[&tokens, &patches], 1)?; // [t, n, w]
+        let parts = fault!(PrefixBehind => [&patches, &tokens], [&tokens, &patches]);
+        let output = Tensor::f_cat(&parts, 1)?; // [t, n, w]
         recorder.activation(&format!("{}.cls_token", self.site), "ClsToken", &output)?;
         recorder.activation(&self.site, "ViTPatchGenerator", &output)?;
         Ok(output)
@@ -70,7 +72,7 @@ impl PatchGenerator {
         let (tiles, channels, patch) = (pixels.size()[0], pixels.size()[1], self.patch_size);
         let patches = pixels
             .f_reshape([tiles, channels, rows, patch, columns, patch])?
-            .f_permute([0, 2, 4, 1, 3, 5])? // [t, rows, columns, c, patch, patch]
+            .f_permute(fault!(ColoursLast => [0, 2, 4, 3, 5, 1], [0, 2, 4, 1, 3, 5]))? // [t, rows, columns, c, patch, patch]
             .f_reshape([tiles, rows * columns, channels * patch * patch])?;
         recorder.activation(&format!("{}.im_to_patches", self.site), "Im2Patches", &patches)?;
         Ok(patches)
@@ -86,7 +88,7 @@ impl PatchGenerator {
         if (rows, columns) == (side, side) {
             return Ok(self.pos_embed.shallow_clone());
         }
-        let longer = rows.max(columns);
+        let longer = fault!(PositionsCut => side, rows.max(columns));
         let table = self.pos_embed.f_reshape([1, side, side, -1])?.f_permute([0, 3, 1, 2])?; // [1, w, side, side]
         let resized = table
             .f_to_kind(Kind::Float)?

@@ -1,0 +1,216 @@
+//! Which modules of a recorded run computed wrongly, whatever came before them.
+//!
+//! The model runs once on the run's own inputs. Whenever a module has computed something, that is compared with what the
+//! run has recorded for it; then the recorded numbers take its place, and the model goes on from these. So each module is
+//! given exactly what it was given in the run, and a difference is its own.
+
+use golden::{Dtype, Dump, Entry, Role, TensorView};
+use tch::{Device, Kind, Tensor};
+use validate::metric::{Measurement, measure};
+use validate::origin::{Excess, origins_alone};
+use validate::tolerance::Metric;
+
+use crate::error::Result;
+use crate::model::NemotronVl;
+use crate::record::{Recorder, with_bytes};
+use crate::replay::{fail, recorded_inputs};
+
+/// What was found of one entry of the run.
+#[derive(Debug, Clone)]
+pub struct Isolated {
+    /// The run's entry.
+    pub entry: Entry,
+    /// How far it is from what the module computes of the run's own inputs; none where the shapes differ, or the model has
+    /// no such module.
+    pub measurement: Option<Measurement>,
+    /// Why the module is at fault, if it is.
+    pub fault: Option<Fault>,
+}
+
+/// Why a module is at fault.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// Rounding does not explain the difference.
+    Error(Excess),
+    /// NaN or infinities stand at other places.
+    NonFinite {
+        /// How many.
+        mismatches: usize,
+    },
+    /// The module gives another shape.
+    Shape {
+        /// What the module computes.
+        expected: Vec<usize>,
+        /// What was recorded.
+        found: Vec<usize>,
+    },
+    /// Whole numbers that differ.
+    Unequal {
+        /// How many.
+        differing: usize,
+    },
+}
+
+/// Of several right ways to compute, what is left if a module may have taken any of them for each entry.
+pub fn in_any_way(ways: Vec<Vec<Isolated>>) -> Vec<Isolated> {
+    let mut ways = ways.into_iter();
+    let mut found = ways.next().unwrap_or_default();
+    for way in ways {
+        for (isolated, other) in found.iter_mut().zip(way) {
+            if isolated.fault.is_some() && other.fault.is_none() {
+                *isolated = other;
+            }
+        }
+    }
+    found
+}
+
+impl Isolated {
+    /// The relative L2 difference, where there is one.
+    pub fn relative_l2(&self) -> Option<f64> {
+        self.measurement.as_ref().and_then(|measurement| measurement.relative_l2)
+    }
+
+    /// The row that is furthest off, of an error that only some rows have.
+    pub fn row(&self) -> Option<usize> {
+        match &self.fault {
+            Some(Fault::Error(Excess { metric: Metric::RowRelativeL2, row, .. })) => *row,
+            _ => None,
+        }
+    }
+}
+
+/// Runs each module of the model on the inputs that a recorded run gave it, and compares what comes out.
+///
+/// Inputs of the whole run are compared with those of the golden one. Steps of decoding are given the run's own tokens, and
+/// are one entry: what is kept between them is in no dump.
+///
+/// # Errors
+/// [`crate::Error::Golden`] where the run lacks `input_ids`; else what the model reports of inputs that it does not take.
+pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump) -> Result<Vec<Isolated>> {
+    let _no_grad = tch::no_grad_guard();
+    let inputs = recorded_inputs(&run)?;
+    let ids = run.manifest().generated_ids.clone().unwrap_or_default();
+    let dtype: Option<Dtype> = run.manifest().producer.dtype.parse().ok();
+    let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
+    if prompt == 0 {
+        return Err(fail(&run, "its `input_ids` are empty"));
+    }
+    let mut recorder = Recorder::isolating(Isolation::new(golden, run)?);
+    let mut cache = model.cache(prompt + ids.len())?;
+    let logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, &mut recorder)?;
+    let mut step_logits = vec![logits];
+    for id in ids.iter().take(ids.len().saturating_sub(1)) {
+        step_logits.push(model.decode(*id, &mut cache)?);
+    }
+    let Some(mut isolation) = recorder.into_isolation() else { return Ok(Vec::new()) };
+    let rows = step_logits
+        .iter()
+        .map(|logits| Ok(logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?))
+        .collect::<Result<Vec<Tensor>>>()?;
+    isolation.compare("step_logits", &Tensor::f_cat(&rows, 0)?)?;
+    Ok(isolation.judged(dtype))
+}
+
+/// Compares what modules compute with a recorded run, and puts the recorded numbers in its place.
+pub(crate) struct Isolation {
+    run: Dump,
+    /// In the order of the run's entries.
+    found: Vec<Found>,
+}
+
+#[derive(Clone)]
+enum Found {
+    /// The model has not computed it.
+    Nothing,
+    Measured(Box<Measurement>),
+    Shape(Vec<usize>),
+}
+
+impl Isolation {
+    fn new(golden: &Dump, run: Dump) -> Result<Self> {
+        let mut isolation = Self { found: vec![Found::Nothing; run.entries().len()], run };
+        for at in 0..isolation.found.len() {
+            let entry = &isolation.run.entries()[at];
+            if entry.role == Role::Input
+                && let (Some(expected), Some(found)) =
+                    (golden.get(&entry.name), isolation.run.get(&entry.name))
+            {
+                isolation.found[at] = of(&expected, &found);
+            }
+        }
+        Ok(isolation)
+    }
+
+    /// Compares what a module has computed, and sets it to what the run has recorded.
+    ///
+    /// # Errors
+    /// Where libtorch cannot do so.
+    pub(crate) fn activation(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        self.compare(name, tensor)?;
+        let Some(view) = self.run.get(name) else { return Ok(()) };
+        let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
+        let Some(kind) = kind_of(view.dtype()).filter(|_| shape == tensor.size()) else { return Ok(()) };
+        let recorded = Tensor::f_from_data_size(view.data(), &shape, kind)?;
+        tensor.shallow_clone().f_copy_(&recorded)?;
+        Ok(())
+    }
+
+    /// Compares what was computed, in the dtype that it was recorded in.
+    fn compare(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        // A module that runs while decoding was recorded in the prefill only.
+        let Some(at) = self.run.entries().iter().position(|entry| entry.name == name) else { return Ok(()) };
+        let (Some(view), Found::Nothing) = (self.run.get(name), &self.found[at]) else { return Ok(()) };
+        let Some(kind) = kind_of(view.dtype()) else { return Ok(()) };
+        self.found[at] = with_bytes(&tensor.f_to_kind(kind)?, |shape, data| {
+            Ok(of(&TensorView::new(view.dtype(), shape, data)?, &view))
+        })?;
+        Ok(())
+    }
+
+    fn judged(self, dtype: Option<Dtype>) -> Vec<Isolated> {
+        let entries = self.run.entries();
+        let measurement = |found: &Found| match found {
+            Found::Measured(measurement) => Some((**measurement).clone()),
+            Found::Nothing | Found::Shape(_) => None,
+        };
+        let measurements: Vec<Option<Measurement>> = self.found.iter().map(measurement).collect();
+        let origins = origins_alone(entries, &measurements, dtype);
+        let all = entries.iter().zip(&self.found).zip(measurements).zip(origins);
+        all.map(|(((entry, found), measurement), origin)| {
+            let fault = match (found, &measurement) {
+                (Found::Shape(expected), _) => {
+                    Some(Fault::Shape { expected: expected.clone(), found: entry.shape.clone() })
+                }
+                (_, Some(measured)) if origin.is_fresh() => Some(match origin.excess {
+                    Some(excess) => Fault::Error(excess),
+                    None if measured.non_finite_mismatches > 0 => {
+                        Fault::NonFinite { mismatches: measured.non_finite_mismatches }
+                    }
+                    None => Fault::Unequal { differing: measured.differing },
+                }),
+                _ => None,
+            };
+            Isolated { entry: entry.clone(), measurement, fault }
+        })
+        .collect()
+    }
+}
+
+fn of(expected: &TensorView<'_>, found: &TensorView<'_>) -> Found {
+    if expected.shape() != found.shape() {
+        return Found::Shape(expected.shape().to_vec());
+    }
+    measure(expected, found).map_or(Found::Nothing, |measurement| Found::Measured(Box::new(measurement)))
+}
+
+/// libtorch's name of a dtype that a module's output may be recorded in.
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::Float64 => Some(Kind::Double),
+        Dtype::Float32 => Some(Kind::Float),
+        Dtype::BFloat16 => Some(Kind::BFloat16),
+        Dtype::Float16 => Some(Kind::Half),
+        _ => None,
+    }
+}

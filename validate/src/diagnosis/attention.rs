@@ -1,0 +1,392 @@
+//! Mistakes between the projections of an attention and the one behind it.
+//!
+//! Neither scores nor the weighted sum are in a dump, nor are the weights of the projection behind them: nothing can be
+//! undone. But the golden queries, keys and values are there. So the weighted sum is computed from them, as it should be
+//! and with each known mistake, and the change that the mistake makes is compared with the change that was found. A
+//! projection turns and stretches, and keeps by and large which tokens changed alike: that is what is compared.
+
+use golden::{Dump, TensorView};
+use rayon::prelude::*;
+
+use super::case::Case;
+use super::mistakes::{Diagnosis, Mistake};
+use crate::diff::EntryReport;
+use crate::origin::Step;
+
+/// The most queries that are followed, and the most multiplications for one attempt.
+const QUERIES: usize = 64;
+const MULTIPLICATIONS: usize = 200_000_000;
+
+/// How like the found change must be to the predicted one, at least.
+const LIKENESS: f64 = 0.8;
+
+/// By how much nearer to the found change the best prediction must be than those of other kinds.
+const MARGIN: f64 = 0.75;
+
+/// Queries, keys and values of one sequence as they come from their projections.
+struct Core {
+    tokens: usize,
+    head_dim: usize,
+    heads: usize,
+    kv_heads: usize,
+    /// [token, head, dimension]
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// cos and sin of the rotary embedding, [token, dimension]; none where nothing is rotated.
+    rotary: Option<[Vec<f32>; 2]>,
+    causal: bool,
+    /// The fused projection's rows, where there is one.
+    fused: Option<Vec<f32>>,
+}
+
+/// How an attention is computed.
+#[derive(Clone, Copy, PartialEq)]
+struct Way {
+    /// How many later tokens each token sees; none where it sees all.
+    ahead: Option<usize>,
+    scale: f32,
+    rotate_queries: bool,
+    rotate_keys: bool,
+    pairs: bool,
+    backwards: bool,
+    heads_in_turn: bool,
+    layout: HeadLayout,
+}
+
+/// How the fused projection's channels are read.
+#[derive(Clone, Copy, PartialEq)]
+enum HeadLayout {
+    /// Queries of all heads, then keys, then values.
+    Parts,
+    /// Head by head, each with its queries, keys and values.
+    Heads,
+    /// As parts, with the heads innermost.
+    HeadsInnermost,
+}
+
+/// The mistake of an attention whose inputs are right, if a known one explains the error.
+pub(super) fn diagnose(
+    golden: &Dump,
+    entries: &[EntryReport],
+    entry: &EntryReport,
+    case: &Case<'_>,
+) -> Option<Diagnosis> {
+    if entry.origin.step != Step::Attention {
+        return None;
+    }
+    let cores = Core::of(golden, entries, entry);
+    let tokens = cores.first()?.tokens;
+    let width = cores.first()?.heads * cores.first()?.head_dim;
+    let most = (MULTIPLICATIONS / (tokens * width).max(1)).clamp(8, QUERIES);
+    // The first and the last token are among them: what a mask hides shows there.
+    let count = most.min(tokens);
+    let rows: Vec<usize> = (0..count).map(|row| row * (tokens - 1) / (count - 1).max(1)).collect();
+    let outputs = |of: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
+        rows.iter().map(|&row| (0..case.columns).map(|column| of(row, column)).collect()).collect()
+    };
+    let expected = outputs(&|row, column| case.golden(row, column));
+    // A tower's number of heads is in no dump: of those that fit, that which explains the golden output best.
+    let (_, core) = cores
+        .into_iter()
+        .map(|core| (likeness(&core.run(&core.right(), &rows), &expected), core))
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let right = core.run(&core.right(), &rows);
+    let found = outputs(&|row, column| case.candidate(row, column) - case.golden(row, column));
+    let mut attempts: Vec<(f64, Mistake, String)> = core
+        .mistakes()
+        .into_par_iter()
+        .map(|(mistake, text, way)| {
+            let changed = core.run(&way, &rows);
+            let change: Vec<Vec<f64>> = changed
+                .iter()
+                .zip(&right)
+                .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b).collect())
+                .collect();
+            (likeness(&change, &found), mistake, text)
+        })
+        .collect();
+    attempts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (best, mistake, text) = attempts.first()?.clone();
+    let left = |likeness: f64| (1.0 - likeness * likeness).max(0.0).sqrt();
+    let other = attempts.iter().find(|(_, other, _)| *other != mistake).map_or(0.0, |other| other.0);
+    (best >= LIKENESS && left(best) <= MARGIN * left(other)).then(|| Diagnosis {
+        mistake,
+        text: format!("the error is like that of an attention in which {text}"),
+        before: case.error,
+        after: left(best) * case.error,
+    })
+}
+
+impl Core {
+    /// The attention before an entry; several where the number of heads is not known.
+    fn of(golden: &Dump, entries: &[EntryReport], entry: &EntryReport) -> Vec<Core> {
+        let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &entries[input]).collect();
+        let input = |end: &str| {
+            let entry = inputs.iter().find(|input| input.entry.name.ends_with(end))?;
+            golden.get(&entry.entry.name).filter(|view| view.len_elems() > 0)
+        };
+        if let Some(fused) = input(".qkv") {
+            return Core::fused(&fused);
+        }
+        let parts = ["q_proj", "k_proj", "v_proj", ".cos", ".sin"].map(input);
+        let [Some(q), Some(k), Some(v), Some(cos), Some(sin)] = parts else { return Vec::new() };
+        Core::rotated(&[q, k, v, cos, sin]).into_iter().collect()
+    }
+
+    fn rotated(parts: &[TensorView<'_>; 5]) -> Option<Core> {
+        let sizes = parts.each_ref().map(|part| match part.shape() {
+            &[1, tokens, width] if width > 0 => Some((tokens, width)),
+            _ => None,
+        });
+        let [Some((tokens, q)), Some((_, k)), Some((_, v)), Some((_, head_dim)), Some(_)] = sizes else {
+            return None;
+        };
+        let same = sizes.iter().flatten().all(|(other, _)| *other == tokens);
+        if !same || k != v || q % head_dim != 0 || k % head_dim != 0 || q % k != 0 || head_dim % 2 != 0 {
+            return None;
+        }
+        let [queries, keys, values, cos, sin] = parts.each_ref().map(numbers);
+        Some(Core {
+            tokens,
+            head_dim,
+            heads: q / head_dim,
+            kv_heads: k / head_dim,
+            queries,
+            keys,
+            values,
+            rotary: Some([cos, sin]),
+            causal: true,
+            fused: None,
+        })
+    }
+
+    /// Of the first tile.
+    fn fused(view: &TensorView<'_>) -> Vec<Core> {
+        let &[_, tokens, columns] = view.shape() else { return Vec::new() };
+        if columns == 0 || columns % 3 != 0 {
+            return Vec::new();
+        }
+        let width = columns / 3;
+        let fused: Vec<f32> = numbers(view).into_iter().take(tokens * columns).collect();
+        let sizes = (8..=256).filter(|size| width % size == 0);
+        let core = |head_dim: usize| Core {
+            tokens,
+            head_dim,
+            heads: width / head_dim,
+            kv_heads: width / head_dim,
+            queries: Vec::new(),
+            keys: Vec::new(),
+            values: Vec::new(),
+            rotary: None,
+            causal: false,
+            fused: Some(fused.clone()),
+        };
+        sizes.map(core).collect()
+    }
+
+    fn right(&self) -> Way {
+        Way {
+            ahead: self.causal.then_some(0),
+            scale: (self.head_dim as f32).powf(-0.5),
+            rotate_queries: true,
+            rotate_keys: true,
+            pairs: false,
+            backwards: false,
+            heads_in_turn: false,
+            layout: HeadLayout::Parts,
+        }
+    }
+
+    fn mistakes(&self) -> Vec<(Mistake, String, Way)> {
+        let right = self.right();
+        let mut mistakes = Vec::new();
+        let mut add = |mistake: Mistake, text: &str, way: Way| mistakes.push((mistake, text.to_owned(), way));
+        if self.causal {
+            add(Mistake::Mask, "every token sees those behind it, too", Way { ahead: None, ..right });
+            add(Mistake::Mask, "every token sees the one behind it, too", Way { ahead: Some(1), ..right });
+        } else {
+            add(Mistake::Mask, "no token sees those behind it", Way { ahead: Some(0), ..right });
+        }
+        let width = (self.heads * self.head_dim) as f32;
+        let scaled = |scale: f32| Way { scale, ..right };
+        add(Mistake::AttentionScale, "scores are not divided by the root of `head_dim`", scaled(1.0));
+        add(
+            Mistake::AttentionScale,
+            "scores are divided twice by the root of `head_dim`",
+            scaled(right.scale.powi(2)),
+        );
+        let text = "scores are divided by the root of the width, and not of `head_dim`";
+        add(Mistake::AttentionScale, text, scaled(width.powf(-0.5)));
+        if self.rotary.is_some() {
+            let text = "pairs of neighbours are rotated, and not the halves of each head";
+            add(Mistake::Interleaved, text, Way { pairs: true, ..right });
+            let (queries, keys) =
+                (Way { rotate_queries: false, ..right }, Way { rotate_keys: false, ..right });
+            add(Mistake::NotRotated, "queries are not rotated", queries);
+            add(Mistake::NotRotated, "keys are not rotated", keys);
+            let neither = Way { rotate_queries: false, ..keys };
+            add(Mistake::NotRotated, "neither queries nor keys are rotated", neither);
+            let text = "queries are rotated the other way than keys";
+            add(Mistake::NotRotated, text, Way { backwards: true, ..right });
+        }
+        if self.kv_heads > 1 && self.kv_heads < self.heads {
+            let text = "query heads take turns with the key-value heads, and are not grouped";
+            add(Mistake::KvHeads, text, Way { heads_in_turn: true, ..right });
+        }
+        if self.fused.is_some() {
+            let text = "the fused projection is read head by head, and not as queries, keys and values";
+            add(Mistake::HeadLayout, text, Way { layout: HeadLayout::Heads, ..right });
+            let text = "the numbers of all heads alternate, and heads are not contiguous";
+            add(Mistake::HeadLayout, text, Way { layout: HeadLayout::HeadsInnermost, ..right });
+        }
+        mistakes
+    }
+
+    /// The weighted sums of some tokens.
+    fn run(&self, way: &Way, rows: &[usize]) -> Vec<Vec<f64>> {
+        let (tokens, dim) = (self.tokens, self.head_dim);
+        let [mut queries, mut keys, values] = self.projections(way.layout);
+        if let Some([cos, sin]) = &self.rotary {
+            let rotate = |states: &mut [f32], heads: usize, sign: f32| {
+                for (at, head) in states.chunks_exact_mut(dim).enumerate() {
+                    let row = at / heads * dim;
+                    rotate(head, &cos[row..row + dim], &sin[row..row + dim], sign, way.pairs);
+                }
+            };
+            if way.rotate_queries {
+                rotate(&mut queries, self.heads, if way.backwards { -1.0 } else { 1.0 });
+            }
+            if way.rotate_keys {
+                rotate(&mut keys, self.kv_heads, 1.0);
+            }
+        }
+        let group = self.heads / self.kv_heads;
+        let one = |&row: &usize| {
+            let mut output = Vec::with_capacity(self.heads * dim);
+            let visible = way.ahead.map_or(tokens, |ahead| (row + 1 + ahead).min(tokens));
+            for head in 0..self.heads {
+                let kv = if way.heads_in_turn { head % self.kv_heads } else { head / group };
+                let query = &queries[(row * self.heads + head) * dim..][..dim];
+                let of = |states: &[f32], token: usize| (token * self.kv_heads + kv) * dim..states.len();
+                let scores: Vec<f32> = (0..visible)
+                    .map(|token| {
+                        let key = &keys[of(&keys, token)][..dim];
+                        way.scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f32>()
+                    })
+                    .collect();
+                let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let weights: Vec<f64> = scores.iter().map(|score| f64::from(score - most).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                let mut mean = vec![0.0; dim];
+                for (token, weight) in weights.iter().enumerate() {
+                    let value = &values[of(&values, token)][..dim];
+                    mean.iter_mut()
+                        .zip(value)
+                        .for_each(|(mean, &value)| *mean += weight / sum * f64::from(value));
+                }
+                output.extend(mean);
+            }
+            if way.layout == HeadLayout::HeadsInnermost {
+                // Back to the order of the channels.
+                let heads = self.heads;
+                output = (0..output.len()).map(|at| output[at % heads * dim + at / heads]).collect();
+            }
+            output
+        };
+        rows.iter().map(one).collect()
+    }
+
+    /// Queries, keys and values, [token, head, dimension].
+    fn projections(&self, layout: HeadLayout) -> [Vec<f32>; 3] {
+        let Some(fused) = &self.fused else {
+            return [&self.queries, &self.keys, &self.values].map(Vec::clone);
+        };
+        let (heads, dim) = (self.heads, self.head_dim);
+        let width = heads * dim;
+        [0, 1, 2].map(|part| {
+            let of = |at: usize| {
+                let (token, head, place) = (at / width, at % width / dim, at % dim);
+                let column = match layout {
+                    HeadLayout::Parts => part * width + head * dim + place,
+                    HeadLayout::Heads => (head * 3 + part) * dim + place,
+                    HeadLayout::HeadsInnermost => part * width + place * heads + head,
+                };
+                fused[token * 3 * width + column]
+            };
+            (0..self.tokens * width).map(of).collect()
+        })
+    }
+}
+
+fn numbers(view: &TensorView<'_>) -> Vec<f32> {
+    view.to_f64_vec().into_iter().map(|value| value as f32).collect()
+}
+
+/// Rotates a head by the angles of its halves, or the pairs in it by the same angles.
+fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32, pairs: bool) {
+    let half = head.len() / 2;
+    for angle in 0..half {
+        let (first, second) = if pairs { (2 * angle, 2 * angle + 1) } else { (angle, angle + half) };
+        let (x, y, cos, sin) = (head[first], head[second], cos[angle], sign * sin[angle]);
+        head[first] = x * cos - y * sin;
+        head[second] = y * cos + x * sin;
+    }
+}
+
+/// How like the rows of two tensors are to each other: the cosine between their tables of inner products, which do not
+/// change when all rows are turned.
+fn likeness(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
+    let table = |rows: &[Vec<f64>]| -> Vec<f64> {
+        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        rows.iter().flat_map(|a| rows.iter().map(move |b| product(a, b))).collect()
+    };
+    let (a, b) = (table(a), table(b));
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let lengths = product(&a, &a).sqrt() * product(&b, &b).sqrt();
+    if lengths > 0.0 { product(&a, &b) / lengths } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turned_rows_are_alike_and_others_are_not() {
+        let rows = vec![vec![1.0, 0.0], vec![0.0, 2.0], vec![1.0, 1.0]];
+        let turned: Vec<Vec<f64>> = rows.iter().map(|row| vec![-3.0 * row[1], 3.0 * row[0]]).collect();
+        assert!((likeness(&rows, &turned) - 1.0).abs() < 1e-12);
+        let other = vec![vec![0.0, 1.0], vec![0.0, 2.0], vec![-1.0, 1.0]];
+        assert!(likeness(&rows, &other) < 0.95);
+        assert!(likeness(&rows, &[vec![0.0; 2], vec![0.0; 2], vec![0.0; 2]]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_token_that_sees_itself_alone_has_its_own_value() {
+        let core = Core {
+            tokens: 2,
+            head_dim: 2,
+            heads: 2,
+            kv_heads: 1,
+            queries: vec![1.0; 8],
+            keys: vec![1.0, 2.0, 3.0, 4.0],
+            values: vec![5.0, 6.0, 7.0, 8.0],
+            rotary: Some([vec![1.0; 4], vec![0.0; 4]]),
+            causal: true,
+            fused: None,
+        };
+        assert_eq!(core.run(&core.right(), &[0]), [[5.0, 6.0, 5.0, 6.0]]);
+        let all = core.run(&Way { ahead: None, scale: 0.0, ..core.right() }, &[0]);
+        assert_eq!(all, [[6.0, 7.0, 6.0, 7.0]]);
+    }
+
+    #[test]
+    fn a_quarter_turn_moves_a_half_into_the_other() {
+        let mut head = [1.0, 2.0, 3.0, 4.0];
+        rotate(&mut head, &[0.0; 4], &[1.0; 4], 1.0, false);
+        assert_eq!(head, [-3.0, -4.0, 1.0, 2.0]);
+        let mut head = [1.0, 2.0, 3.0, 4.0];
+        rotate(&mut head, &[0.0; 4], &[1.0; 4], 1.0, true);
+        assert_eq!(head, [-2.0, 1.0, -4.0, 3.0]);
+    }
+}

@@ -1,0 +1,141 @@
+//! `nvl-reference isolate`: a module at fault is found behind others that are, and none that only passes an error on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use golden::Dump;
+use reference::faults::{self, Fault};
+use reference::isolate::{in_any_way, isolate};
+use reference::{Math, NemotronVl};
+use serde_json::Value;
+use tch::Device;
+use tempfile::TempDir;
+
+use crate::edit::Edit;
+use crate::runs::{self, B16, F32, WIDE};
+
+const TOWER: &str = "vision_model.radio_model.model";
+const LLAMA: &str = "language_model.model";
+
+/// A run of a golden's request with faults planted.
+fn faulty(golden: &str, planted: &[Fault], math: Math) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("candidate");
+    let golden = Dump::open(runs::golden(golden)).unwrap();
+    faults::with(planted, || runs::run(runs::checkpoint(), &golden, None, math, &out));
+    (folder, out)
+}
+
+/// The sites at fault, as the library tells them.
+fn at_fault(golden: &str, candidate: &Path) -> Vec<String> {
+    let golden = Dump::open(runs::golden(golden)).unwrap();
+    let dtype = runs::dtype_of(&golden);
+    let ways = [Math::Exact, Math::Fast].map(|math| {
+        let model = NemotronVl::load(runs::checkpoint(), Some(dtype), Device::Cpu, math).unwrap();
+        isolate(&model, &golden, Dump::open(candidate).unwrap()).unwrap()
+    });
+    let found = in_any_way(ways.into());
+    assert!(found.iter().all(|isolated| isolated.fault.is_some() || isolated.measurement.is_some()));
+    found
+        .into_iter()
+        .filter(|isolated| isolated.fault.is_some())
+        .map(|isolated| isolated.entry.name)
+        .collect()
+}
+
+fn program(golden: &str, candidate: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nvl-reference"));
+    command.args(["isolate", "--model"]).arg(runs::checkpoint()).arg(runs::golden(golden)).arg(candidate);
+    command.args(more).output().unwrap()
+}
+
+#[test]
+fn nothing_is_at_fault_in_a_right_run_however_it_is_computed() {
+    runs::prepare();
+    for (golden, math) in [(F32, Math::Exact), (F32, Math::Fast), (B16, Math::Fast), (WIDE, Math::Fast)] {
+        let (_folder, candidate) = faulty(golden, &[], math);
+        assert_eq!(at_fault(golden, &candidate), [""; 0], "{golden} {math:?}");
+    }
+}
+
+#[test]
+fn the_second_of_two_faults_is_found_behind_the_first() {
+    runs::prepare();
+    let (_folder, candidate) = faulty(F32, &[Fault::TanhGelu, Fault::KvHeadsInTurn], Math::Exact);
+    let tower = (0..3).map(|block| format!("{TOWER}.blocks.{block}.mlp.act"));
+    let decoder = (0..4).map(|layer| format!("{LLAMA}.layers.{layer}.self_attn.o_proj"));
+    let expected: Vec<String> =
+        tower.chain(["mlp1.2".to_owned()]).chain(decoder).chain(["step_logits".to_owned()]).collect();
+    assert_eq!(at_fault(F32, &candidate), expected);
+    // The comparison alone cannot see behind the first as far as this.
+    let golden = Dump::open(runs::golden(F32)).unwrap();
+    let report = runs::diff(&golden, &candidate, &validate::Policy::default());
+    let fresh: Vec<&str> = report.fresh().map(|entry| entry.entry.name.as_str()).collect();
+    assert_eq!(fresh.first(), Some(&expected[0].as_str()));
+    assert!(fresh.len() < expected.len(), "{fresh:?}");
+}
+
+#[test]
+fn faults_of_a_checkpoint_are_found_in_bfloat16_too() {
+    runs::prepare();
+    let mut edit = Edit::open(runs::checkpoint());
+    edit.scale("vision_model.encoder.layer.1.mlp.fc2.bias", 0.0);
+    let gate = |part: &str| format!("{LLAMA}.layers.2.mlp.{part}.weight");
+    edit.exchange(&gate("gate_proj"), &gate("up_proj"));
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, out) = (folder.path().join("checkpoint"), folder.path().join("candidate"));
+    edit.write(runs::checkpoint(), &checkpoint);
+    let golden = Dump::open(runs::golden(B16)).unwrap();
+    runs::run(&checkpoint, &golden, None, Math::Exact, &out);
+    let expected = [
+        format!("{TOWER}.blocks.1.mlp.fc2"),
+        format!("{LLAMA}.layers.2.mlp.gate_proj"),
+        format!("{LLAMA}.layers.2.mlp.up_proj"),
+        "step_logits".to_owned(),
+    ];
+    assert_eq!(at_fault(B16, &out), expected);
+
+    let output = program(B16, &out, &["--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["at_fault"], serde_json::json!(expected));
+    let named = |entry: &&Value| entry["name"] == expected[0].as_str();
+    let entry = report["entries"].as_array().unwrap().iter().find(named).unwrap();
+    assert_eq!((&entry["at_fault"], &entry["module"]), (&true.into(), &"Linear".into()));
+    assert!(entry["relative_l2"].as_f64().unwrap() > 0.01, "{entry}");
+}
+
+#[test]
+fn the_exit_status_tells_whether_a_module_is_at_fault() {
+    runs::prepare();
+    let (_right, candidate) = faulty(B16, &[], Math::Fast);
+    let output = program(B16, &candidate, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "105 of 105 entries computed again from the run's own inputs; at fault: 0\n");
+
+    let (_wrong, candidate) = faulty(B16, &[Fault::GeluForSilu], Math::Exact);
+    let output = program(B16, &candidate, &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let sites: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(sites[0], format!("{LLAMA}.layers.0.mlp.act_fn"), "{text}");
+    assert!(sites[..4].iter().all(|site| site.ends_with(".mlp.act_fn")), "{text}");
+}
+
+#[test]
+fn another_checkpoint_than_the_goldens_is_refused() {
+    runs::prepare();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("another");
+    let mut edit = Edit::open(runs::checkpoint());
+    edit.scale("multi_modal_projector.linear_1.weight", 1.5);
+    edit.write(runs::checkpoint(), &checkpoint);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nvl-reference"));
+    command.args(["isolate", "--model"]).arg(&checkpoint).args([runs::golden(B16), runs::golden(B16)]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("`mlp1.1`: expected what the model computes of the recorded inputs"), "{stderr}");
+    assert!(stderr.contains("hint: `--model` must be the golden run's own checkpoint"), "{stderr}");
+}

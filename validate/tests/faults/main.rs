@@ -1,0 +1,38 @@
+//! The proof of the comparison: mistakes that people make when they port the model, planted one at a time, are found where
+//! they are and called what they are; and changes that are none pass. `docs/faults.md` is the table of both.
+//!
+//! Built by the package `reference`, whose model and converter's checkpoint the mistakes are planted in.
+
+// Functions outside a `#[test]` are tests as well: a failed `unwrap` is the assertion.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod edit;
+mod harmless;
+mod isolation;
+mod mistakes;
+mod runs;
+mod table;
+
+/// All that does not hold, a line each.
+fn assert_none(problems: Vec<String>) {
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn every_mistake_is_found_where_it_is_and_called_what_it_is() {
+    let found = mistakes::outcomes();
+    assert!(found.len() >= 25, "{}", found.len());
+    assert_none(found.iter().flat_map(mistakes::Outcome::problems).collect());
+}
+
+#[test]
+fn every_harmless_change_passes() {
+    let found = harmless::outcomes();
+    assert!(found.len() >= 25, "{}", found.len());
+    assert_none(found.iter().flat_map(harmless::Outcome::problems).collect());
+}
+
+#[test]
+fn the_table_is_that_of_this_run() {
+    table::check(&table::render(mistakes::outcomes(), harmless::outcomes()));
+}

@@ -1,0 +1,117 @@
+//! The bundled checkpoint, converted, and runs of the goldens' requests on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Once, OnceLock};
+
+use converter::Conversion;
+use converter::normalized::TorchDtype;
+use converter::plan::{PlanOptions, ShardSize};
+use converter::resolve::Settings;
+use converter::source::Location;
+use converter::write::Unwatched;
+use golden::{Dump, DumpWriter, ManifestHead};
+use reference::generate::Sampling;
+use reference::prompt::{PromptBuilder, Tokenizer};
+use reference::record::Recorder;
+use reference::replay::replay;
+use reference::request::ChatRequest;
+use reference::{Math, NemotronVl};
+use tch::Device;
+use tempfile::TempDir;
+use validate::{DiffReport, Policy};
+
+pub const F32: &str = "shapes-describe-float32";
+pub const B16: &str = "shapes-describe-bfloat16";
+pub const WIDE: &str = "shapes-wide-bfloat16";
+
+/// A folder among the bundled data.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/fixtures").join(name)
+}
+
+/// A bundled golden.
+pub fn golden(name: &str) -> PathBuf {
+    fixture("goldens").join(name)
+}
+
+/// Converts the bundled checkpoint to `out`.
+pub fn convert(source: &Path, out: &Path, options: PlanOptions) {
+    let source = Location::parse(source.to_str().unwrap());
+    let settings = Settings { align_corners: Some(true), ..Settings::default() };
+    Conversion::prepare(source, settings, options).unwrap().write(out, false, &Unwatched).unwrap();
+}
+
+pub const AS_IT_IS: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+
+/// The bundled checkpoint, converted.
+pub fn checkpoint() -> &'static Path {
+    static CONVERTED: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    &CONVERTED
+        .get_or_init(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let out = dir.path().join("shapes");
+            convert(&fixture("checkpoints/shapes"), &out, AS_IT_IS);
+            (dir, out)
+        })
+        .1
+}
+
+/// Limits libtorch to the kernels that the goldens were recorded with, so that the table's numbers are those of every
+/// machine. To be called first in each test: they wait for each other here.
+pub fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let dump = Dump::open(golden(F32)).unwrap();
+        reference::settings::Settings::of(&dump.manifest().producer).apply();
+    });
+    tch::set_num_threads(1);
+}
+
+/// The dtype of a golden's run.
+pub fn dtype_of(golden: &Dump) -> TorchDtype {
+    match golden.manifest().producer.dtype.as_str() {
+        "float32" => TorchDtype::Float32,
+        _ => TorchDtype::Bfloat16,
+    }
+}
+
+/// Runs a golden's request on a checkpoint, in its dtype, and records it to `out`.
+pub fn run(checkpoint: &Path, golden: &Dump, dtype: Option<TorchDtype>, math: Math, out: &Path) {
+    let dtype = dtype.unwrap_or(dtype_of(golden));
+    let model = NemotronVl::load(checkpoint, Some(dtype), Device::Cpu, math).unwrap();
+    let tokenizer = Tokenizer::load(checkpoint).unwrap();
+    let decode = |ids: &[i64]| Ok(tokenizer.answer(ids)?);
+    let settings = reference::settings::Settings::of(&golden.manifest().producer);
+    let writer = DumpWriter::create(out).unwrap();
+    replay(&model, golden, &settings, vec![tokenizer.eos_token_id()], decode, writer).unwrap();
+}
+
+/// Writes what the model is given for a picture, as a dump that can be replayed.
+pub fn ask(checkpoint: &Path, picture: &Path, out: &Path) -> PathBuf {
+    let dump = out.join("asked");
+    let request = ChatRequest {
+        question: "Describe this image.".to_owned(),
+        images: vec![picture.to_owned()],
+        ..Default::default()
+    };
+    let opened = converter::normalized::Checkpoint::open(checkpoint).unwrap();
+    let prompts = PromptBuilder::load(checkpoint, opened.config()).unwrap();
+    let prepared = request.prepare(opened.config(), &prompts).unwrap();
+    let mut recorder = Recorder::new(DumpWriter::create(&dump).unwrap(), &[]).unwrap();
+    recorder.input("pixel_values", prepared.inputs.pixel_values.as_ref().unwrap()).unwrap();
+    recorder.input("input_ids", &prepared.inputs.input_ids).unwrap();
+    let mut head = ManifestHead::new(golden::manifest::Producer::new("nvl-reference", "float32"));
+    head.request = Some(prepared.manifest(4, &Sampling::GREEDY));
+    head.prompt = Some(prepared.prompt.clone());
+    recorder.into_writer().unwrap().finish(head).unwrap();
+    dump
+}
+
+pub fn diff(golden: &Dump, candidate: &Path, policy: &Policy) -> DiffReport {
+    validate::diff(golden, &Dump::open(candidate).unwrap(), policy, true, &|_| ()).unwrap()
+}
+
+/// What the program ends with.
+pub fn exit_status(report: &DiffReport) -> u8 {
+    u8::from(!report.passes())
+}
