@@ -10,7 +10,7 @@ use golden::Dump;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 use validate::tolerance::Preset;
-use validate::{Error, Noise, Policy, Result, diff_with_noise, metric, noise, report};
+use validate::{Error, NameMap, Noise, Policy, Result, diff_with_names, metric, names, noise, report};
 
 /// Compares activation dumps layer by layer and names the first divergence.
 ///
@@ -28,6 +28,12 @@ enum Command {
     Diff(DiffArguments),
     /// Writes a policy from right runs, to standard output.
     Calibrate(CalibrateArguments),
+    /// Lists the ready-made maps of names and layouts, or prints one.
+    Maps {
+        /// The map to print.
+        #[arg(value_parser = PossibleValuesParser::new(names::BUILTIN.iter().map(|map| map.name)))]
+        name: Option<String>,
+    },
     /// Shows what is in a dump.
     Show {
         /// The dump's folder.
@@ -47,6 +53,9 @@ struct DiffArguments {
     /// A TOML file with tolerances of your own.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// A map of the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`).
+    #[arg(long, value_name = "FILE|NAME")]
+    names: Option<String>,
     /// A right run of the same request, whose noise gives the limits; several times for the largest of several.
     #[arg(long, value_name = "DUMP")]
     noise: Vec<PathBuf>,
@@ -94,6 +103,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Diff(arguments) => run_diff(&arguments),
         Command::Calibrate(arguments) => run_calibrate(&arguments),
+        Command::Maps { name } => run_maps(name.as_deref()),
         Command::Show { dump } => run_show(&dump),
     };
     match result {
@@ -120,6 +130,7 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
     if let Some(preset) = &arguments.preset {
         policy.preset = Preset::named(preset);
     }
+    let names = arguments.names.as_deref().map(NameMap::read).transpose()?;
     let golden = Dump::open(&arguments.golden)?;
     let candidate = Dump::open(&arguments.candidate)?;
     let runs = open_all(&arguments.noise)?;
@@ -131,7 +142,8 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
     } else {
         Some(Noise::measure(&golden, &runs, arguments.noise_factor, verify, &progress)?)
     };
-    let report = diff_with_noise(&golden, &candidate, &policy, noise.as_ref(), verify, &progress)?;
+    let (noise, names) = (noise.as_ref(), names.as_ref());
+    let report = diff_with_names(&golden, &candidate, &policy, noise, names, verify, &progress)?;
     bar.finish_and_clear();
 
     let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
@@ -169,6 +181,15 @@ fn run_calibrate(arguments: &CalibrateArguments) -> Result<bool> {
         Noise::measure(&golden, &runs, arguments.factor, !arguments.no_verify, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     print(&noise::calibrate(&golden, &runs, &noise))?;
+    Ok(true)
+}
+
+fn run_maps(name: Option<&str>) -> Result<bool> {
+    let text: String = match name {
+        Some(name) => names::BUILTIN.iter().filter(|map| map.name == name).map(|map| map.text).collect(),
+        None => names::BUILTIN.iter().map(|map| format!("{:<22} {}\n", map.name, map.about)).collect(),
+    };
+    print(&text)?;
     Ok(true)
 }
 

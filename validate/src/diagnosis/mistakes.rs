@@ -7,6 +7,7 @@ use super::layout::Layout;
 use super::position::other_align_corners;
 use crate::diff::EntryReport;
 use crate::metric::value_at;
+use crate::names::Pairing;
 use crate::origin::Step;
 
 /// How many explanations are told.
@@ -89,7 +90,7 @@ pub struct Diagnosis {
 /// Tests all known mistakes on an entry; the best explanations first.
 pub(super) fn diagnose(
     golden: &Dump,
-    candidate: &Dump,
+    pairing: &Pairing<'_>,
     entries: &[EntryReport],
     entry: &EntryReport,
     case: &Case<'_>,
@@ -110,8 +111,10 @@ pub(super) fn diagnose(
 
     let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &entries[input]).collect();
     if let (Step::Activation, [input]) = (entry.origin.step, inputs.as_slice())
-        && let Some(before) = candidate.get(&input.entry.name)
-        && let Some(golden_before) = golden.get(&input.entry.name)
+        && let Some(before) = pairing.candidate(&input.entry.name)
+        && let Some(before) = before.view()
+        && let Some(golden_before) = pairing.golden(&input.entry.name)
+        && let Some(golden_before) = golden_before.view()
         && before.shape() == entry.entry.shape
     {
         for (function, of) in activations() {

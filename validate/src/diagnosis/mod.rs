@@ -11,6 +11,7 @@ mod position;
 use golden::Dump;
 
 use crate::diff::EntryReport;
+use crate::names::Pairing;
 
 pub use mistakes::{Diagnosis, Mistake};
 
@@ -28,13 +29,14 @@ pub struct Findings {
 /// Looks into an entry that both dumps have.
 pub(crate) fn findings(
     golden: &Dump,
-    candidate: &Dump,
+    pairing: &Pairing<'_>,
     entries: &[EntryReport],
     index: usize,
 ) -> Option<Findings> {
     let entry = entries.get(index)?;
     let name = &entry.entry.name;
-    let (expected, found) = (golden.get(name)?, candidate.get(name)?);
+    let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
+    let (expected, found) = (expected.view()?, found.view()?);
     let measurement = entry.measurement.as_ref()?;
     if expected.shape() != found.shape() || measurement.rows.is_empty() {
         return None;
@@ -44,6 +46,6 @@ pub(crate) fn findings(
     Some(Findings {
         index,
         places: place::places(&case, entry, &layout),
-        diagnoses: mistakes::diagnose(golden, candidate, entries, entry, &case, &layout),
+        diagnoses: mistakes::diagnose(golden, pairing, entries, entry, &case, &layout),
     })
 }
