@@ -34,6 +34,16 @@ enum Command {
         #[arg(value_parser = PossibleValuesParser::new(names::BUILTIN.iter().map(|map| map.name)))]
         name: Option<String>,
     },
+    /// Proposes a map from a candidate's names and layouts to those of a golden dump.
+    Names {
+        /// The folder of the dump that is right.
+        golden: PathBuf,
+        /// The folder of the dump with names of its own, of the same request.
+        candidate: PathBuf,
+        /// A file for the map; standard output if none is named.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Shows what is in a dump.
     Show {
         /// The dump's folder.
@@ -103,6 +113,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Diff(arguments) => run_diff(&arguments),
         Command::Calibrate(arguments) => run_calibrate(&arguments),
+        Command::Names { golden, candidate, out } => run_names(&golden, &candidate, out.as_deref()),
         Command::Maps { name } => run_maps(name.as_deref()),
         Command::Show { dump } => run_show(&dump),
     };
@@ -182,6 +193,29 @@ fn run_calibrate(arguments: &CalibrateArguments) -> Result<bool> {
     bar.finish_and_clear();
     print(&noise::calibrate(&golden, &runs, &noise))?;
     Ok(true)
+}
+
+/// Whether every golden entry has a counterpart.
+fn run_names(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result<bool> {
+    let (golden, candidate) = (Dump::open(golden)?, Dump::open(candidate)?);
+    let proposal = names::propose(&golden, &candidate)?;
+    match out {
+        None => print(&proposal.text)?,
+        Some(path) => {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            write_file(folder.unwrap_or(Path::new(".")), &name, &proposal.text)?;
+        }
+    }
+    let mut stderr = anstream::stderr();
+    // Nothing can be said about a closed stderr; the status says it.
+    let _ = writeln!(stderr, "{} of {} golden entries have a counterpart", proposal.matched, golden.entries().len());
+    let lists = [("golden entries without one", &proposal.unmatched), ("tensors of the candidate that are left", &proposal.left)];
+    for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
+        let names: Vec<String> = names.iter().map(|name| report::escaped(name)).collect();
+        let _ = writeln!(stderr, "{what}: {}", names.join(", "));
+    }
+    Ok(proposal.unmatched.is_empty())
 }
 
 fn run_maps(name: Option<&str>) -> Result<bool> {

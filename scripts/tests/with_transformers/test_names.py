@@ -167,7 +167,9 @@ def main(engine: str, parts: Path, golden: Path, out: Path) -> None:
 
     def keep(name: str, module: str, output: object) -> None:
         if isinstance(output, torch.Tensor):
-            # A copy, since a later module may work in place.
+            # A module that runs again gets the number of the call; a copy, since a later module may work in place.
+            call = sum(other.split("#")[0] == name for other, _, _ in recorded)
+            name = f"{name}#{call}" if call else name
             recorded.append((name, module, output.detach().clone().contiguous()))
         elif isinstance(output, (tuple, list, dict)):
             parts = output.items() if isinstance(output, dict) else enumerate(output)

@@ -9,6 +9,7 @@ mod builtin;
 mod file;
 mod pairing;
 mod pattern;
+mod propose;
 mod step;
 mod strides;
 
@@ -18,6 +19,7 @@ use crate::tolerance::AnswerPolicy;
 pub use builtin::{BUILTIN, Builtin};
 pub(crate) use pairing::Idle;
 pub use pairing::{Counterpart, Pairing};
+pub use propose::{Proposal, propose};
 use pattern::{Pattern, Template, readings};
 use step::Step;
 

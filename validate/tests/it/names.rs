@@ -457,3 +457,262 @@ fn a_map_that_is_not_there_is_refused_with_what_to_do() {
     fs::write(&path, "version = 1").unwrap();
     NameMap::read(path.to_str().unwrap()).unwrap();
 }
+
+#[test]
+fn the_example_in_the_document_is_a_map() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/names.md")).unwrap();
+    let example = text.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    NameMap::parse("names.md", example).unwrap();
+    for map in validate::names::BUILTIN {
+        assert!(text.contains(&format!("| `{}` | {} |", map.name, map.about)), "{}", map.name);
+    }
+}
+
+#[test]
+fn a_mapped_report_satisfies_its_schema_and_tells_the_candidates_names() {
+    let schema = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/diff-report.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
+    // The act_fn sites are missing without the map's last table.
+    let map = OTHERWISE.split("[[absent]]").next().unwrap();
+    let report = compare(NAME, &otherwise(), map).unwrap();
+    let of = |format: &str| {
+        let options = validate::report::Options { all: true, colour: false };
+        validate::report::format(format, options).unwrap().render(&report)
+    };
+    let json: serde_json::Value = serde_json::from_str(&of("json")).unwrap();
+    if let Err(error) = schema.validate(&json) {
+        panic!("{error} at {}", error.instance_path());
+    }
+    assert_eq!(json["names"], "map.toml");
+    let missing: Vec<String> = (0..4).map(|layer| format!("{LAYERS}.{layer}.mlp.act_fn")).collect();
+    assert_eq!(json["not_recorded"], serde_json::json!(missing));
+    let entry = |name: &str| json["entries"].as_array().unwrap().iter().find(|e| e["name"] == name).unwrap().clone();
+    assert_eq!(
+        entry(&format!("{BLOCKS}.0.norm2"))["counterpart"],
+        serde_json::json!({
+            "tensors": ["tower.0.norm2"],
+            "rule": { "map": "map.toml", "index": 1 },
+            "layout": ["unsqueeze 0", "golden last_tokens candidate"],
+            "compared_shape": [1, 64, 96],
+        })
+    );
+    assert_eq!(entry(&format!("{BLOCKS}.0.norm2"))["shape"], serde_json::json!([1, 72, 96]));
+    for (format, told) in [
+        ("table", "tower.0.q, tower.0.k, tower.0.v"),
+        ("table", "4 not recorded by the candidate:"),
+        ("markdown", "decoder.0.qkv (rules\\[3\\] of map.toml): piece 1 of 3 along -1, reshape"),
+        ("markdown", "4 not recorded by the candidate:"),
+        ("junit", "<property name=\"candidate\" value=\"in the candidate tower.2.norm2 (rules[1] of map.toml)"),
+        ("html", "<small>in the candidate tower.2.norm2 (rules[1] of map.toml)"),
+        ("html", "4 not recorded by the candidate:"),
+    ] {
+        let text = of(format).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(told), "{format}: {told}\n{text}");
+    }
+}
+
+/// A bundled dump as vLLM's whole model would record it.
+fn vllm() -> Candidate {
+    let dump = Dump::open(bundled(NAME)).unwrap();
+    let values = |name: &str| dump.get(name).unwrap().elements::<f32>().unwrap().into_owned();
+    let flat = |name: String, columns: usize, values: Vec<f32>| Tensor {
+        name,
+        dtype: Dtype::Float32,
+        shape: vec![values.len() / columns, columns],
+        data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    };
+    engine(NAME, |tensor| {
+        let name = tensor.name.clone();
+        if name == "step_logits" || name.contains("rotary_emb") || name.ends_with(".act_fn") {
+            return Vec::new();
+        }
+        if let Some((number, site)) = index(&name, BLOCKS) {
+            let linear = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"].contains(&site.as_str());
+            let site = site.replace("mlp.act", "mlp.activation_fn");
+            let name = format!("vision_model.model.encoder.layers.{number}.{site}{}", if linear { ".0" } else { "" });
+            return vec![renamed(tensor, &name)];
+        }
+        if let Some(rest) = name.strip_prefix("vision_model.radio_model.") {
+            if rest == "input_conditioner" {
+                return vec![renamed(tensor, "vision_model.pixel_values")];
+            }
+            let rest = rest.replace("model.blocks.", "model.encoder.layers.").replace("model.blocks", "model.encoder");
+            return vec![renamed(tensor, &format!("vision_model.{rest}"))];
+        }
+        let of = |number: &str, site: &str| format!("{LAYERS}.{number}.{site}");
+        let fused = |name: String, parts: &[String]| {
+            let rows: Vec<(Vec<f32>, usize)> =
+                parts.iter().map(|part| (values(part), *dump.get(part).unwrap().shape().last().unwrap())).collect();
+            let columns = rows.iter().map(|(_, columns)| columns).sum();
+            let row = |row: usize| rows.iter().flat_map(move |(v, n)| v[row * n..(row + 1) * n].to_vec());
+            flat(name, columns, (0..41).flat_map(row).collect())
+        };
+        let language = |rest: &str| format!("language_model.model.{rest}");
+        if let Some((number, site)) = index(&name, LAYERS) {
+            return match site.as_str() {
+                "self_attn.q_proj" => {
+                    let parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+                    vec![fused(language(&format!("layers.{number}.self_attn.qkv_proj.0")), &parts.map(|p| of(&number, p)))]
+                }
+                "mlp.gate_proj" => {
+                    let parts = ["mlp.gate_proj", "mlp.up_proj"];
+                    vec![fused(language(&format!("layers.{number}.mlp.gate_up_proj.0")), &parts.map(|p| of(&number, p)))]
+                }
+                "self_attn.k_proj" | "self_attn.v_proj" | "mlp.up_proj" => Vec::new(),
+                site => vec![flat(language(&format!("layers.{number}.{site}")), 128, values(&name))],
+            };
+        }
+        if let Some(number) = name.strip_prefix(LAYERS).and_then(|rest| rest.strip_prefix('.')) {
+            let before = match number.parse::<usize>().unwrap() {
+                0 => "inputs_embeds".to_owned(),
+                layer => format!("{LAYERS}.{}", layer - 1),
+            };
+            // What the second norm adds: the same sum as the public code's.
+            let residual = values(&before).iter().zip(values(&of(number, "self_attn"))).map(|(a, b)| a + b).collect();
+            return vec![
+                flat(language(&format!("layers.{number}.0")), 128, values(&of(number, "mlp"))),
+                flat(language(&format!("layers.{number}.1")), 128, residual),
+            ];
+        }
+        match name.as_str() {
+            "vision_model" => vec![renamed(tensor, "vision_model.1")],
+            "language_model.lm_head" => vec![flat("language_model.logits_processor".to_owned(), 512, values(&name))],
+            "language_model.model" => Vec::new(),
+            "language_model.model.norm" => vec![flat(language("norm.0"), 128, values(&name))],
+            "language_model.model.embed_tokens" => vec![flat(name.clone(), 128, values(&name))],
+            "language_model" => vec![flat(name.clone(), 128, values("language_model.model.norm"))],
+            "inputs_embeds" => vec![flat(name.clone(), 128, values(&name))],
+            "input_ids" => vec![Tensor { shape: vec![41], ..tensor }],
+            _ => vec![tensor],
+        }
+    })
+}
+
+#[test]
+fn what_vllm_records_is_equal_through_its_map() {
+    let golden = Dump::open(bundled(NAME)).unwrap();
+    let candidate = vllm();
+    let candidate = Dump::open(candidate.path()).unwrap();
+    let map = NameMap::read("vllm-nemotron").unwrap();
+    let report =
+        validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(&map), true, &|_| ()).unwrap();
+    assert_eq!(failing(&report), ["step_logits"], "there was an answer, and no logits of it");
+    let entries: Vec<&str> = report
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.verdict, Verdict::Ignored { .. }) && golden.entry(&entry.entry.name).is_some())
+        .map(|entry| entry.entry.name.as_str())
+        .collect();
+    let expected = [
+        "language_model.model.rotary_emb.cos",
+        "language_model.model.rotary_emb.sin",
+        "language_model.model.layers.0.mlp.act_fn",
+        "language_model.model.layers.1.mlp.act_fn",
+        "language_model.model.layers.2.mlp.act_fn",
+        "language_model.model.layers.3.mlp.act_fn",
+    ];
+    assert_eq!(entries, expected);
+    assert_eq!(report.summary().bit_equal, 105 - 1 - expected.len());
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+}
+
+/// The proposal for a candidate, and the report of a comparison by it.
+fn proposed(name: &str, candidate: &Candidate) -> (validate::names::Proposal, DiffReport) {
+    let golden = Dump::open(bundled(name)).unwrap();
+    let proposal = validate::names::propose(&golden, &Dump::open(candidate.path()).unwrap()).unwrap();
+    let report = compare(name, candidate, &proposal.text).unwrap();
+    (proposal, report)
+}
+
+#[test]
+fn a_proposal_finds_what_lies_otherwise() {
+    let (proposal, report) = proposed(NAME, &otherwise());
+    let act_fn: Vec<String> = (0..4).map(|layer| format!("{LAYERS}.{layer}.mlp.act_fn")).collect();
+    assert_eq!(proposal.unmatched, act_fn);
+    assert_eq!(proposal.left, [""; 0]);
+    assert_eq!(proposal.matched, 101);
+    assert_eq!(failing(&report), act_fn, "{}", proposal.text);
+    assert_eq!(report.summary().bit_equal, 101);
+    // Layers share rules.
+    assert!(proposal.text.matches("[[rules]]").count() < 40, "{}", proposal.text);
+    assert!(proposal.text.contains(r"candidate = 'decoder\.(?<layer>\d+)\.qkv'"), "{}", proposal.text);
+}
+
+#[test]
+fn a_proposal_finds_sums_and_fused_projections() {
+    let (proposal, report) = proposed(NAME, &vllm());
+    let expected: Vec<String> = (0..4).map(|layer| format!("{LAYERS}.{layer}.mlp.act_fn")).collect();
+    for site in &proposal.unmatched {
+        let rotary = site.contains("rotary_emb") || site == "step_logits";
+        assert!(rotary || expected.contains(site), "{site}\n{}", proposal.text);
+    }
+    assert!(failing(&report).iter().all(|site| proposal.unmatched.contains(&(*site).to_owned())), "{:?}", failing(&report));
+    assert!(proposal.text.contains("add = true") && proposal.text.contains("split = -1"), "{}", proposal.text);
+}
+
+#[test]
+fn a_proposal_pairs_what_a_mistake_changed_by_its_place() {
+    let name = "shapes-text-float32";
+    let candidate = engine(name, |mut tensor| {
+        let broken = tensor.name == "language_model.model.layers.2.mlp.down_proj";
+        tensor.name = tensor.name.replace("language_model.model.layers.", "h.").replace("mlp.down_proj", "ffn.down");
+        tensor.name = tensor.name.replace(".mlp", ".ffn.whole");
+        if broken {
+            tensor.map(|index, _| f64::from(index as u32 % 7) * 1e3);
+        }
+        vec![tensor]
+    });
+    let (proposal, report) = proposed(name, &candidate);
+    assert_eq!(proposal.unmatched, [""; 0], "{}", proposal.text);
+    assert_eq!(failing(&report), ["language_model.model.layers.2.mlp.down_proj"]);
+    assert!(proposal.text.contains("1 by name, shape and order only"), "{}", proposal.text);
+    // The same bytes in bfloat16: alike, in another dtype.
+    let rounded = Candidate { folder: engine(name, |tensor| vec![rounded(tensor)]).folder };
+    let (proposal, report) = proposed(name, &rounded);
+    assert_eq!(proposal.unmatched, [""; 0]);
+    assert!(proposal.text.contains("dtype = \"any\""), "{}", proposal.text);
+    let other_dtype = |verdict: &Verdict| matches!(verdict, Verdict::Fail(Failure::Dtype { .. }));
+    assert!(!report.entries.iter().any(|entry| other_dtype(&entry.verdict)));
+}
+
+/// Floats as bfloat16, under another name.
+fn rounded(tensor: Tensor) -> Tensor {
+    if tensor.dtype != Dtype::Float32 {
+        return tensor;
+    }
+    let bfloat16 = |at: usize| half::bf16::from_f64(tensor.get(at)).to_le_bytes();
+    let data = (0..tensor.len()).flat_map(bfloat16).collect();
+    Tensor { name: format!("engine.{}", tensor.name), dtype: Dtype::BFloat16, shape: tensor.shape.clone(), data }
+}
+
+#[test]
+fn the_programs_commands_for_maps() {
+    let run = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_nvl-validate"));
+        let output = command.current_dir(crate::dumps::goldens()).args(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (status, list, _) = run(&["maps"]);
+    assert_eq!((status, list.lines().count()), (0, validate::names::BUILTIN.len()));
+    let (status, map, _) = run(&["maps", "vllm-llama"]);
+    assert_eq!(status, 0);
+    NameMap::parse("printed", &map).unwrap();
+    assert_eq!(run(&["maps", "mine"]).0, 2);
+
+    let candidate = vllm();
+    let path = candidate.path();
+    let path = path.to_str().unwrap();
+    let out = candidate.folder.path().join("maps/mine.toml");
+    let (status, stdout, stderr) = run(&["names", NAME, path, "--out", out.to_str().unwrap()]);
+    assert_eq!((status, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("of 105 golden entries have a counterpart"), "{stderr}");
+    assert!(stderr.contains("golden entries without one: "), "{stderr}");
+    let (status, stdout, _) = run(&["diff", NAME, path, "--names", out.to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(stdout.contains("not recorded by the candidate"), "{stdout}");
+    assert_eq!(run(&["diff", NAME, path, "--names", "vllm-nemotron", "--policy", "nowhere.toml"]).0, 2);
+    let (status, _, stderr) = run(&["diff", NAME, path, "--names", "nowhere.toml"]);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("hint: `nvl-validate maps` lists the ready-made maps"), "{stderr}");
+}
