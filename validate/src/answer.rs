@@ -42,6 +42,8 @@ pub enum Skipped {
     NotInGolden,
     /// The policy says so.
     Policy,
+    /// The map of names says so: the engine has none.
+    Names,
     /// The candidate says that it generated nothing: its `request.max_new_tokens` is 0.
     NothingGenerated,
     /// At least one side drew its tokens by chance.
@@ -89,8 +91,13 @@ pub(crate) fn generated_nothing(manifest: &Manifest) -> bool {
     manifest.request.as_ref().is_some_and(|request| request.max_new_tokens == Some(0))
 }
 
-/// Compares the texts and ids of two dumps.
-pub(crate) fn compare(golden: &Dump, candidate: &Dump, policy: AnswerPolicy) -> AnswerReport {
+/// Compares the texts and ids of two dumps; `names` is what a map of names leaves to compare.
+pub(crate) fn compare(
+    golden: &Dump,
+    candidate: &Dump,
+    policy: AnswerPolicy,
+    names: Option<AnswerPolicy>,
+) -> AnswerReport {
     let (from, to) = (golden.manifest(), candidate.manifest());
     let sampled = |manifest: &Manifest| manifest.request.as_ref().is_some_and(|r| r.do_sample == Some(true));
     let no_answer = if generated_nothing(to) {
@@ -100,8 +107,12 @@ pub(crate) fn compare(golden: &Dump, candidate: &Dump, policy: AnswerPolicy) -> 
     } else {
         None
     };
-    let skipped =
-        |compared: bool, reason: Option<Skipped>| if compared { reason } else { Some(Skipped::Policy) };
+    let names = names.unwrap_or_default();
+    let skipped = |by_policy: bool, by_names: bool, reason: Option<Skipped>| match (by_policy, by_names) {
+        (false, _) => Some(Skipped::Policy),
+        (true, false) => Some(Skipped::Names),
+        (true, true) => reason,
+    };
     let text = |from: &String, to: &String| TextDifference {
         position: from.chars().zip(to.chars()).take_while(|(a, b)| a == b).count(),
         golden: from.clone(),
@@ -114,14 +125,14 @@ pub(crate) fn compare(golden: &Dump, candidate: &Dump, policy: AnswerPolicy) -> 
         IdDifference { position, golden: from.clone(), candidate: to.clone(), margin }
     };
     AnswerReport {
-        prompt: pair(&from.prompt, &to.prompt, skipped(policy.prompt, None), text),
+        prompt: pair(&from.prompt, &to.prompt, skipped(policy.prompt, names.prompt, None), text),
         generated_ids: pair(
             &from.generated_ids,
             &to.generated_ids,
-            skipped(policy.generated_ids, no_answer),
+            skipped(policy.generated_ids, names.generated_ids, no_answer),
             ids,
         ),
-        text: pair(&from.text, &to.text, skipped(policy.text, no_answer), text),
+        text: pair(&from.text, &to.text, skipped(policy.text, names.text, no_answer), text),
     }
 }
 

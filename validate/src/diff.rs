@@ -1,6 +1,5 @@
 //! Pairs the entries of two dumps and gathers measurements and verdicts.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use golden::{Dtype, Dump, Entry, Role};
@@ -10,6 +9,7 @@ use crate::Result;
 use crate::answer::{self, AnswerReport};
 use crate::diagnosis::{Findings, findings};
 use crate::metric::{Measurement, measure};
+use crate::names::{Counterpart, Idle, NameMap, Pairing, RulePlace};
 use crate::noise::{Level, Noise};
 use crate::origin::{Origin, OriginKind, origins, rounds_more};
 use crate::tiles::{self, Tiles};
@@ -40,6 +40,8 @@ pub struct DiffReport {
     pub noise: Option<NoiseSource>,
     /// The picture, as the golden run saw it.
     pub tiles: Option<Tiles>,
+    /// The map of names and layouts; `None` if equal names belong together.
+    pub names: Option<String>,
 }
 
 /// Where a report's limits come from.
@@ -71,7 +73,8 @@ pub struct Side {
 /// What was found of one entry.
 #[derive(Debug, Clone)]
 pub struct EntryReport {
-    /// The entry: the golden one, or the candidate's if the golden dump has none.
+    /// The entry: the golden one, or the candidate's if the golden dump has none. Its shape is that of the part that is
+    /// compared, where a map leaves some of it out.
     pub entry: Entry,
     /// What it is held to.
     pub tolerance: Tolerance,
@@ -83,6 +86,8 @@ pub struct EntryReport {
     pub origin: Origin,
     /// How far right runs are off at this site, where some were given.
     pub noise: Option<Level>,
+    /// What stands for it in the candidate's dump; `None` if nothing does.
+    pub counterpart: Option<Counterpart>,
 }
 
 /// A difference between the runs that may explain others.
@@ -113,6 +118,25 @@ pub enum Note {
     AllowedDtypes {
         /// How many.
         count: usize,
+    },
+    /// Entries have another dtype than the golden ones, as the map allows.
+    MappedDtypes {
+        /// How many.
+        count: usize,
+    },
+    /// Rules of the map match no tensor of the candidate.
+    IdleNames {
+        /// The map.
+        map: String,
+        /// Their expressions.
+        expressions: Vec<String>,
+    },
+    /// A rule of the map matches, and no golden entry has a name that it gives.
+    NoSuchSite {
+        /// The rule.
+        rule: RulePlace,
+        /// One of the names.
+        name: String,
     },
     /// A rule of the policy matches no entry.
     IdleRule {
@@ -198,6 +222,11 @@ impl DiffReport {
         self.answer.text.is_failure().then_some(Divergence::Text)
     }
 
+    /// The golden entries that have no counterpart and need one, in order of execution.
+    pub fn not_recorded(&self) -> impl Iterator<Item = &EntryReport> {
+        self.entries.iter().filter(|entry| entry.verdict == Verdict::Fail(Failure::Missing))
+    }
+
     /// The last entry that passes before the one of an index.
     pub fn last_agreement_before(&self, index: usize) -> Option<&EntryReport> {
         self.entries.iter().take(index).rev().find(|entry| entry.verdict == Verdict::Pass)
@@ -264,6 +293,24 @@ pub fn diff_with_noise(
     verify: bool,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<DiffReport> {
+    diff_with_names(golden, candidate, policy, noise, None, verify, progress)
+}
+
+/// The same of a candidate with names and layouts of its own, which a map translates.
+///
+/// # Errors
+///
+/// Those of [`diff()`]; [`crate::Error::Names`] if the map does not fit the dumps.
+pub fn diff_with_names(
+    golden: &Dump,
+    candidate: &Dump,
+    policy: &Policy,
+    noise: Option<&Noise>,
+    names: Option<&NameMap>,
+    verify: bool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<DiffReport> {
+    let pairing = Pairing::new(golden, candidate, names)?;
     let mut run: Option<Dtype> = golden.manifest().producer.dtype.parse().ok();
     // What rounds is the coarsest that is known to be right.
     let coarser = noise.and_then(Noise::run).or(policy.preset.and_then(Preset::dtype));
@@ -273,29 +320,53 @@ pub fn diff_with_noise(
         run = Some(dtype);
     }
     let no_generation = answer::generated_nothing(candidate.manifest());
-    let extra = candidate.entries().iter().filter(|entry| golden.entry(&entry.name).is_none());
-    let work: Vec<&Entry> = golden.entries().iter().chain(extra).collect();
-    let reports: Vec<Result<EntryReport>> = work
-        .into_par_iter()
-        .map(|entry| {
-            let sides = [golden, candidate].map(|dump| dump.get(&entry.name));
-            if verify {
-                // Just before it is measured, while its pages are at hand.
-                for (dump, _) in [golden, candidate].iter().zip(&sides).filter(|(_, tensor)| tensor.is_some())
-                {
-                    dump.verify_entry(&entry.name)?;
-                }
+    let limits = Limits { policy, run, noise };
+    let of_golden = |entry: &Entry| {
+        if verify {
+            // Just before it is measured, while its pages are at hand.
+            golden.verify_entry(&entry.name)?;
+            pairing.verify(&entry.name)?;
+        }
+        let golden_bytes = golden.get(&entry.name).map_or(0, |tensor| tensor.data().len());
+        let bytes = (golden_bytes + pairing.size_bytes(&entry.name)) as u64;
+        let report = match pairing.counterpart(&entry.name) {
+            Some(counterpart) => paired(&pairing, entry, counterpart, &limits),
+            None => {
+                let no_logits = entry.name == "step_logits" && entry.role == Role::Output && no_generation;
+                let excuse =
+                    pairing.absent(&entry.name).or(no_logits.then_some("the candidate generated nothing"));
+                unpaired(entry, Failure::Missing, excuse, &limits)
             }
-            let bytes: usize = sides.iter().flatten().map(|tensor| tensor.data().len()).sum();
-            let report = match sides {
-                [Some(_), Some(_)] => paired(golden, candidate, entry, policy, run, noise),
-                [golden_side, _] => unpaired(entry, policy, run, golden_side.is_some(), no_generation),
-            };
-            progress(bytes as u64);
-            Ok(report)
+        };
+        progress(bytes);
+        Ok(report)
+    };
+    // What must be copied comes one after the other, so that one such tensor at most is in memory; each is itself put
+    // together and measured on all threads.
+    let golden_entries = golden.entries();
+    let mut reports: Vec<Result<Option<EntryReport>>> = golden_entries
+        .par_iter()
+        .map(|entry| if pairing.copies(&entry.name) { Ok(None) } else { of_golden(entry).map(Some) })
+        .collect();
+    for (entry, report) in golden_entries.iter().zip(&mut reports) {
+        if let Ok(None) = report {
+            *report = of_golden(entry).map(Some);
+        }
+    }
+    let extra: Vec<Result<Option<EntryReport>>> = pairing
+        .left()
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .map(|(entry, excuse)| {
+            if verify {
+                pairing.verify_left(entry)?;
+            }
+            progress(candidate.get(&entry.name).map_or(0, |tensor| tensor.data().len() as u64));
+            Ok(Some(unpaired(entry, Failure::Extra, excuse, &limits)))
         })
         .collect();
-    let mut entries = reports.into_iter().collect::<Result<Vec<_>>>()?;
+    let reports = reports.into_iter().chain(extra).filter_map(Result::transpose);
+    let mut entries = reports.collect::<Result<Vec<_>>>()?;
     let origins = origins(&entries, run);
     for (entry, origin) in entries.iter_mut().zip(origins) {
         if let (Verdict::Pass, Some(excess), Fresh::Fail) = (&entry.verdict, origin.excess, policy.fresh) {
@@ -303,13 +374,18 @@ pub fn diff_with_noise(
         }
         entry.origin = origin;
     }
-    let mut notes = notes(golden, candidate, policy);
-    let other = |entry: &&Entry| candidate.entry(&entry.name).is_some_and(|other| other.dtype != entry.dtype);
-    let failing: HashSet<&str> =
-        entries.iter().filter(|entry| entry.is_failure()).map(|entry| entry.entry.name.as_str()).collect();
-    let count = golden.entries().iter().filter(other).filter(|e| !failing.contains(e.name.as_str())).count();
-    if noise.is_some() && count > 0 {
-        notes.push(Note::AllowedDtypes { count });
+    let mut notes = notes(&pairing, golden, candidate, policy);
+    let other = |report: &&EntryReport| {
+        !report.is_failure()
+            && pairing.dtype(&report.entry.name).is_some_and(|dtype| dtype != report.entry.dtype)
+    };
+    let (by_map, by_noise): (Vec<_>, Vec<_>) =
+        entries.iter().filter(other).partition(|report| pairing.any_dtype(&report.entry.name));
+    if noise.is_some() && !by_noise.is_empty() {
+        notes.push(Note::AllowedDtypes { count: by_noise.len() });
+    }
+    if !by_map.is_empty() {
+        notes.push(Note::MappedDtypes { count: by_map.len() });
     }
     let mut report = DiffReport {
         golden: side(golden),
@@ -319,10 +395,11 @@ pub fn diff_with_noise(
         verified: verify,
         entries,
         noise: noise.map(Noise::source),
-        answer: answer::compare(golden, candidate, policy.answer),
+        answer: answer::compare(golden, candidate, policy.answer, pairing.map().map(|map| map.answer)),
         notes,
         tiles: tiles::tiles(golden),
         findings: None,
+        names: names.map(|names| names.source.clone()),
     };
     let place = match report.first_divergence() {
         Some(Divergence::Entry(index)) => Some(index),
@@ -332,23 +409,38 @@ pub fn diff_with_noise(
         }
         _ => None,
     };
-    report.findings = place.and_then(|index| findings(golden, candidate, &report.entries, index));
+    report.findings = place.and_then(|index| findings(golden, &pairing, &report.entries, index));
     Ok(report)
 }
 
-fn paired(
-    golden: &Dump,
-    candidate: &Dump,
-    entry: &Entry,
-    policy: &Policy,
+/// Where an entry's limits come from.
+struct Limits<'a> {
+    policy: &'a Policy,
     run: Option<Dtype>,
-    noise: Option<&Noise>,
+    noise: Option<&'a Noise>,
+}
+
+fn paired(
+    pairing: &Pairing<'_>,
+    entry: &Entry,
+    counterpart: &Counterpart,
+    limits: &Limits<'_>,
 ) -> EntryReport {
+    let mut entry = entry.clone();
+    if let Some(shape) = pairing.compared_shape(&entry.name) {
+        entry.shape = shape.to_vec();
+    }
+    let &Limits { policy, run, noise } = limits;
     let level = noise.and_then(|noise| noise.level(&entry.name));
-    let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(entry, level, run));
-    let tolerance = policy.tolerance_with(entry, run, bounds);
-    let sides = golden.get(&entry.name).zip(candidate.get(&entry.name));
+    let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(&entry, level, run));
+    let tolerance = policy.tolerance_with(&entry, run, bounds);
+    let assembled = pairing.golden(&entry.name).zip(pairing.candidate(&entry.name));
+    let sides = assembled.as_ref().and_then(|(golden, candidate)| golden.view().zip(candidate.view()));
     let measurement = sides.as_ref().and_then(|(golden, candidate)| measure(golden, candidate));
+    let dtype_allowed = |dtype: Dtype| {
+        let of_noise = level.as_ref().is_some_and(|level| level.dtypes.contains(&dtype));
+        of_noise || pairing.any_dtype(&entry.name) && measurement.is_some()
+    };
     let verdict = match (&tolerance, &measurement, &sides) {
         (Tolerance::Ignored { reason }, _, _) => Verdict::Ignored { reason: reason.clone() },
         (_, _, Some((golden, candidate))) if golden.shape() != candidate.shape() => {
@@ -358,8 +450,7 @@ fn paired(
             })
         }
         (_, _, Some((golden, candidate)))
-            if golden.dtype() != candidate.dtype()
-                && !level.as_ref().is_some_and(|level| level.dtypes.contains(&candidate.dtype())) =>
+            if golden.dtype() != candidate.dtype() && !dtype_allowed(candidate.dtype()) =>
         {
             Verdict::Fail(Failure::Dtype { expected: golden.dtype(), found: candidate.dtype() })
         }
@@ -368,35 +459,30 @@ fn paired(
         (_, None, _) => Verdict::Fail(Failure::Missing),
     };
     EntryReport {
-        entry: entry.clone(),
+        entry,
         tolerance,
         measurement,
         verdict,
         origin: Origin::unknown(),
         noise: level,
+        counterpart: Some(counterpart.clone()),
     }
 }
 
-fn unpaired(
-    entry: &Entry,
-    policy: &Policy,
-    run: Option<Dtype>,
-    in_golden: bool,
-    no_generation: bool,
-) -> EntryReport {
-    let generated = entry.name == "step_logits" && entry.role == Role::Output && in_golden && no_generation;
-    let verdict = match policy.excuse(entry) {
+/// An entry of one side only, which is no fault if the policy or an excuse says so.
+fn unpaired(entry: &Entry, failure: Failure, excuse: Option<&str>, limits: &Limits<'_>) -> EntryReport {
+    let verdict = match limits.policy.excuse(entry).or_else(|| excuse.map(str::to_owned)) {
         Some(reason) => Verdict::Ignored { reason },
-        None if generated => Verdict::Ignored { reason: "the candidate generated nothing".to_owned() },
-        None => Verdict::Fail(if in_golden { Failure::Missing } else { Failure::Extra }),
+        None => Verdict::Fail(failure),
     };
     EntryReport {
         entry: entry.clone(),
-        tolerance: policy.tolerance(entry, run),
+        tolerance: limits.policy.tolerance(entry, limits.run),
         measurement: None,
         verdict,
         origin: Origin::unknown(),
         noise: None,
+        counterpart: None,
     }
 }
 
@@ -416,7 +502,7 @@ fn side(dump: &Dump) -> Side {
     }
 }
 
-fn notes(golden: &Dump, candidate: &Dump, policy: &Policy) -> Vec<Note> {
+fn notes(pairing: &Pairing<'_>, golden: &Dump, candidate: &Dump, policy: &Policy) -> Vec<Note> {
     let (from, to) = (golden.manifest(), candidate.manifest());
     let mut notes = Vec::new();
     if from.producer.dtype != to.producer.dtype {
@@ -435,19 +521,27 @@ fn notes(golden: &Dump, candidate: &Dump, policy: &Policy) -> Vec<Note> {
         let changed = images.filter(|(_, (from, to))| from.sha256 != to.sha256);
         notes.extend(changed.map(|(index, _)| Note::Image { index }));
     }
-    notes.extend(first_out_of_order(golden, candidate).map(|name| Note::Order { name }));
+    notes.extend(first_out_of_order(pairing, golden).map(|name| Note::Order { name }));
+    let mut unmatched: Vec<(&str, Vec<String>)> = Vec::new();
+    for (rule, idle) in pairing.idle() {
+        match idle {
+            Idle::NoEntry(name) => notes.push(Note::NoSuchSite { rule: rule.clone(), name: name.clone() }),
+            Idle::NoTensor(expressions) => match unmatched.last_mut() {
+                Some((map, all)) if *map == rule.map => all.extend(expressions.iter().cloned()),
+                _ => unmatched.push((&rule.map, expressions.clone())),
+            },
+        }
+    }
+    let idle_names = unmatched.into_iter().map(|(map, expressions)| (map.to_owned(), expressions));
+    notes.extend(idle_names.map(|(map, expressions)| Note::IdleNames { map, expressions }));
     let all: Vec<Entry> = golden.entries().iter().chain(candidate.entries()).cloned().collect();
     notes.extend(policy.idle_rules(&all).map(|rule| Note::IdleRule { sites: rule.sites.clone() }));
     notes
 }
 
 /// The first common entry that the candidate does not have next.
-fn first_out_of_order(golden: &Dump, candidate: &Dump) -> Option<String> {
-    let names = |dump: &Dump, other: &Dump| -> Vec<String> {
-        let common = dump.entries().iter().filter(|entry| other.entry(&entry.name).is_some());
-        common.map(|entry| entry.name.clone()).collect()
-    };
-    let (expected, found) = (names(golden, candidate), names(candidate, golden));
-    debug_assert_eq!(expected.iter().collect::<HashSet<_>>(), found.iter().collect::<HashSet<_>>());
-    expected.into_iter().zip(found).find(|(expected, found)| expected != found).map(|(_, found)| found)
+fn first_out_of_order(pairing: &Pairing<'_>, golden: &Dump) -> Option<String> {
+    let found = pairing.recorded_order();
+    let expected = golden.entries().iter().filter(|entry| pairing.counterpart(&entry.name).is_some());
+    expected.zip(found).find(|(expected, found)| expected.name != *found).map(|(_, found)| found.to_owned())
 }

@@ -45,6 +45,42 @@ pub enum Error {
         source: Box<globset::Error>,
     },
 
+    /// There is no map of a name.
+    #[error(
+        "name map `{}`: {}cannot be read: {source}", path.display(),
+        if *known { "" } else { "expected a file or the name of a ready-made map, found neither: " }
+    )]
+    ReadNames {
+        /// The file, or what was taken for one.
+        path: PathBuf,
+        /// Whether there is a ready-made map of that name.
+        known: bool,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A map is no TOML, or has fields that no map has.
+    #[error("name map `{map}`: {message}")]
+    NamesFile {
+        /// Its file or name.
+        map: String,
+        /// The field, what was expected there and what was found.
+        message: String,
+    },
+
+    /// A map makes no sense, or does not fit the dumps.
+    #[error("name map `{map}`: {place}: expected {expected}, found {found}")]
+    Names {
+        /// Its file or name.
+        map: String,
+        /// The rule or field.
+        place: String,
+        /// What would make sense.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
     /// A report cannot be written.
     #[error("report `{}` cannot be written: {source}", path.display())]
     WriteReport {
@@ -74,6 +110,8 @@ impl Error {
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")
             }
+            Error::ReadNames { known: false, .. } => Some("`nvl-validate maps` lists the ready-made maps"),
+            Error::NamesFile { .. } | Error::Names { .. } => Some("`docs/names.md` describes maps"),
             Error::SeveralFormats { .. } => Some("`--out DIR` writes one file for each format"),
             _ => None,
         }

@@ -8,6 +8,7 @@ pub mod diagnosis;
 mod diff;
 mod error;
 pub mod metric;
+pub mod names;
 pub mod noise;
 pub mod origin;
 pub mod report;
@@ -16,9 +17,11 @@ pub mod tolerance;
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
 pub use diff::{
-    DiffReport, Divergence, EntryReport, NoiseSource, Note, Side, Summary, diff, diff_with_noise,
+    DiffReport, Divergence, EntryReport, NoiseSource, Note, Side, Summary, diff, diff_with_names,
+    diff_with_noise,
 };
 pub use error::{Error, Result};
+pub use names::NameMap;
 pub use noise::Noise;
 pub use tiles::Tiles;
 pub use tolerance::Policy;

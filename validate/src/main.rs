@@ -10,7 +10,7 @@ use golden::Dump;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 use validate::tolerance::Preset;
-use validate::{Error, Noise, Policy, Result, diff_with_noise, metric, noise, report};
+use validate::{Error, NameMap, Noise, Policy, Result, diff_with_names, metric, names, noise, report};
 
 /// Compares activation dumps layer by layer and names the first divergence.
 ///
@@ -28,6 +28,22 @@ enum Command {
     Diff(DiffArguments),
     /// Writes a policy from right runs, to standard output.
     Calibrate(CalibrateArguments),
+    /// Lists the ready-made maps of names and layouts, or prints one.
+    Maps {
+        /// The map to print.
+        #[arg(value_parser = PossibleValuesParser::new(names::BUILTIN.iter().map(|map| map.name)))]
+        name: Option<String>,
+    },
+    /// Proposes a map from a candidate's names and layouts to those of a golden dump.
+    Names {
+        /// The folder of the dump that is right.
+        golden: PathBuf,
+        /// The folder of the dump with names of its own, of the same request.
+        candidate: PathBuf,
+        /// A file for the map; standard output if none is named.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Shows what is in a dump.
     Show {
         /// The dump's folder.
@@ -47,6 +63,9 @@ struct DiffArguments {
     /// A TOML file with tolerances of your own.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// A map of the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`).
+    #[arg(long, value_name = "FILE|NAME")]
+    names: Option<String>,
     /// A right run of the same request, whose noise gives the limits; several times for the largest of several.
     #[arg(long, value_name = "DUMP")]
     noise: Vec<PathBuf>,
@@ -94,6 +113,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Diff(arguments) => run_diff(&arguments),
         Command::Calibrate(arguments) => run_calibrate(&arguments),
+        Command::Names { golden, candidate, out } => run_names(&golden, &candidate, out.as_deref()),
+        Command::Maps { name } => run_maps(name.as_deref()),
         Command::Show { dump } => run_show(&dump),
     };
     match result {
@@ -120,6 +141,7 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
     if let Some(preset) = &arguments.preset {
         policy.preset = Preset::named(preset);
     }
+    let names = arguments.names.as_deref().map(NameMap::read).transpose()?;
     let golden = Dump::open(&arguments.golden)?;
     let candidate = Dump::open(&arguments.candidate)?;
     let runs = open_all(&arguments.noise)?;
@@ -131,7 +153,8 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
     } else {
         Some(Noise::measure(&golden, &runs, arguments.noise_factor, verify, &progress)?)
     };
-    let report = diff_with_noise(&golden, &candidate, &policy, noise.as_ref(), verify, &progress)?;
+    let (noise, names) = (noise.as_ref(), names.as_ref());
+    let report = diff_with_names(&golden, &candidate, &policy, noise, names, verify, &progress)?;
     bar.finish_and_clear();
 
     let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
@@ -169,6 +192,46 @@ fn run_calibrate(arguments: &CalibrateArguments) -> Result<bool> {
         Noise::measure(&golden, &runs, arguments.factor, !arguments.no_verify, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     print(&noise::calibrate(&golden, &runs, &noise))?;
+    Ok(true)
+}
+
+/// Whether every golden entry has a counterpart.
+fn run_names(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result<bool> {
+    let (golden, candidate) = (Dump::open(golden)?, Dump::open(candidate)?);
+    let proposal = names::propose(&golden, &candidate)?;
+    match out {
+        None => print(&proposal.text)?,
+        Some(path) => {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            write_file(folder.unwrap_or(Path::new(".")), &name, &proposal.text)?;
+        }
+    }
+    let mut stderr = anstream::stderr();
+    // Nothing can be said about a closed stderr; the status says it.
+    let _ = writeln!(
+        stderr,
+        "{} of {} golden entries have a counterpart",
+        proposal.matched,
+        golden.entries().len()
+    );
+    let lists = [
+        ("golden entries without one", &proposal.unmatched),
+        ("tensors of the candidate that are left", &proposal.left),
+    ];
+    for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
+        let names: Vec<String> = names.iter().map(|name| report::escaped(name)).collect();
+        let _ = writeln!(stderr, "{what}: {}", names.join(", "));
+    }
+    Ok(proposal.unmatched.is_empty())
+}
+
+fn run_maps(name: Option<&str>) -> Result<bool> {
+    let text: String = match name {
+        Some(name) => names::BUILTIN.iter().filter(|map| map.name == name).map(|map| map.text).collect(),
+        None => names::BUILTIN.iter().map(|map| format!("{:<22} {}\n", map.name, map.about)).collect(),
+    };
+    print(&text)?;
     Ok(true)
 }
 

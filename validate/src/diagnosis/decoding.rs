@@ -1,19 +1,19 @@
 //! Mistakes that only decoding shows.
 
-use golden::Dump;
-
 use super::mistakes::{Diagnosis, Mistake};
 use crate::diff::EntryReport;
 use crate::metric::value_at;
+use crate::names::Pairing;
 use crate::tolerance::Tolerance;
 
 /// Whether the logits of the prompt agree and those of a later step do not, though all tokens before it are the same: then
 /// it is what is kept from step to step.
-pub(super) fn diagnose(golden: &Dump, candidate: &Dump, entry: &EntryReport) -> Option<Diagnosis> {
+pub(super) fn diagnose(pairing: &Pairing<'_>, entry: &EntryReport) -> Option<Diagnosis> {
     let name = entry.entry.name.as_str();
     let Tolerance::Bounds(bounds) = &entry.tolerance else { return None };
     let limit = bounds.row_relative_l2.filter(|_| name == "step_logits")?;
-    let (expected, found) = (golden.get(name)?, candidate.get(name)?);
+    let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
+    let (expected, found) = (expected.view()?, found.view()?);
     let (&[steps, vocab], &[other_steps, other_vocab]) = (expected.shape(), found.shape()) else {
         return None;
     };
@@ -32,7 +32,7 @@ pub(super) fn diagnose(golden: &Dump, candidate: &Dump, entry: &EntryReport) -> 
         })
         .collect();
     let off = errors.iter().position(|error| *error > limit).filter(|&step| step > 0)?;
-    let [expected, found] = [golden, candidate].map(|dump| dump.manifest().generated_ids.as_deref());
+    let [expected, found] = pairing.generated_ids();
     if expected?.get(..off)? != found?.get(..off)? {
         return None;
     }

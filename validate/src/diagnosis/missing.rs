@@ -1,10 +1,11 @@
 //! Tiles or tokens that only one side has: what is left is found among the other side's.
 
-use golden::{Dump, TensorView};
+use golden::TensorView;
 
 use super::mistakes::{Diagnosis, Mistake};
 use crate::diff::EntryReport;
 use crate::metric::value_at;
+use crate::names::Pairing;
 
 /// The most numbers of a part that are compared.
 const NUMBERS: usize = 4096;
@@ -44,9 +45,10 @@ impl Parts<'_> {
 }
 
 /// What one side has more, if all else is equal.
-pub(super) fn diagnose(golden: &Dump, candidate: &Dump, entry: &EntryReport) -> Option<Diagnosis> {
+pub(super) fn diagnose(pairing: &Pairing<'_>, entry: &EntryReport) -> Option<Diagnosis> {
     let name = &entry.entry.name;
-    let (expected, found) = (golden.get(name)?, candidate.get(name)?);
+    let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
+    let (expected, found) = (expected.view()?, found.view()?);
     let (from, to) = (expected.shape(), found.shape());
     let differing: Vec<usize> =
         (0..from.len()).filter(|&at| from.len() == to.len() && from[at] != to[at]).collect();

@@ -8,6 +8,7 @@ use super::position::other_align_corners;
 use super::{attention, decoding, norm, rotary};
 use crate::diff::EntryReport;
 use crate::metric::value_at;
+use crate::names::Pairing;
 use crate::origin::Step;
 
 /// How many explanations are told.
@@ -129,7 +130,7 @@ pub struct Diagnosis {
 /// Tests all known mistakes on an entry; the best explanations first.
 pub(super) fn diagnose(
     golden: &Dump,
-    candidate: &Dump,
+    pairing: &Pairing<'_>,
     entries: &[EntryReport],
     entry: &EntryReport,
     case: &Case<'_>,
@@ -150,8 +151,10 @@ pub(super) fn diagnose(
 
     let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &entries[input]).collect();
     if let (Step::Activation, [input]) = (entry.origin.step, inputs.as_slice())
-        && let Some(before) = candidate.get(&input.entry.name)
-        && let Some(golden_before) = golden.get(&input.entry.name)
+        && let Some(before) = pairing.candidate(&input.entry.name)
+        && let Some(before) = before.view()
+        && let Some(golden_before) = pairing.golden(&input.entry.name)
+        && let Some(golden_before) = golden_before.view()
         && before.shape() == entry.entry.shape
     {
         for (function, of) in activations() {
@@ -208,8 +211,8 @@ pub(super) fn diagnose(
         found.retain(|diagnosis| !by_rows(diagnosis.mistake));
     }
     found.extend(epsilon);
-    found.extend(rotary::diagnose(golden, candidate, name, case));
-    found.extend(decoding::diagnose(golden, candidate, entry));
+    found.extend(rotary::diagnose(pairing, name, case));
+    found.extend(decoding::diagnose(pairing, entry));
     if found.is_empty() {
         found.extend(attention::diagnose(golden, entries, entry, case));
     }

@@ -16,6 +16,7 @@ mod rotary;
 use golden::Dump;
 
 use crate::diff::EntryReport;
+use crate::names::Pairing;
 
 pub use mistakes::{Diagnosis, Mistake};
 
@@ -33,17 +34,18 @@ pub struct Findings {
 /// Looks into an entry that both dumps have.
 pub(crate) fn findings(
     golden: &Dump,
-    candidate: &Dump,
+    pairing: &Pairing<'_>,
     entries: &[EntryReport],
     index: usize,
 ) -> Option<Findings> {
     let entry = entries.get(index)?;
     let name = &entry.entry.name;
-    let (expected, found) = (golden.get(name)?, candidate.get(name)?);
+    let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
+    let (expected, found) = (expected.view()?, found.view()?);
     if expected.shape() != found.shape() {
-        let decoding = decoding::diagnose(golden, candidate, entry);
+        let decoding = decoding::diagnose(pairing, entry);
         let diagnoses =
-            decoding.or_else(|| missing::diagnose(golden, candidate, entry)).into_iter().collect::<Vec<_>>();
+            decoding.or_else(|| missing::diagnose(pairing, entry)).into_iter().collect::<Vec<_>>();
         return Some(Findings { index, places: Vec::new(), diagnoses })
             .filter(|found| !found.diagnoses.is_empty());
     }
@@ -56,6 +58,6 @@ pub(crate) fn findings(
     Some(Findings {
         index,
         places: place::places(&case, entry, &layout, mistakes::head_dim(golden)),
-        diagnoses: mistakes::diagnose(golden, candidate, entries, entry, &case, &layout),
+        diagnoses: mistakes::diagnose(golden, pairing, entries, entry, &case, &layout),
     })
 }

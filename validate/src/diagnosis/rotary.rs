@@ -1,10 +1,11 @@
 //! Other frequencies of the rotary embedding.
 
-use golden::{Dump, TensorView};
+use golden::TensorView;
 
 use super::case::Case;
 use super::mistakes::{Diagnosis, Mistake, digits};
 use crate::metric::value_at;
+use crate::names::Pairing;
 
 /// Frequencies are equal if they are so near to each other.
 const EQUAL: f64 = 0.02;
@@ -12,14 +13,14 @@ const EQUAL: f64 = 0.02;
 /// The frequencies that explain the cosines or sines of a candidate.
 ///
 /// They are read off both, from row to row: at first from small angles, then from ever larger ones, which tell them better.
-pub(super) fn diagnose(golden: &Dump, candidate: &Dump, name: &str, case: &Case<'_>) -> Option<Diagnosis> {
+pub(super) fn diagnose(pairing: &Pairing<'_>, name: &str, case: &Case<'_>) -> Option<Diagnosis> {
     let stem = name.strip_suffix(".cos").or_else(|| name.strip_suffix(".sin"))?;
     let is_cos = name.ends_with(".cos");
-    let angles = |dump: &Dump| {
-        let (cos, sin) = (dump.get(&format!("{stem}.cos"))?, dump.get(&format!("{stem}.sin"))?);
-        frequencies(&cos, &sin, case)
-    };
-    let (expected, found) = (angles(golden)?, angles(candidate)?);
+    let (cos, sin) = (format!("{stem}.cos"), format!("{stem}.sin"));
+    let (golden_cos, golden_sin) = (pairing.golden(&cos)?, pairing.golden(&sin)?);
+    let (cos, sin) = (pairing.candidate(&cos)?, pairing.candidate(&sin)?);
+    let expected = frequencies(&golden_cos.view()?, &golden_sin.view()?, case)?;
+    let found = frequencies(&cos.view()?, &sin.view()?, case)?;
     let half = case.columns / 2;
     let after = case.distance(|row, column| {
         let angle = found[column % half] * row as f64;

@@ -13,7 +13,8 @@ struct Part {
     largest_at: Option<usize>,
 }
 
-pub(super) fn value(dtype: Dtype, bytes: &[u8]) -> i128 {
+/// The integer in little-endian bytes.
+pub(crate) fn value(dtype: Dtype, bytes: &[u8]) -> i128 {
     let mut wide = [0u8; 16];
     let len = bytes.len().min(wide.len());
     wide[..len].copy_from_slice(&bytes[..len]);

@@ -12,6 +12,7 @@ mod statistics;
 
 use golden::{Dtype, TensorView};
 
+pub(crate) use integer::value as integer_value;
 pub use statistics::{Statistics, statistics};
 
 /// The elements of a chunk, rounded down to whole rows.

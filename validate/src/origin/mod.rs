@@ -177,6 +177,7 @@ pub fn origins_alone(
             verdict: Verdict::Pass,
             origin: Origin::unknown(),
             noise: None,
+            counterpart: None,
         })
         .collect();
     origins_of(&reports, run, false)
@@ -276,7 +277,7 @@ fn align(rows: Rows, output: &[usize], input: &[usize], input_rows: usize, outpu
     };
     match rows {
         Rows::Same if input_rows == output_rows => Aligned::Row(Box::new(Some)),
-        Rows::FromEnd => match (sequence(output), sequence(input)) {
+        Rows::Same | Rows::FromEnd => match (sequence(output), sequence(input)) {
             (Some(to), Some(from)) if output_rows / to == input_rows / from => {
                 Aligned::Row(Box::new(move |row| {
                     let (batch, token) = (row / to, row % to);

@@ -53,11 +53,13 @@ struct Document<'a> {
     preset: Option<&'static str>,
     policy: Option<String>,
     noise: Option<NoiseJson>,
+    names: Option<&'a str>,
     hashes_verified: bool,
     first_divergence: Option<DivergenceJson<'a>>,
     summary: SummaryJson<'a>,
     answer: AnswerJson<'a>,
     notes: Vec<String>,
+    not_recorded: Vec<&'a str>,
     entries: Vec<EntryJson<'a>>,
 }
 
@@ -176,6 +178,21 @@ struct EntryJson<'a> {
     measurement: Option<MeasurementJson<'a>>,
     origin: OriginJson<'a>,
     noise: Option<LevelJson>,
+    counterpart: Option<CounterpartJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct CounterpartJson<'a> {
+    tensors: &'a [String],
+    rule: Option<RuleJson<'a>>,
+    layout: &'a [String],
+    compared_shape: &'a [usize],
+}
+
+#[derive(Serialize)]
+struct RuleJson<'a> {
+    map: &'a str,
+    index: usize,
 }
 
 #[derive(Serialize)]
@@ -267,6 +284,7 @@ impl<'a> Document<'a> {
                 runs: noise.paths.iter().map(|path| path.display().to_string()).collect(),
                 factor: Number(noise.factor),
             }),
+            names: report.names.as_deref(),
             hashes_verified: report.verified,
             first_divergence: report
                 .first_divergence()
@@ -289,6 +307,7 @@ impl<'a> Document<'a> {
                 text: text(&report.answer.text),
             },
             notes: report.notes.iter().map(|note| words::note(report, note)).collect(),
+            not_recorded: report.not_recorded().map(|entry| entry.entry.name.as_str()).collect(),
             entries: report.entries.iter().map(|entry| EntryJson::of(report, entry)).collect(),
         }
     }
@@ -384,7 +403,10 @@ impl<'a> EntryJson<'a> {
             role: entry.role,
             module: &entry.module,
             dtype: entry.dtype.name(),
-            shape: &entry.shape,
+            shape: report
+                .counterpart
+                .as_ref()
+                .map_or(&entry.shape, |counterpart| &counterpart.recorded_shape),
             verdict: match report.verdict {
                 Verdict::Pass => "pass",
                 Verdict::Ignored { .. } => "ignored",
@@ -405,6 +427,12 @@ impl<'a> EntryJson<'a> {
             noise: report.noise.as_ref().map(|level| LevelJson {
                 relative_l2: Number(level.relative_l2),
                 row_relative_l2: Number(level.row_relative_l2),
+            }),
+            counterpart: report.counterpart.as_ref().map(|counterpart| CounterpartJson {
+                tensors: &counterpart.tensors,
+                rule: counterpart.rule.as_ref().map(|rule| RuleJson { map: &rule.map, index: rule.index }),
+                layout: &counterpart.layout,
+                compared_shape: &entry.shape,
             }),
         }
     }
@@ -521,6 +549,7 @@ fn comparison<'a, D, J>(of: &'a Comparison<D>, json: impl FnOnce(&'a D) -> J) ->
             let reason = match reason {
                 Skipped::NotInGolden => "not_in_golden",
                 Skipped::Policy => "policy",
+                Skipped::Names => "names",
                 Skipped::NothingGenerated => "nothing_generated",
                 Skipped::Sampled => "sampled",
             };

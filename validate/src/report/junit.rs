@@ -96,6 +96,9 @@ fn entry_case(report: &DiffReport, index: usize, entry: &EntryReport) -> TestCas
         Verdict::Fail(failure) => (Outcome::Failure, words::failure(failure)),
     };
     let mut case = case(&entry.entry.name, class, outcome, message);
+    if let Some(counterpart) = words::counterpart(entry) {
+        case.add_property(("candidate".to_owned(), escaped(&counterpart)));
+    }
     if let Verdict::Fail(_) = &entry.verdict {
         case.status.set_type(words::verdict(entry).to_lowercase());
         case.status.set_description(escaped_lines(&words::entry_lines(report, index, entry).join("\n")));

@@ -50,6 +50,7 @@ impl Format for Markdown {
         for sentence in words::answer(report) {
             paragraph(&sentence);
         }
+        words::not_recorded(report).iter().for_each(|sentence| paragraph(sentence));
         for note in &report.notes {
             paragraph(&format!("Note: {}.", words::note(report, note)));
         }
@@ -57,6 +58,7 @@ impl Format for Markdown {
             paragraph("The recorded hashes were not checked.");
         }
         failing(&mut out, report);
+        counterparts(&mut out, report);
         out
     }
 }
@@ -68,15 +70,26 @@ fn failing(out: &mut String, report: &DiffReport) {
     }
     line(out, "<details><summary>Entries that fail</summary>");
     line(out, "");
-    line(out, "| order | site | relative L2 | worst row | max abs | verdict |");
-    line(out, "|---:|---|---:|---:|---:|---|");
+    // With a map, the candidate's own names have a column.
+    let mapped = report.names.is_some();
+    line(
+        out,
+        &format!(
+            "| order | site |{} relative L2 | worst row | max abs | verdict |",
+            if mapped { " candidate |" } else { "" }
+        ),
+    );
+    line(out, &format!("|---:|---|{}---:|---:|---:|---|", if mapped { "---|" } else { "" }));
     for entry in failing.iter().take(FAILING) {
         let measurement = entry.measurement.as_ref();
         let of = |metric: Metric| short_or_dash(measurement.and_then(|m| metric.of(m)));
+        let tensors = entry.counterpart.iter().flat_map(|counterpart| &counterpart.tensors);
+        let tensors: Vec<String> = tensors.map(|name| code(name)).collect();
+        let candidate = if mapped { format!(" {} |", tensors.join("<br>")) } else { String::new() };
         line(
             out,
             &format!(
-                "| {} | {} | {} | {} | {} | {} |",
+                "| {} | {} |{candidate} {} | {} | {} | {} |",
                 entry.entry.order,
                 code(&entry.entry.name),
                 of(Metric::RelativeL2),
@@ -87,7 +100,23 @@ fn failing(out: &mut String, report: &DiffReport) {
         );
     }
     if failing.len() > FAILING {
-        line(out, &format!("| | and {} more | | | | |", failing.len() - FAILING));
+        let candidate = if mapped { " |" } else { "" };
+        line(out, &format!("| | and {} more |{candidate} | | | |", failing.len() - FAILING));
+    }
+    line(out, "");
+    line(out, "</details>");
+}
+
+/// How the candidate's names became the golden ones.
+fn counterparts(out: &mut String, report: &DiffReport) {
+    let rules = words::counterparts(report);
+    if rules.is_empty() {
+        return;
+    }
+    line(out, "<details><summary>The candidate's names</summary>");
+    line(out, "");
+    for rule in rules {
+        line(out, &format!("- {}", text(&rule)));
     }
     line(out, "");
     line(out, "</details>");

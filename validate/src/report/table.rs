@@ -110,6 +110,22 @@ impl Table {
     }
 
     fn footer(&self, out: &mut String, report: &DiffReport) {
+        let counterparts = words::counterparts(report);
+        match counterparts.len() {
+            0 => {}
+            // The long names of both sides would fill the screen.
+            count if !self.0.all => wrapped(
+                out,
+                "",
+                "  ",
+                &format!(
+                    "names by {count} rules of {}; --all lists them",
+                    report.names.as_deref().unwrap_or_default()
+                ),
+            ),
+            _ => counterparts.iter().for_each(|text| wrapped(out, "", "  ", text)),
+        }
+        words::not_recorded(report).iter().for_each(|text| wrapped(out, "", "  ", text));
         line(out, &words::counts(report));
         if let Some(index) = report.summary().worst_relative_l2 {
             let worst = &report.entries[index];

@@ -7,6 +7,7 @@ use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diagnosis::Diagnosis;
 use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
 use crate::metric::Difference;
+use crate::names::{Counterpart, RulePlace};
 use crate::origin::{Excess, OriginKind};
 use crate::tolerance::{Failure, Metric, Verdict};
 
@@ -133,6 +134,7 @@ pub(super) fn class(entry: &EntryReport) -> &str {
 pub(super) fn limits(report: &DiffReport) -> Vec<(&'static str, String)> {
     let mut limits = Vec::new();
     limits.extend(report.preset.map(|preset| ("preset", preset.name().to_owned())));
+    limits.extend(report.names.as_ref().map(|names| ("names", names.clone())));
     limits.extend(report.policy.as_ref().map(|path| ("policy", path.display().to_string())));
     if let Some(noise) = &report.noise {
         for path in &noise.paths {
@@ -189,6 +191,7 @@ pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport
             lines.push(format!("{} of {} elements differ", measurement.differing, measurement.elements));
         }
     }
+    lines.extend(counterpart(entry));
     if let Some(findings) = report.findings.as_ref().filter(|findings| findings.index == index) {
         lines.extend(findings.places.iter().cloned());
         lines.extend(findings.diagnoses.iter().map(diagnosis));
@@ -205,6 +208,45 @@ pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport
         ));
     }
     lines
+}
+
+/// What stands for an entry in the candidate's dump, where that is not a tensor of the same name as it is.
+pub(super) fn counterpart(entry: &EntryReport) -> Option<String> {
+    let Counterpart { tensors, rule, layout, .. } = entry.counterpart.as_ref()?;
+    let rule = rule.as_ref()?;
+    let layout = if layout.is_empty() { String::new() } else { format!(": {}", layout.join(", ")) };
+    Some(format!("in the candidate {} ({rule}){layout}", tensors.join(", ")))
+}
+
+/// The golden sites that the candidate did not record, as far as they need be shown; `None` if there is none.
+pub(super) fn not_recorded(report: &DiffReport) -> Option<String> {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = report.not_recorded().map(|entry| entry.entry.name.as_str()).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = &names[..names.len() - more];
+    (!names.is_empty())
+        .then(|| format!("{} not recorded by the candidate: {}{rest}", names.len(), shown.join(", ")))
+}
+
+/// What stands for the golden entries in the candidate's dump: for each rule of the map that was used, how many, and
+/// one of them.
+pub(super) fn counterparts(report: &DiffReport) -> Vec<String> {
+    let mut rules: Vec<(&RulePlace, usize, &EntryReport)> = Vec::new();
+    for entry in &report.entries {
+        let Some(rule) = entry.counterpart.as_ref().and_then(|counterpart| counterpart.rule.as_ref()) else {
+            continue;
+        };
+        match rules.iter_mut().find(|(other, ..)| *other == rule) {
+            Some((_, count, _)) => *count += 1,
+            None => rules.push((rule, 1, entry)),
+        }
+    }
+    let line = |(_, count, entry): (&RulePlace, usize, &EntryReport)| {
+        let sites = if count == 1 { "1 site".to_owned() } else { format!("{count} sites") };
+        Some(format!("{sites}: {} is {}", entry.entry.name, counterpart(entry)?))
+    };
+    rules.into_iter().filter_map(line).collect()
 }
 
 fn agreement(entry: &EntryReport) -> String {
@@ -290,6 +332,7 @@ fn skipped(reason: Skipped) -> &'static str {
     match reason {
         Skipped::NotInGolden => "the golden dump has none",
         Skipped::Policy => "the policy leaves it out",
+        Skipped::Names => "the map of names leaves it out",
         Skipped::NothingGenerated => "the candidate generated nothing",
         Skipped::Sampled => "the tokens were drawn by chance",
     }
@@ -316,6 +359,19 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         }
         Note::AllowedDtypes { count } => {
             format!("{count} entries are not in the golden dtype, as those of the right runs are not")
+        }
+        Note::MappedDtypes { count } => {
+            format!("{count} entries are not in the golden dtype, as the map of names allows")
+        }
+        Note::IdleNames { map, expressions } => {
+            const SHOWN: usize = 4;
+            let shown: Vec<&str> = expressions.iter().take(SHOWN).map(String::as_str).collect();
+            let more = expressions.len().saturating_sub(SHOWN);
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("of the map {map} nothing in the candidate matches `{}`{rest}", shown.join("`, `"))
+        }
+        Note::NoSuchSite { rule, name } => {
+            format!("{rule} gives `{name}`, which the golden dump does not have")
         }
         Note::IdleRule { sites } => {
             format!("the policy's rule for `{}` matches no entry", sites.join("`, `"))

@@ -9,6 +9,7 @@ mod diagnoses;
 mod documents;
 mod dumps;
 mod metrics;
+mod names;
 mod noises;
 mod origins;
 mod policies;

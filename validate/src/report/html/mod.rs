@@ -230,6 +230,7 @@ fn divergence(report: &DiffReport) -> String {
 
 fn summary(report: &DiffReport) -> String {
     let mut sentences = vec![words::counts(report)];
+    sentences.extend(words::not_recorded(report));
     sentences.extend(words::answer(report));
     sentences.extend(report.notes.iter().map(|note| format!("note: {}", words::note(report, note))));
     if !report.verified {
@@ -246,11 +247,13 @@ fn table(report: &DiffReport) -> String {
         let verdict = words::verdict(entry);
         let _ = writeln!(
             out,
-            "<tr data-index=\"{index}\" class=\"{}\"><td>{}</td><td><code>{}</code></td><td>{}</td><td>{}</td>\
+            "<tr data-index=\"{index}\" class=\"{}\"><td>{}</td><td><code>{}</code>{}</td><td>{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             verdict.to_lowercase().replace('/', "-"),
             entry.entry.order,
             text(&entry.entry.name),
+            words::counterpart(entry)
+                .map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),
             text(words::class(entry)),
             of(Metric::RelativeL2),
             of(Metric::RowRelativeL2),

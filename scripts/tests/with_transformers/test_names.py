@@ -1,0 +1,218 @@
+"""The ready-made name maps for transformers, on transformers' own classes.
+
+`RadioModel` and `LlamaForCausalLM` load the parts of the bundled checkpoint, run on a golden's own inputs, and are recorded
+by plain forward hooks under their own names. `nvl-validate diff --names` must find every site, and every site right: but
+for the resize of positions, which transformers does without aligned corners, and which must be named as what it is.
+Runs in `.venv-transformers` (`scripts/setup --transformers`).
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before torch looks at the processor: the kernels that the goldens were recorded with (docs/verification.md).
+KERNELS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+SHAPES = ROOT / "golden/fixtures/checkpoints/shapes"
+GOLDENS = ROOT / "golden/fixtures/goldens"
+TOWER = "vision_model.radio_model.model"
+
+
+def program(name: str, *arguments: object, status: int = 0) -> str:
+    command = [str(PROGRAMS / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def record(engine: str, parts: Path, golden: Path, out: Path) -> Path:
+    """Runs an engine on a golden's inputs in a process of its own, and writes a dump."""
+    command = [sys.executable, __file__, engine, str(parts), str(golden), str(out)]
+    done = subprocess.run(command, env=os.environ | KERNELS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def diff(golden: Path, candidate: Path, names: str, status: int = 0) -> dict:
+    report = json.loads(program("nvl-validate", "diff", golden, candidate, "--names", names, "--format", "json", status=status))
+    assert report["names"] == names
+    return report
+
+
+def verdicts(report: dict, verdict: str) -> list[str]:
+    return [entry["name"] for entry in report["entries"] if entry["verdict"] == verdict]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    for part in ("text", "vision"):
+        program("nvl-convert", "convert", SHAPES, folder / part, "--part", part)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_site_of_llama_is_equal_to_the_last_bit(dtype: str, parts: Path, tmp_path: Path):
+    # Of a prompt without a picture there is no golden run in bfloat16: the other's embeddings are given instead.
+    golden = GOLDENS / {"float32": "shapes-text-float32", "bfloat16": "shapes-describe-bfloat16"}[dtype]
+    report = diff(golden, record("llama", parts, golden, tmp_path / "run"), "transformers-llama")
+    compared = verdicts(report, "pass")
+    assert report["verdict"] == "pass" and report["notes"] == [] and report["not_recorded"] == []
+    # Two inputs of the first, of the second one; both have the logits twice and cosines and sines, and four layers.
+    assert len(compared) >= 4 * 13 + 6, compared
+    assert [entry["name"] for entry in report["entries"] if entry["measurement"] and not entry["measurement"]["bit_equal"]] == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_tower_differs_where_positions_are_resized_and_nowhere_else(dtype: str, parts: Path, tmp_path: Path):
+    golden = GOLDENS / f"shapes-describe-{dtype}"
+    report = diff(golden, record("radio", parts, golden, tmp_path / "run"), "transformers-radio", status=1)
+    fresh = [entry["name"] for entry in report["entries"] if entry["origin"]["kind"] == "fresh"]
+    assert fresh == [f"{TOWER}.patch_generator.cls_token"]
+    first = report["first_divergence"]
+    assert first["name"] == fresh[0]
+    assert [diagnosis["mistake"] for diagnosis in first["diagnoses"]] == ["align_corners"]
+    assert report["not_recorded"] == []
+    before = [f"vision_model.radio_model.input_conditioner", f"{TOWER}.patch_generator.embedder", "pixel_values"]
+    assert set(before) <= {e["name"] for e in report["entries"] if e["measurement"] and e["measurement"]["bit_equal"]}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_site_of_the_tower_is_equal_where_the_golden_run_resizes_alike(dtype: str, parts: Path, tmp_path: Path):
+    """A golden run of the reference runtime, told not to align corners."""
+    program("nvl-convert", "convert", SHAPES, tmp_path / "model", "--align-corners", "false")
+    source = GOLDENS / f"shapes-describe-{dtype}"
+    golden = tmp_path / "golden"
+    program("nvl-reference", "replay", "--model", tmp_path / "model", source, "--record", golden)
+    report = diff(golden, record("radio", parts, golden, tmp_path / "run"), "transformers-radio")
+    assert report["verdict"] == "pass" and report["notes"] == []
+    compared = verdicts(report, "pass")
+    assert len(compared) == 36, compared
+    assert report["summary"]["bit_equal"] == 36
+
+
+def test_a_port_of_both_is_equal_but_for_positions(parts: Path, tmp_path: Path):
+    golden = GOLDENS / "shapes-wide-bfloat16"
+    report = diff(golden, record("nemotron", parts, golden, tmp_path / "run"), "transformers-nemotron", status=1)
+    fresh = [entry["name"] for entry in report["entries"] if entry["origin"]["kind"] == "fresh"]
+    assert fresh == [f"{TOWER}.patch_generator.cls_token"]
+    assert report["not_recorded"] == [] and report["notes"] == []
+    # All but the patches, which have no module of their own, and the logits of an answer that was not asked for.
+    assert verdicts(report, "ignored")[:2] == [f"{TOWER}.patch_generator.im_to_patches", "step_logits"]
+    of = {entry["name"]: entry for entry in report["entries"]}
+    assert of[f"{TOWER}.blocks.1.attn.qkv"]["counterpart"]["tensors"] == [
+        f"vision_tower.encoder.layer.1.attention.attention.{part}" for part in ("query", "key", "value")
+    ]
+
+
+def main(engine: str, parts: Path, golden: Path, out: Path) -> None:
+    """Runs one engine under hooks; what a porter's own recording may look like."""
+    import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
+    from torch import nn
+
+    torch.set_num_threads(1)
+    manifest = json.loads((golden / "manifest.json").read_text())
+    dtype = getattr(torch, manifest["producer"]["dtype"])
+    given = load_file(golden / "tensors.safetensors")
+    inputs = {name: given[name] for name in ("pixel_values", "input_ids") if name in given}
+
+    def radio() -> nn.Module:
+        return transformers.RadioModel.from_pretrained(parts / "vision", dtype=dtype, attn_implementation="sdpa").eval()
+
+    def llama() -> nn.Module:
+        folder = parts / "text"
+        return transformers.LlamaForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+
+    class Projector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            tensors = load_file(parts / "vision" / "multi_modal_projector.safetensors")
+            weights = {name.removeprefix("multi_modal_projector."): tensor for name, tensor in tensors.items()}
+            wide, narrow = weights["linear_1.weight"].shape[1], weights["linear_1.weight"].shape[0]
+            self.layer_norm = nn.LayerNorm(wide)
+            self.linear_1 = nn.Linear(wide, narrow)
+            self.act = nn.GELU()
+            self.linear_2 = nn.Linear(narrow, weights["linear_2.weight"].shape[0])
+            self.load_state_dict(weights)
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return self.linear_2(self.act(self.linear_1(self.layer_norm(features))))
+
+    class Nemotron(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vision_tower, self.language_model, self.multi_modal_projector = radio(), llama(), Projector().to(dtype)
+
+        def forward(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> None:
+            features = self.vision_tower(pixel_values.to(dtype)).features
+            tiles, patches, width = features.shape
+            half = int(patches**0.5) // 2
+            squares = features.reshape(tiles, half, 2, half, 2, width).transpose(2, 3)
+            features = self.multi_modal_projector(squares.reshape(tiles, half * half, 4 * width))
+            embeds = self.language_model.get_input_embeddings()(input_ids).clone()
+            embeds[input_ids == 494] = features.flatten(0, 1)
+            keep("inputs_embeds", "", embeds)
+            self.language_model(inputs_embeds=embeds, logits_to_keep=1)
+
+    recorded: list[tuple[str, str, torch.Tensor]] = []
+
+    def keep(name: str, module: str, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            # A module that runs again gets the number of the call; a copy, since a later module may work in place.
+            call = sum(other.split("#")[0] == name for other, _, _ in recorded)
+            name = f"{name}#{call}" if call else name
+            recorded.append((name, module, output.detach().clone().contiguous()))
+        elif isinstance(output, (tuple, list, dict)):
+            parts = output.items() if isinstance(output, dict) else enumerate(output)
+            for part, value in parts:
+                keep(f"{name}.{part}".lstrip("."), module, value)
+
+    model = {"radio": radio, "llama": llama, "nemotron": Nemotron}[engine]()
+    for path, module in model.named_modules():
+        module.register_forward_hook(lambda module, _, output, path=path: keep(path, type(module).__name__, output))
+    for name, tensor in inputs.items():
+        if name == "pixel_values" and engine != "llama" or name == "input_ids" and engine != "radio":
+            keep(name, "", tensor)
+    with torch.no_grad():
+        if engine == "radio":
+            model(inputs["pixel_values"].to(dtype))
+        elif engine == "llama" and "pixel_values" in inputs:
+            model(inputs_embeds=given["inputs_embeds"], logits_to_keep=1)
+        elif engine == "llama":
+            model(input_ids=inputs["input_ids"])
+        else:
+            model(**inputs)
+
+    out.mkdir()
+    tensors = {name: tensor for name, _, tensor in recorded}
+    assert len(tensors) == len(recorded)
+    save_file(tensors, out / "tensors.safetensors")
+    entries = [
+        {
+            "order": order,
+            "name": name,
+            "role": "input" if name in inputs else "activation",
+            "module": module,
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "shape": list(tensor.shape),
+            "sha256": hashlib.sha256(tensor.view(torch.uint8).numpy().tobytes()).hexdigest(),
+        }
+        for order, (name, module, tensor) in enumerate(recorded)
+    ]
+    producer = {"name": "transformers", "version": transformers.__version__, "dtype": manifest["producer"]["dtype"]}
+    request = manifest["request"] | {"max_new_tokens": 0}
+    head = {"format": "activation-dump", "version": 1, "producer": producer, "request": request}
+    (out / "manifest.json").write_text(json.dumps(head | {"prompt": manifest["prompt"], "entries": entries}, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(Path, sys.argv[2:]))

@@ -1,0 +1,349 @@
+//! Reading a map and checking what can be checked without a dump.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::pattern::{Pattern, Template};
+use super::step::{OtherSide, Step};
+use super::{Absent, Ignored, Join, NameMap, Rule, RulePlace, builtin};
+use crate::tolerance::AnswerPolicy;
+use crate::{Error, Result};
+
+/// The version of maps that this library reads.
+const VERSION: u64 = 1;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MapFile {
+    version: u64,
+    #[serde(default)]
+    dtype: DtypeRule,
+    #[serde(default)]
+    answer: AnswerPolicy,
+    #[serde(default)]
+    include: Vec<IncludeFile>,
+    #[serde(default)]
+    rules: Vec<RuleFile>,
+    #[serde(default)]
+    ignore: Vec<IgnoreFile>,
+    #[serde(default)]
+    absent: Vec<AbsentFile>,
+}
+
+/// What becomes of a dtype that is not the golden one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DtypeRule {
+    /// It is not a pass.
+    #[default]
+    Same,
+    /// The values are compared.
+    Any,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IncludeFile {
+    map: String,
+    #[serde(default)]
+    prefix: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFile {
+    candidate: OneOrMore,
+    golden: OneOrMore,
+    concat: Option<i64>,
+    #[serde(default)]
+    add: bool,
+    split: Option<i64>,
+    sizes: Option<Vec<usize>>,
+    #[serde(default)]
+    each: Vec<Step>,
+    #[serde(default)]
+    steps: Vec<Step>,
+    #[serde(default)]
+    pieces: Vec<Step>,
+    #[serde(default)]
+    golden_steps: Vec<Step>,
+    dtype: Option<DtypeRule>,
+    #[serde(default)]
+    optional: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IgnoreFile {
+    candidate: OneOrMore,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AbsentFile {
+    golden: OneOrMore,
+    reason: String,
+    #[serde(default)]
+    alone: bool,
+}
+
+impl OneOrMore {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            OneOrMore::One(one) => vec![one],
+            OneOrMore::More(more) => more,
+        }
+    }
+}
+
+/// The map of a file, or the ready-made one of a name; a file comes first where there is one.
+///
+/// # Errors
+///
+/// [`Error::ReadNames`], [`Error::NamesFile`], [`Error::Names`].
+pub(super) fn read(name_or_path: &str) -> Result<NameMap> {
+    let path = Path::new(name_or_path);
+    match builtin::text(name_or_path) {
+        Some(text) if !path.exists() => parse(name_or_path, text),
+        known => {
+            let text = fs::read_to_string(path).map_err(|source| Error::ReadNames {
+                path: path.to_owned(),
+                known: known.is_some(),
+                source,
+            })?;
+            parse(name_or_path, &text)
+        }
+    }
+}
+
+/// The map that a text describes; `map` is its file or name.
+pub(super) fn parse(map: &str, text: &str) -> Result<NameMap> {
+    let mut names = NameMap {
+        source: map.to_owned(),
+        rules: Vec::new(),
+        ignored: Vec::new(),
+        absent: Vec::new(),
+        answer: AnswerPolicy::default(),
+    };
+    let reader = Reader { map, prefix: "", included: false };
+    reader.read(text, &mut names, &mut Vec::new())?;
+    Ok(names)
+}
+
+/// Reads a map into another, or on its own.
+struct Reader<'a> {
+    map: &'a str,
+    /// What stands before all names of the candidate.
+    prefix: &'a str,
+    included: bool,
+}
+
+impl Reader<'_> {
+    fn read(&self, text: &str, into: &mut NameMap, within: &mut Vec<String>) -> Result<()> {
+        let file: MapFile = toml::from_str(text).map_err(|error| Error::NamesFile {
+            map: self.map.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        if file.version != VERSION {
+            return Err(self.wrong("field `version`", VERSION, file.version));
+        }
+        if !self.included {
+            into.answer = file.answer;
+        }
+        within.push(self.map.to_owned());
+        for (index, include) in file.include.into_iter().enumerate() {
+            self.include(index, &include, into, within)?;
+        }
+        within.pop();
+        for (index, rule) in file.rules.into_iter().enumerate() {
+            into.rules.push(self.rule(index, rule, file.dtype)?);
+        }
+        for (index, ignore) in file.ignore.into_iter().enumerate() {
+            let field = format!("field `ignore[{index}].candidate`");
+            let patterns = self.patterns(&field, self.prefix, ignore.candidate)?;
+            self.reasoned(&format!("field `ignore[{index}].reason`"), &ignore.reason)?;
+            into.ignored.push(Ignored { patterns, reason: ignore.reason });
+        }
+        for (index, absent) in file.absent.into_iter().enumerate() {
+            let patterns = self.patterns(&format!("field `absent[{index}].golden`"), "", absent.golden)?;
+            self.reasoned(&format!("field `absent[{index}].reason`"), &absent.reason)?;
+            if !(self.included && absent.alone) {
+                into.absent.push(Absent { patterns, reason: absent.reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn include(
+        &self,
+        index: usize,
+        include: &IncludeFile,
+        into: &mut NameMap,
+        within: &mut Vec<String>,
+    ) -> Result<()> {
+        let IncludeFile { map, prefix } = include;
+        let field = |name: &str| format!("field `include[{index}].{name}`");
+        let Some(text) = builtin::text(map) else {
+            let known =
+                format!("the name of a ready-made map ({})", builtin::names().collect::<Vec<_>>().join(", "));
+            return Err(self.wrong(&field("map"), known, format!("`{map}`")));
+        };
+        if within.contains(map) {
+            return Err(self.wrong(
+                &field("map"),
+                "another map than the one that includes it",
+                format!("`{map}`"),
+            ));
+        }
+        let compiled = Pattern::new("", prefix)
+            .map_err(|error| self.wrong(&field("prefix"), "a regular expression", last_line(&error)))?;
+        if compiled.captures().len() > 1 {
+            let expected = "a regular expression without captures";
+            return Err(self.wrong(&field("prefix"), expected, format!("`{prefix}`")));
+        }
+        let reader = Reader { map, prefix: &format!("{}(?:{prefix})", self.prefix), included: true };
+        // Without a prefix, names are shown as they stand in the map.
+        let reader = if prefix.is_empty() { Reader { prefix: self.prefix, ..reader } } else { reader };
+        reader.read(text, into, within)
+    }
+
+    fn rule(&self, index: usize, rule: RuleFile, dtype: DtypeRule) -> Result<Rule> {
+        let field = |name: &str| format!("field `rules[{index}].{name}`");
+        let candidates = self.patterns(&field("candidate"), self.prefix, rule.candidate)?;
+        let mut goldens = Vec::new();
+        for written in rule.golden.into_vec() {
+            let template = Template::new(&written).ok_or_else(|| {
+                let expected = "a name in which `$` begins a capture (`$1`, `${name}`) or is doubled";
+                self.wrong(&field("golden"), expected, format!("`{written}`"))
+            })?;
+            for pattern in &candidates {
+                if let Some(unknown) = template.captures().find(|name| !pattern.captures().contains(*name)) {
+                    let expected = format!("captures of `{}`", pattern.written());
+                    return Err(self.wrong(&field("golden"), expected, format!("`${unknown}`")));
+                }
+            }
+            goldens.push(template);
+        }
+        if goldens.is_empty() {
+            return Err(self.wrong(&field("golden"), "a name", "none"));
+        }
+        let join = match (candidates.len(), rule.concat, rule.add) {
+            (1, None, false) => Join::One,
+            (2.., Some(dim), false) => Join::Concat(dim),
+            (2.., None, true) => Join::Add,
+            (0 | 1, ..) => {
+                let expected = "several expressions, since there is `concat` or `add`";
+                return Err(self.wrong(&field("candidate"), expected, "one"));
+            }
+            (count, None, false) => {
+                let expected = format!("`concat` or `add` for the {count} expressions of `candidate`");
+                return Err(self.wrong(&format!("`rules[{index}]`"), expected, "neither"));
+            }
+            (_, Some(_), true) => {
+                return Err(self.wrong(&format!("`rules[{index}]`"), "one of `concat` and `add`", "both"));
+            }
+        };
+        match (goldens.len(), rule.split) {
+            (1, Some(_)) => {
+                return Err(self.wrong(&field("golden"), "several names, since there is `split`", "one"));
+            }
+            (2.., None) => {
+                let expected = format!("`split` for the {} names of `golden`", goldens.len());
+                return Err(self.wrong(&format!("`rules[{index}]`"), expected, "none"));
+            }
+            _ => {}
+        }
+        if let Some(sizes) = &rule.sizes
+            && (rule.split.is_none() || sizes.len() != goldens.len() || sizes.contains(&0))
+        {
+            let expected = "a size above 0 for each piece of a `split`";
+            return Err(self.wrong(&field("sizes"), expected, format!("{sizes:?}")));
+        }
+        let split = rule.split.is_some();
+        let unused = |name: &str, steps: &[Step], used: bool, unless: &str| {
+            if used || steps.is_empty() {
+                return Ok(());
+            }
+            let found = format!("{} steps", steps.len());
+            Err(self.wrong(&field(name), format!("no steps where there is no `{unless}`"), found))
+        };
+        unused("each", &rule.each, join != Join::One, "concat` or `add")?;
+        unused("pieces", &rule.pieces, split, "split")?;
+        let lists = [
+            // Which of several golden tensors would be meant is open before the split.
+            ("each", &rule.each, (!split && join != Join::One).then_some(OtherSide::Golden)),
+            ("steps", &rule.steps, (!split).then_some(OtherSide::Golden)),
+            ("pieces", &rule.pieces, Some(OtherSide::Golden)),
+            ("golden_steps", &rule.golden_steps, Some(OtherSide::Candidate)),
+        ];
+        for (name, steps, side) in lists {
+            for (place, step) in steps.iter().enumerate() {
+                if let Some(other) = step.others().into_iter().find(|&other| Some(other) != side) {
+                    let expected = match side {
+                        Some(side) => format!("a number or \"{}\"", side.name()),
+                        None => "numbers, since there are several golden tensors".to_owned(),
+                    };
+                    let place = format!("{name}[{place}].{}", step.name());
+                    return Err(self.wrong(&field(&place), expected, format!("\"{}\"", other.name())));
+                }
+            }
+        }
+        Ok(Rule {
+            place: RulePlace { map: self.map.to_owned(), index },
+            candidates,
+            goldens,
+            join,
+            split: rule.split,
+            sizes: rule.sizes,
+            each: rule.each,
+            steps: rule.steps,
+            pieces: rule.pieces,
+            golden_steps: rule.golden_steps,
+            any_dtype: rule.dtype.unwrap_or(dtype) == DtypeRule::Any,
+            optional: rule.optional,
+        })
+    }
+
+    fn patterns(&self, field: &str, prefix: &str, written: OneOrMore) -> Result<Vec<Pattern>> {
+        let written = written.into_vec();
+        if written.is_empty() {
+            return Err(self.wrong(field, "a regular expression", "none"));
+        }
+        let pattern = |written: &String| {
+            Pattern::new(prefix, written).map_err(|error| {
+                self.wrong(field, "a regular expression", format!("`{written}`: {}", last_line(&error)))
+            })
+        };
+        written.iter().map(pattern).collect()
+    }
+
+    fn reasoned(&self, field: &str, reason: &str) -> Result<()> {
+        if reason.trim().is_empty() { Err(self.wrong(field, "a reason", "none")) } else { Ok(()) }
+    }
+
+    fn wrong(&self, place: &str, expected: impl ToString, found: impl ToString) -> Error {
+        Error::Names {
+            map: self.map.to_owned(),
+            place: place.to_owned(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+}
+
+/// What a regular expression's error says at its end; before it the expression is drawn over several lines.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}

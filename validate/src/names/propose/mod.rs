@@ -1,0 +1,525 @@
+//! Proposes a map from the names, shapes and contents of two dumps.
+//!
+//! What has the same bytes belongs together; else what is alike as far as a sample of its elements tells, in the same
+//! order, permuted, fused or split, with more or fewer tokens; what is left, by name, shape and order of execution.
+//! Rules that differ in numbers only become one.
+
+mod draft;
+mod likeness;
+
+use std::collections::{BTreeSet, HashMap};
+
+use golden::{Dump, Entry};
+use rayon::prelude::*;
+
+use super::file::parse;
+use super::pairing::Pairing;
+use crate::{Error, Result};
+use draft::{Draft, DraftRule, Evidence, generalised, singly};
+use likeness::{ALIKE, Rows};
+
+/// A proposed map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// The map as a file has it.
+    pub text: String,
+    /// How many golden entries have a counterpart by it.
+    pub matched: usize,
+    /// The golden entries that have none.
+    pub unmatched: Vec<String>,
+    /// The candidate's tensors that stand for nothing.
+    pub left: Vec<String>,
+}
+
+/// A golden entry or a candidate's, with what is asked of it often.
+struct Tensor<'a> {
+    entry: &'a Entry,
+    rows: Rows<'a>,
+}
+
+struct Matcher<'a> {
+    golden: Vec<Tensor<'a>>,
+    candidate: Vec<Tensor<'a>>,
+    /// Which golden entries have a counterpart, and which tensors of the candidate are a part of one.
+    found: Vec<bool>,
+    used: Vec<bool>,
+    /// Where in the candidate's order the counterpart of a golden entry ends.
+    places: Vec<Option<usize>>,
+    drafts: Vec<Draft>,
+}
+
+/// Proposes a map from a candidate's names and layouts to those of a golden dump.
+///
+/// # Errors
+///
+/// Those of [`Pairing::new`], were the proposal itself not to fit the dumps.
+pub fn propose(golden: &Dump, candidate: &Dump) -> Result<Proposal> {
+    let of = |(entry, tensor)| Tensor { entry, rows: Rows::of(tensor) };
+    let mut matcher = Matcher {
+        golden: golden.tensors().map(of).collect(),
+        candidate: candidate.tensors().map(of).collect(),
+        found: vec![false; golden.entries().len()],
+        used: vec![false; candidate.entries().len()],
+        places: vec![None; golden.entries().len()],
+        drafts: Vec::new(),
+    };
+    matcher.whole();
+    matcher.tokens();
+    matcher.joined();
+    matcher.split();
+    matcher.added();
+    matcher.by_place();
+    let rules = generalised(std::mem::take(&mut matcher.drafts));
+    finish(golden, candidate, rules)
+}
+
+impl Matcher<'_> {
+    fn name(&self, candidate: usize) -> String {
+        self.candidate[candidate].entry.name.clone()
+    }
+
+    /// Notes what stands for golden entries.
+    fn note(&mut self, candidates: &[usize], goldens: &[usize], body: Vec<String>, evidence: Evidence) {
+        for &golden in goldens {
+            self.found[golden] = true;
+            self.places[golden] = candidates.iter().copied().max();
+        }
+        for &candidate in candidates {
+            self.used[candidate] = true;
+        }
+        let alike = |candidate: &usize, golden: &usize| {
+            self.candidate[*candidate].entry.name == self.golden[*golden].entry.name
+        };
+        // Equal names belong together without a rule.
+        if let ([candidate], [golden]) = (candidates, goldens)
+            && alike(candidate, golden)
+            && body.is_empty()
+        {
+            return;
+        }
+        self.drafts.push(Draft {
+            candidates: candidates.iter().map(|&candidate| self.name(candidate)).collect(),
+            goldens: goldens.iter().map(|&golden| self.golden[golden].entry.name.clone()).collect(),
+            body,
+            evidence,
+        });
+    }
+
+    /// Whole tensors: equal or alike, in the same order or with their dimensions permuted.
+    fn whole(&mut self) {
+        // For each golden entry the tensors that are alike, the nearest first.
+        let alike: Vec<Vec<(usize, Option<Vec<usize>>, f64)>> =
+            self.golden.par_iter().map(|golden| self.alike(golden)).collect();
+        // Several modules may have the same output: their outputs go together in the order of execution.
+        let mut of_candidates: HashMap<Vec<usize>, Vec<usize>> = HashMap::new();
+        for (index, alike) in alike.iter().enumerate() {
+            let nearest = alike.first().map_or(f64::INFINITY, |(.., difference)| *difference);
+            let same = alike.iter().filter(|(.., difference)| *difference <= nearest * 1.000_001);
+            let candidates: Vec<usize> = same.map(|(candidate, ..)| *candidate).collect();
+            if !candidates.is_empty() {
+                of_candidates.entry(candidates).or_default().push(index);
+            }
+        }
+        let mut groups: Vec<(Vec<usize>, Vec<usize>)> = of_candidates.into_iter().collect();
+        groups.sort_by_key(|(_, goldens)| goldens[0]);
+        for (candidates, goldens) in groups {
+            for (golden, candidate) in self.assigned(&goldens, &candidates) {
+                let Some((_, order, difference)) =
+                    alike[golden].iter().find(|(other, ..)| *other == candidate)
+                else {
+                    continue;
+                };
+                let (own, other) = (self.golden[golden].entry, self.candidate[candidate].entry);
+                let evidence =
+                    if own.sha256 == other.sha256 { Evidence::Hash } else { Evidence::Contents(*difference) };
+                let mut steps = Vec::new();
+                if let Some(order) = order {
+                    steps.push(format!("{{ permute = {order:?} }}"));
+                }
+                if own.shape != other.shape {
+                    steps.push("{ reshape = \"golden\" }".to_owned());
+                }
+                let body = if steps.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![format!("steps = [{}]", steps.join(", "))]
+                };
+                self.note(&[candidate], &[golden], self.with_dtype(body, own, other), evidence);
+            }
+        }
+    }
+
+    /// The tensors of the candidate that are like a golden one as a whole.
+    fn alike(&self, golden: &Tensor<'_>) -> Vec<(usize, Option<Vec<usize>>, f64)> {
+        let elements = golden.rows.rows * golden.rows.columns;
+        let mut alike = Vec::new();
+        for (index, candidate) in self.candidate.iter().enumerate() {
+            let other = &candidate.rows;
+            if other.rows * other.columns != elements
+                || candidate.entry.dtype.is_float() != golden.entry.dtype.is_float()
+            {
+                continue;
+            }
+            if candidate.entry.sha256 == golden.entry.sha256 {
+                alike.push((index, None, 0.0));
+                continue;
+            }
+            let difference =
+                likeness::distance(elements, |place| golden.rows.at(place), |place| other.at(place));
+            if difference <= ALIKE {
+                alike.push((index, None, difference));
+            }
+        }
+        if alike.is_empty() {
+            for (index, candidate) in self.candidate.iter().enumerate() {
+                if candidate.rows.rows * candidate.rows.columns != elements {
+                    continue;
+                }
+                let orders = permutations(&candidate.entry.shape);
+                let of = |order: Vec<usize>| {
+                    let difference = golden.rows.permuted(&candidate.rows, &order);
+                    (index, Some(order), difference)
+                };
+                let nearest = orders.into_iter().map(of).min_by(|a, b| a.2.total_cmp(&b.2));
+                alike.extend(nearest.filter(|(.., difference)| *difference <= ALIKE));
+            }
+        }
+        alike.sort_by(|a, b| a.2.total_cmp(&b.2).then(a.0.cmp(&b.0)));
+        alike
+    }
+
+    /// Which of some tensors of the same content stands for which of some golden ones.
+    fn assigned(&self, goldens: &[usize], candidates: &[usize]) -> Vec<(usize, usize)> {
+        let mut assigned: Vec<(usize, usize)> = Vec::new();
+        let mut open: Vec<usize> = candidates.to_vec();
+        let mut rest = Vec::new();
+        for &golden in goldens {
+            let name = &self.golden[golden].entry.name;
+            let by_name = open.iter().position(|&candidate| &self.candidate[candidate].entry.name == name);
+            let by_name = by_name.or_else(|| {
+                open.iter().position(|&candidate| {
+                    last_word(&self.candidate[candidate].entry.name) == last_word(name)
+                })
+            });
+            match by_name {
+                Some(at) => assigned.push((golden, open.remove(at))),
+                None => rest.push(golden),
+            }
+        }
+        // The first of what is left with the first, the last with the last; of too few, one stands for several.
+        let open = if open.is_empty() { candidates.to_vec() } else { open };
+        let last = rest.len().saturating_sub(1);
+        for (at, &golden) in rest.iter().enumerate() {
+            let place = if at == last && last > 0 { open.len() - 1 } else { at.min(open.len() - 1) };
+            assigned.push((golden, open[place]));
+        }
+        assigned
+    }
+
+    /// More or fewer tokens: the last ones of those that one side has.
+    fn tokens(&mut self) {
+        for golden in self.open() {
+            let own = &self.golden[golden];
+            let blocks = if own.entry.shape.len() > 2 { own.entry.shape[0].max(1) } else { 1 };
+            let mut best: Option<(usize, bool, f64)> = None;
+            for (index, candidate) in self.candidate.iter().enumerate() {
+                let other = &candidate.rows;
+                let fits = own.rows.columns == other.columns
+                    && own.rows.columns > 1
+                    && own.rows.rows.is_multiple_of(blocks)
+                    && other.rows.is_multiple_of(blocks)
+                    && own.entry.dtype.is_float()
+                    && candidate.entry.dtype.is_float();
+                if !fits || own.rows.rows == other.rows || own.rows.rows * other.rows == 0 {
+                    continue;
+                }
+                let (more, difference) = if other.rows > own.rows.rows {
+                    (true, other.last_rows(blocks, &own.rows))
+                } else {
+                    (false, own.rows.last_rows(blocks, other))
+                };
+                if difference <= ALIKE && best.is_none_or(|(.., so_far)| difference < so_far) {
+                    best = Some((index, more, difference));
+                }
+            }
+            let Some((candidate, more, difference)) = best else { continue };
+            let (own, other) = (own.entry, self.candidate[candidate].entry);
+            let mut steps = Vec::new();
+            if own.shape.len() != other.shape.len() {
+                let mut shape = vec!["\"golden\""; own.shape.len()];
+                if own.shape.len() >= 2 {
+                    shape[own.shape.len() - 2] = "-1";
+                }
+                steps.push(format!("{{ reshape = [{}] }}", shape.join(", ")));
+            }
+            if more {
+                steps.push("{ last_tokens = \"golden\" }".to_owned());
+            }
+            let mut body = Vec::new();
+            if !steps.is_empty() {
+                body.push(format!("steps = [{}]", steps.join(", ")));
+            }
+            if !more {
+                body.push("golden_steps = [{ last_tokens = \"candidate\" }]".to_owned());
+            }
+            let body = self.with_dtype(body, own, other);
+            self.note(&[candidate], &[golden], body, Evidence::Contents(difference));
+        }
+    }
+
+    /// Golden tensors whose columns are those of several of the candidate's.
+    fn joined(&mut self) {
+        for golden in self.open() {
+            let own = &self.golden[golden].rows;
+            let (mut parts, mut at, mut worst) = (Vec::new(), 0, 0.0_f64);
+            while at < own.columns {
+                let fits = |index: &usize| {
+                    let other = &self.candidate[*index].rows;
+                    other.rows == own.rows && other.columns < own.columns && at + other.columns <= own.columns
+                };
+                let distance = |index: usize| {
+                    let other = &self.candidate[index].rows;
+                    (index, own.columns_from(at, other, 0, other.columns))
+                };
+                let nearest =
+                    (0..self.candidate.len()).filter(fits).map(distance).min_by(|a, b| a.1.total_cmp(&b.1));
+                let Some((index, difference)) = nearest.filter(|(_, difference)| *difference <= ALIKE) else {
+                    break;
+                };
+                worst = worst.max(difference);
+                at += self.candidate[index].rows.columns;
+                parts.push(index);
+            }
+            if at < own.columns || parts.len() < 2 || !self.concatenates(&parts) {
+                continue;
+            }
+            let (own, other) = (self.golden[golden].entry, self.candidate[parts[0]].entry);
+            let mut body = vec!["concat = -1".to_owned()];
+            if own.shape.len() != other.shape.len() {
+                body.push("steps = [{ reshape = \"golden\" }]".to_owned());
+            }
+            let body = self.with_dtype(body, own, other);
+            self.note(&parts, &[golden], body, Evidence::Contents(worst));
+        }
+    }
+
+    /// Whether parts are alike but for their last dimension.
+    fn concatenates(&self, parts: &[usize]) -> bool {
+        let front = |&part: &usize| {
+            let entry = self.candidate[part].entry;
+            (entry.dtype, entry.shape.split_last().map(|(_, front)| front.to_vec()))
+        };
+        parts.iter().all(|part| front(part) == front(&parts[0]))
+    }
+
+    /// Tensors of the candidate whose columns are those of several golden ones.
+    fn split(&mut self) {
+        for candidate in 0..self.candidate.len() {
+            if self.used[candidate] {
+                continue;
+            }
+            let whole = &self.candidate[candidate].rows;
+            let open = self.open();
+            let (mut pieces, mut at, mut worst) = (Vec::new(), 0, 0.0_f64);
+            while at < whole.columns {
+                let fits = |index: &&usize| {
+                    let piece = &self.golden[**index].rows;
+                    let new = piece.columns < whole.columns && at + piece.columns <= whole.columns;
+                    piece.rows == whole.rows && new && !pieces.contains(*index)
+                };
+                let distance = |&index: &usize| {
+                    let piece = &self.golden[index].rows;
+                    (index, piece.columns_from(0, whole, at, piece.columns))
+                };
+                let nearest = open.iter().filter(fits).map(distance).min_by(|a, b| a.1.total_cmp(&b.1));
+                let Some((index, difference)) = nearest.filter(|(_, difference)| *difference <= ALIKE) else {
+                    break;
+                };
+                worst = worst.max(difference);
+                at += self.golden[index].rows.columns;
+                pieces.push(index);
+            }
+            if at < whole.columns || pieces.len() < 2 {
+                continue;
+            }
+            let (own, other) = (self.golden[pieces[0]].entry, self.candidate[candidate].entry);
+            let mut body = vec!["split = -1".to_owned()];
+            if own.shape.len() != other.shape.len() {
+                body.push("pieces = [{ reshape = \"golden\" }]".to_owned());
+            }
+            let body = self.with_dtype(body, own, other);
+            self.note(&[candidate], &pieces, body, Evidence::Contents(worst));
+        }
+    }
+
+    /// Golden tensors that are the sum of two of one module's outputs.
+    fn added(&mut self) {
+        for golden in self.open() {
+            let own = &self.golden[golden].rows;
+            let elements = own.rows * own.columns;
+            let mut best: Option<([usize; 2], f64)> = None;
+            for pair in 1..self.candidate.len() {
+                let parts = [pair - 1, pair];
+                let [a, b] = parts.map(|part| &self.candidate[part]);
+                let outputs =
+                    module(&a.entry.name) == module(&b.entry.name) && a.entry.shape == b.entry.shape;
+                if !outputs || a.rows.rows * a.rows.columns != elements || a.entry.dtype != b.entry.dtype {
+                    continue;
+                }
+                let sum = |place: usize| a.rows.at(place) + b.rows.at(place);
+                let difference = likeness::distance(elements, |place| own.at(place), sum);
+                if difference <= ALIKE && best.is_none_or(|(_, so_far)| difference < so_far) {
+                    best = Some((parts, difference));
+                }
+            }
+            let Some((parts, difference)) = best else { continue };
+            let (own, other) = (self.golden[golden].entry, self.candidate[parts[0]].entry);
+            let mut body = vec!["add = true".to_owned()];
+            if own.shape != other.shape {
+                body.push("steps = [{ reshape = \"golden\" }]".to_owned());
+            }
+            let body = self.with_dtype(body, own, other);
+            self.note(&parts, &[golden], body, Evidence::Contents(difference));
+        }
+    }
+
+    /// What is left: of the right size, between the counterparts of the golden entries before and after, and of the
+    /// same last word if there are several.
+    fn by_place(&mut self) {
+        for golden in self.open() {
+            let own = &self.golden[golden];
+            let before = self.places[..golden].iter().rev().find_map(|place| *place);
+            let after = self.places[golden + 1..].iter().find_map(|place| *place);
+            let range = before.map_or(0, |place| place + 1)..after.unwrap_or(self.candidate.len());
+            let fits = |index: &usize| {
+                let other = &self.candidate[*index];
+                let alike = other.rows.columns == own.rows.columns && other.rows.rows == own.rows.rows;
+                alike && !self.used[*index] && other.entry.dtype.is_float() == own.entry.dtype.is_float()
+            };
+            let fitting: Vec<usize> = range.filter(fits).collect();
+            let same_word =
+                |index: &&usize| last_word(&self.candidate[**index].entry.name) == last_word(&own.entry.name);
+            let chosen = match fitting[..] {
+                [one] => one,
+                _ => match fitting.iter().filter(same_word).collect::<Vec<_>>()[..] {
+                    [one] => *one,
+                    _ => continue,
+                },
+            };
+            let elements = own.rows.rows * own.rows.columns;
+            let other = &self.candidate[chosen];
+            let difference =
+                likeness::distance(elements, |place| own.rows.at(place), |place| other.rows.at(place));
+            let reshape = own.entry.shape != other.entry.shape;
+            let body =
+                if reshape { vec!["steps = [{ reshape = \"golden\" }]".to_owned()] } else { Vec::new() };
+            let body = self.with_dtype(body, own.entry, other.entry);
+            self.note(&[chosen], &[golden], body, Evidence::Place(difference));
+        }
+    }
+
+    /// The golden entries that have no counterpart yet.
+    fn open(&self) -> Vec<usize> {
+        (0..self.golden.len()).filter(|&index| !self.found[index]).collect()
+    }
+
+    /// The lines of a rule, and one more where the dtypes differ.
+    fn with_dtype(&self, mut body: Vec<String>, golden: &Entry, candidate: &Entry) -> Vec<String> {
+        if golden.dtype != candidate.dtype {
+            body.push("dtype = \"any\"".to_owned());
+        }
+        body
+    }
+}
+
+/// The orders of the dimensions but the one in which they are; none of many dimensions.
+fn permutations(shape: &[usize]) -> Vec<Vec<usize>> {
+    const MOST: usize = 5;
+    if !(2..=MOST).contains(&shape.len()) {
+        return Vec::new();
+    }
+    let mut orders: Vec<Vec<usize>> = vec![Vec::new()];
+    for _ in 0..shape.len() {
+        let longer = |order: &Vec<usize>| {
+            let left = (0..shape.len()).filter(|dim| !order.contains(dim)).collect::<Vec<_>>();
+            left.into_iter().map(|dim| [order.as_slice(), &[dim]].concat()).collect::<Vec<_>>()
+        };
+        orders = orders.iter().flat_map(longer).collect();
+    }
+    // Where dimensions of size 1 stand changes nothing: of such orders the first.
+    let mut seen = BTreeSet::new();
+    seen.insert((0..shape.len()).filter(|&dim| shape[dim] != 1).collect::<Vec<_>>());
+    orders.retain(|order| seen.insert(order.iter().copied().filter(|&dim| shape[dim] != 1).collect()));
+    orders
+}
+
+/// The last segment of a name that is no number.
+fn last_word(name: &str) -> Option<&str> {
+    name.rsplit('.').find(|segment| !segment.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A name without its last segment, which is an output's where a module has several.
+fn module(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(module, _)| module)
+}
+
+/// Writes the rules as a map that fits the dumps.
+fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>) -> Result<Proposal> {
+    // A rule that takes in more than it was made of may get in another's way: then it is undone into single ones.
+    let map = loop {
+        let map = parse("proposal", &written(&rules, &[], &[]))?;
+        match Pairing::new(golden, candidate, Some(&map)) {
+            Ok(_) => break map,
+            Err(Error::Names { place, expected, found, map }) => {
+                let number = place.strip_prefix("rules[").and_then(|rest| rest.split(']').next());
+                let number = number.and_then(|number| number.parse::<usize>().ok());
+                let Some(number) =
+                    number.filter(|&number| rules.get(number).is_some_and(|rule| rule.of.len() > 1))
+                else {
+                    return Err(Error::Names { place, expected, found, map });
+                };
+                let single = singly(rules.remove(number).of);
+                rules.splice(number..number, single);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let pairing = Pairing::new(golden, candidate, Some(&map))?;
+    let unmatched: Vec<String> = golden
+        .entries()
+        .iter()
+        .filter(|entry| pairing.counterpart(&entry.name).is_none())
+        .map(|entry| entry.name.clone())
+        .collect();
+    let left: Vec<String> = pairing.left().map(|(entry, _)| entry.name.clone()).collect();
+    Ok(Proposal {
+        text: written(&rules, &left, &unmatched),
+        matched: golden.entries().len() - unmatched.len(),
+        unmatched,
+        left,
+    })
+}
+
+/// The map as TOML; what nothing was found for stands at its end as comments.
+fn written(rules: &[DraftRule], left: &[String], unmatched: &[String]) -> String {
+    let mut out = String::from(
+        "# Proposed by `nvl-validate names`: read it before you trust it. Tensors of equal names need no rule.\nversion = 1\n",
+    );
+    for rule in rules {
+        out.push('\n');
+        out.push_str(&rule.to_toml());
+    }
+    let lists = [
+        ("ignore", "candidate", left, "Tensors of the candidate that stand for no golden one"),
+        ("absent", "golden", unmatched, "Golden sites for which nothing was found in the candidate"),
+    ];
+    for (table, key, names, about) in lists.into_iter().filter(|(.., names, _)| !names.is_empty()) {
+        out.push_str(&format!(
+            "\n# {about}; if that is right, say so with a reason:\n# [[{table}]]\n# {key} = [\n"
+        ));
+        let name = |name: &String| format!("#     '{}',\n", regex::escape(&crate::report::escaped(name)));
+        out.extend(names.iter().map(name));
+        out.push_str("# ]\n# reason = \"\"\n");
+    }
+    out
+}
