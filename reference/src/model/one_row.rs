@@ -50,7 +50,7 @@ fn linear_of<E: Element>(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>)
     }
     *last = out;
     let row: Vec<f32> = row.iter().map(|element| element.widen()).collect();
-    let mut output = vec![E::ZERO; out as usize];
+    let mut output = vec![E::narrow(0.0); out as usize];
     let rows_per_task = (BYTES_PER_TASK / (width * size_of::<E>())).max(1);
     output.par_chunks_mut(rows_per_task).enumerate().for_each(|(task, output)| {
         let first = task * rows_per_task;
@@ -58,7 +58,7 @@ fn linear_of<E: Element>(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>)
         let bias = bias.map(|bias| &bias[first..][..output.len()]);
         products(&row, weights, bias, output);
     });
-    Ok(Some(Tensor::f_from_slice(&output)?.f_view(shape.as_slice())?))
+    Ok(Some(Tensor::f_from_data_size(bytemuck::cast_slice(&output), &shape, E::KIND)?))
 }
 
 /// Of a contiguous tensor on the CPU that has this dtype.
@@ -150,7 +150,10 @@ mod avx2 {
 }
 
 /// An element of a tensor, and what it is in float32.
-trait Element: tch::kind::Element + Copy + Send + Sync {
+trait Element: bytemuck::Pod + Send + Sync {
+    /// tch has one of its own, which takes bfloat16 for float16.
+    const KIND: Kind;
+
     fn widen(self) -> f32;
     fn narrow(value: f32) -> Self;
 
@@ -161,6 +164,8 @@ trait Element: tch::kind::Element + Copy + Send + Sync {
 }
 
 impl Element for f32 {
+    const KIND: Kind = Kind::Float;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -180,6 +185,8 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    const KIND: Kind = Kind::BFloat16;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         // `to_f32` looks for NaN first, which keeps the compiler from vectors.
@@ -217,15 +224,19 @@ mod tests {
 
     #[test]
     fn is_the_product_rounded_once() {
-        for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::BFloat16, 1.0 / 256.0)] {
+        // Half of the distance to the next number, relative.
+        for (kind, rounding) in [(Kind::Float, 2f64.powi(-24)), (Kind::BFloat16, 2f64.powi(-8))] {
             let (input, weight, bias) = made(kind);
             for bias in [None, Some(&bias)] {
                 let output = linear(&input, &weight, bias).unwrap().unwrap();
                 assert_eq!((output.kind(), output.size()), (kind, vec![1, 1, 300]));
                 let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
                 let truth = double(&input).linear(&double(&weight), bias.map(double));
-                let worst = ((double(&output) - &truth) / (truth.abs() + 1.0)).abs().max();
-                assert!(worst.double_value(&[]) < tolerance, "{kind:?}: {worst:?}");
+                let terms =
+                    double(&input).abs().linear(&double(&weight).abs(), bias.map(|bias| double(bias).abs()));
+                let limit = truth.abs() * rounding + terms * 1e-7;
+                let worst = ((double(&output) - &truth).abs() / limit).max().double_value(&[]);
+                assert!(worst < 1.0, "{kind:?}: {worst}");
             }
         }
     }
@@ -235,9 +246,10 @@ mod tests {
         let (input, weight, _) = made(Kind::BFloat16);
         let in_threads = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                Vec::<bf16>::try_from(linear(&input, &weight, None).unwrap().unwrap().view(-1)).unwrap()
-            })
+            // A tensor may go to another thread, and not be in two.
+            let (input, weight) = (input.shallow_clone(), weight.shallow_clone());
+            let output = pool.install(move || linear(&input, &weight, None).unwrap().unwrap());
+            Vec::<f32>::try_from(output.view(-1).to_kind(Kind::Float)).unwrap()
         };
         assert_eq!(in_threads(1), in_threads(4));
     }
