@@ -116,17 +116,17 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn dot<E: Element>(weights: &[E], row: &[f32]) -> f32 {
         let mut sums = [_mm256_setzero_ps(); SUMS];
-        let (blocks, rest) = weights.as_chunks::<{ SUMS * WIDTH }>();
-        let (row_blocks, row_rest) = row.as_chunks::<{ SUMS * WIDTH }>();
+        let (blocks, _) = weights.as_chunks::<WIDTH>().0.as_chunks::<SUMS>();
+        let (row_blocks, _) = row.as_chunks::<WIDTH>().0.as_chunks::<SUMS>();
         for (weights, row) in blocks.iter().zip(row_blocks) {
-            let (weights, _) = weights.as_chunks::<WIDTH>();
-            let (row, _) = row.as_chunks::<WIDTH>();
-            for ((sum, weights), row) in sums.iter_mut().zip(weights).zip(row) {
+            // By number, which the compiler unrolls, so that the sums stay in registers.
+            for sum in 0..SUMS {
                 // SAFETY: this function is for processors with AVX2.
-                let weights = unsafe { E::widen_avx2(weights) };
-                *sum = _mm256_fmadd_ps(weights, load(row), *sum);
+                let weights = unsafe { E::widen_avx2(&weights[sum]) };
+                sums[sum] = _mm256_fmadd_ps(weights, load(&row[sum]), sums[sum]);
             }
         }
+        let rest = blocks.len() * SUMS * WIDTH..;
         let mut count = SUMS;
         while count > 1 {
             count /= 2;
@@ -137,7 +137,7 @@ mod avx2 {
         let mut lanes = [0.0; WIDTH];
         // SAFETY: there is room for eight.
         unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sums[0]) };
-        let rest = rest.iter().zip(row_rest).map(|(weight, value)| weight.widen() * value);
+        let rest = weights[rest.clone()].iter().zip(&row[rest]).map(|(weight, value)| weight.widen() * value);
         lanes.iter().copied().chain(rest).sum()
     }
 
