@@ -24,6 +24,8 @@ pub enum Plant {
     Given(fn(&mut Given)),
     /// In what the model is given for this picture, of a request that the runtime itself has answered before.
     Pictures { file: &'static str, change: fn(&mut Edit) },
+    /// In what is recorded: the numbers of this golden in float32.
+    Recorded { run: &'static str },
     /// In the computation, of a request that the runtime itself has answered before on a checkpoint so changed.
     CodeOn { checkpoint: fn(&mut Edit), fault: Fault },
 }
@@ -102,6 +104,7 @@ fn outcome(planted: &Planted) -> Outcome {
             Plant::Code(_) | Plant::CodeOn { .. } => "computation",
             Plant::Checkpoint(_) => "checkpoint",
             Plant::Given(_) | Plant::Pictures { .. } => "inputs",
+            Plant::Recorded { .. } => "recording",
         },
         golden: match planted.plant {
             Plant::Pictures { .. } | Plant::CodeOn { .. } => "own run",
@@ -163,6 +166,9 @@ fn carry_out(planted: &Planted, folder: &Path) -> (PathBuf, PathBuf) {
             std::fs::remove_dir_all(folder.join("asked")).unwrap();
             ask(&edited(*change, "checkpoint"), &out);
             (golden, out)
+        }
+        Plant::Recorded { run } => {
+            (bundled, runs::recorded_in_float32(&Dump::open(runs::golden(run)).unwrap(), &out))
         }
         Plant::CodeOn { checkpoint, fault } => {
             let (checkpoint, golden) = (edited(*checkpoint, "checkpoint"), folder.join("golden"));

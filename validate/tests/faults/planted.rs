@@ -40,7 +40,7 @@ pub fn all() -> Vec<Planted> {
         mistake,
     };
     use Mistake as M;
-    use Plant::{Checkpoint, Code, CodeOn, Given, Pictures};
+    use Plant::{Checkpoint, Code, CodeOn, Given, Pictures, Recorded};
     vec![
         // What the model is given.
         planted(
@@ -462,6 +462,14 @@ pub fn all() -> Vec<Planted> {
             B16,
             "language_model.lm_head",
             None,
+        ),
+        // Rounding.
+        planted(
+            "computed in bfloat16, recorded in float32, and held to the limits of float32",
+            Recorded { run: B16 },
+            F32,
+            "vision_model.radio_model.input_conditioner",
+            Some(M::Bfloat16),
         ),
         // Decoding.
         planted(
