@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::case::Case;
 use super::mistakes::{Diagnosis, Mistake};
 use crate::diff::EntryReport;
+use crate::metric::value_at;
 use crate::origin::Step;
 
 /// The most queries that are followed, and the most multiplications for one attempt.
@@ -23,21 +24,22 @@ const LIKENESS: f64 = 0.8;
 /// By how much nearer to the found change the best prediction must be than those of other kinds.
 const MARGIN: f64 = 0.75;
 
-/// Queries, keys and values of one sequence as they come from their projections.
-struct Core {
+/// An attention over one sequence, or the first tile.
+struct Core<'a> {
     tokens: usize,
     head_dim: usize,
     heads: usize,
     kv_heads: usize,
-    /// [token, head, dimension]
-    queries: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    /// cos and sin of the rotary embedding, [token, dimension]; none where nothing is rotated.
-    rotary: Option<[Vec<f32>; 2]>,
-    causal: bool,
-    /// The fused projection's rows, where there is one.
-    fused: Option<Vec<f32>>,
+    states: States<'a>,
+}
+
+/// Queries, keys and values as they come from their projections; read where they lie, since all of a long sequence are much.
+#[derive(Clone, Copy)]
+enum States<'a> {
+    /// Each from a projection of its own, to be rotated; later tokens are hidden.
+    Rotated { projections: [TensorView<'a>; 3], cos: TensorView<'a>, sin: TensorView<'a> },
+    /// From one.
+    Fused(TensorView<'a>),
 }
 
 /// How an attention is computed.
@@ -52,6 +54,14 @@ struct Way {
     backwards: bool,
     heads_in_turn: bool,
     layout: HeadLayout,
+}
+
+/// What a projection gives.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Queries,
+    Keys,
+    Values,
 }
 
 /// How the fused projection's channels are read.
@@ -118,76 +128,62 @@ pub(super) fn diagnose(
     })
 }
 
-impl Core {
+impl<'a> Core<'a> {
     /// The attention before an entry; several where the number of heads is not known.
-    fn of(golden: &Dump, entries: &[EntryReport], entry: &EntryReport) -> Vec<Core> {
+    fn of(golden: &'a Dump, entries: &[EntryReport], entry: &EntryReport) -> Vec<Core<'a>> {
         let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &entries[input]).collect();
         let input = |end: &str| {
             let entry = inputs.iter().find(|input| input.entry.name.ends_with(end))?;
             golden.get(&entry.entry.name).filter(|view| view.len_elems() > 0)
         };
         if let Some(fused) = input(".qkv") {
-            return Core::fused(&fused);
+            return Core::fused(fused);
         }
         let parts = ["q_proj", "k_proj", "v_proj", ".cos", ".sin"].map(input);
         let [Some(q), Some(k), Some(v), Some(cos), Some(sin)] = parts else { return Vec::new() };
-        Core::rotated(&[q, k, v, cos, sin]).into_iter().collect()
+        Core::rotated([q, k, v], cos, sin).into_iter().collect()
     }
 
-    fn rotated(parts: &[TensorView<'_>; 5]) -> Option<Core> {
-        let sizes = parts.each_ref().map(|part| match part.shape() {
+    fn rotated(projections: [TensorView<'a>; 3], cos: TensorView<'a>, sin: TensorView<'a>) -> Option<Self> {
+        let size = |part: &TensorView<'_>| match part.shape() {
             &[1, tokens, width] if width > 0 => Some((tokens, width)),
             _ => None,
-        });
-        let [Some((tokens, q)), Some((_, k)), Some((_, v)), Some((_, head_dim)), Some(_)] = sizes else {
-            return None;
         };
-        let same = sizes.iter().flatten().all(|(other, _)| *other == tokens);
-        if !same || k != v || q % head_dim != 0 || k % head_dim != 0 || q % k != 0 || head_dim % 2 != 0 {
+        let [(tokens, q), (_, k), (_, v)] = match projections.each_ref().map(size) {
+            [Some(q), Some(k), Some(v)] => [q, k, v],
+            _ => return None,
+        };
+        let (_, head_dim) = size(&cos)?;
+        let same = [&projections[1], &projections[2], &cos, &sin];
+        let same = same.into_iter().all(|part| size(part).is_some_and(|(other, _)| other == tokens));
+        let fits = k == v && size(&sin)?.1 == head_dim && head_dim % 2 == 0;
+        if !same || !fits || q % head_dim != 0 || k % head_dim != 0 || q % k != 0 {
             return None;
         }
-        let [queries, keys, values, cos, sin] = parts.each_ref().map(numbers);
-        Some(Core {
-            tokens,
-            head_dim,
-            heads: q / head_dim,
-            kv_heads: k / head_dim,
-            queries,
-            keys,
-            values,
-            rotary: Some([cos, sin]),
-            causal: true,
-            fused: None,
-        })
+        let states = States::Rotated { projections, cos, sin };
+        Some(Core { tokens, head_dim, heads: q / head_dim, kv_heads: k / head_dim, states })
     }
 
-    /// Of the first tile.
-    fn fused(view: &TensorView<'_>) -> Vec<Core> {
+    fn fused(view: TensorView<'a>) -> Vec<Self> {
         let &[_, tokens, columns] = view.shape() else { return Vec::new() };
         if columns == 0 || columns % 3 != 0 {
             return Vec::new();
         }
         let width = columns / 3;
-        let fused: Vec<f32> = numbers(view).into_iter().take(tokens * columns).collect();
-        let sizes = (8..=256).filter(|size| width % size == 0);
-        let core = |head_dim: usize| Core {
-            tokens,
-            head_dim,
-            heads: width / head_dim,
-            kv_heads: width / head_dim,
-            queries: Vec::new(),
-            keys: Vec::new(),
-            values: Vec::new(),
-            rotary: None,
-            causal: false,
-            fused: Some(fused.clone()),
+        let core = |head_dim: usize| {
+            let heads = width / head_dim;
+            Core { tokens, head_dim, heads, kv_heads: heads, states: States::Fused(view) }
         };
-        sizes.map(core).collect()
+        (8..=256).filter(|size| width % size == 0).map(core).collect()
+    }
+
+    fn is_causal(&self) -> bool {
+        matches!(self.states, States::Rotated { .. })
     }
 
     fn right(&self) -> Way {
         Way {
-            ahead: self.causal.then_some(0),
+            ahead: self.is_causal().then_some(0),
             scale: (self.head_dim as f32).powf(-0.5),
             rotate_queries: true,
             rotate_keys: true,
@@ -202,7 +198,7 @@ impl Core {
         let right = self.right();
         let mut mistakes = Vec::new();
         let mut add = |mistake: Mistake, text: &str, way: Way| mistakes.push((mistake, text.to_owned(), way));
-        if self.causal {
+        if self.is_causal() {
             add(Mistake::Mask, "every token sees those behind it, too", Way { ahead: None, ..right });
             add(Mistake::Mask, "every token sees the one behind it, too", Way { ahead: Some(1), ..right });
         } else {
@@ -218,7 +214,7 @@ impl Core {
         );
         let text = "scores are divided by the root of the width, and not of `head_dim`";
         add(Mistake::AttentionScale, text, scaled(width.powf(-0.5)));
-        if self.rotary.is_some() {
+        if self.is_causal() {
             let text = "pairs of neighbours are rotated, and not the halves of each head";
             add(Mistake::Interleaved, text, Way { pairs: true, ..right });
             let (queries, keys) =
@@ -234,7 +230,7 @@ impl Core {
             let text = "query heads take turns with the key-value heads, and are not grouped";
             add(Mistake::KvHeads, text, Way { heads_in_turn: true, ..right });
         }
-        if self.fused.is_some() {
+        if !self.is_causal() {
             let text = "the fused projection is read head by head, and not as queries, keys and values";
             add(Mistake::HeadLayout, text, Way { layout: HeadLayout::Heads, ..right });
             let text = "the numbers of all heads alternate, and heads are not contiguous";
@@ -245,82 +241,79 @@ impl Core {
 
     /// The weighted sums of some tokens.
     fn run(&self, way: &Way, rows: &[usize]) -> Vec<Vec<f64>> {
-        let (tokens, dim) = (self.tokens, self.head_dim);
-        let [mut queries, mut keys, values] = self.projections(way.layout);
-        if let Some([cos, sin]) = &self.rotary {
-            let rotate = |states: &mut [f32], heads: usize, sign: f32| {
-                for (at, head) in states.chunks_exact_mut(dim).enumerate() {
-                    let row = at / heads * dim;
-                    rotate(head, &cos[row..row + dim], &sin[row..row + dim], sign, way.pairs);
-                }
+        let (tokens, dim, heads) = (self.tokens, self.head_dim, self.heads);
+        let mut outputs = vec![vec![0.0; heads * dim]; rows.len()];
+        for head in 0..heads {
+            let kv = if way.heads_in_turn { head % self.kv_heads } else { head / (heads / self.kv_heads) };
+            let all = |part| -> Vec<f32> {
+                (0..tokens).flat_map(|token| self.head(part, token, kv, way)).collect()
             };
-            if way.rotate_queries {
-                rotate(&mut queries, self.heads, if way.backwards { -1.0 } else { 1.0 });
-            }
-            if way.rotate_keys {
-                rotate(&mut keys, self.kv_heads, 1.0);
-            }
-        }
-        let group = self.heads / self.kv_heads;
-        let one = |&row: &usize| {
-            let mut output = Vec::with_capacity(self.heads * dim);
-            let visible = way.ahead.map_or(tokens, |ahead| (row + 1 + ahead).min(tokens));
-            for head in 0..self.heads {
-                let kv = if way.heads_in_turn { head % self.kv_heads } else { head / group };
-                let query = &queries[(row * self.heads + head) * dim..][..dim];
-                let of = |states: &[f32], token: usize| (token * self.kv_heads + kv) * dim..states.len();
-                let scores: Vec<f32> = (0..visible)
-                    .map(|token| {
-                        let key = &keys[of(&keys, token)][..dim];
-                        way.scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f32>()
-                    })
-                    .collect();
+            let (keys, values) = (all(Part::Keys), all(Part::Values));
+            for (&row, output) in rows.iter().zip(&mut outputs) {
+                let query = self.head(Part::Queries, row, head, way);
+                let visible = way.ahead.map_or(tokens, |ahead| (row + 1 + ahead).min(tokens));
+                let score = |key: &[f32]| way.scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f32>();
+                let scores: Vec<f32> = keys.chunks_exact(dim).take(visible).map(score).collect();
                 let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let weights: Vec<f64> = scores.iter().map(|score| f64::from(score - most).exp()).collect();
                 let sum: f64 = weights.iter().sum();
-                let mut mean = vec![0.0; dim];
-                for (token, weight) in weights.iter().enumerate() {
-                    let value = &values[of(&values, token)][..dim];
-                    mean.iter_mut()
-                        .zip(value)
-                        .for_each(|(mean, &value)| *mean += weight / sum * f64::from(value));
+                for (value, weight) in values.chunks_exact(dim).zip(&weights) {
+                    for (place, value) in value.iter().enumerate() {
+                        // The channel that the projection behind takes it for.
+                        let column = match way.layout {
+                            HeadLayout::HeadsInnermost => place * heads + head,
+                            HeadLayout::Parts | HeadLayout::Heads => head * dim + place,
+                        };
+                        output[column] += weight / sum * f64::from(*value);
+                    }
                 }
-                output.extend(mean);
             }
-            if way.layout == HeadLayout::HeadsInnermost {
-                // Back to the order of the channels.
-                let heads = self.heads;
-                output = (0..output.len()).map(|at| output[at % heads * dim + at / heads]).collect();
-            }
-            output
-        };
-        rows.iter().map(one).collect()
+        }
+        outputs
     }
 
-    /// Queries, keys and values, [token, head, dimension].
-    fn projections(&self, layout: HeadLayout) -> [Vec<f32>; 3] {
-        let Some(fused) = &self.fused else {
-            return [&self.queries, &self.keys, &self.values].map(Vec::clone);
-        };
-        let (heads, dim) = (self.heads, self.head_dim);
-        let width = heads * dim;
-        [0, 1, 2].map(|part| {
-            let of = |at: usize| {
-                let (token, head, place) = (at / width, at % width / dim, at % dim);
-                let column = match layout {
-                    HeadLayout::Parts => part * width + head * dim + place,
-                    HeadLayout::Heads => (head * 3 + part) * dim + place,
-                    HeadLayout::HeadsInnermost => part * width + place * heads + head,
+    /// The numbers of a head of a token.
+    fn head(&self, part: Part, token: usize, head: usize, way: &Way) -> Vec<f32> {
+        let (dim, heads) = (self.head_dim, self.heads);
+        let at = part as usize;
+        match self.states {
+            States::Fused(view) => {
+                let width = heads * dim;
+                let column = |place: usize| match way.layout {
+                    HeadLayout::Parts => at * width + head * dim + place,
+                    HeadLayout::Heads => (head * 3 + at) * dim + place,
+                    HeadLayout::HeadsInnermost => at * width + place * heads + head,
                 };
-                fused[token * 3 * width + column]
-            };
-            (0..self.tokens * width).map(of).collect()
-        })
+                (0..dim).map(|place| value_at(&view, token * 3 * width + column(place)) as f32).collect()
+            }
+            States::Rotated { projections, cos, sin } => {
+                let width = if part == Part::Queries { heads * dim } else { self.kv_heads * dim };
+                let numbers = |view: &TensorView<'_>, start: usize| -> Vec<f32> {
+                    (start..start + dim).map(|at| value_at(view, at) as f32).collect()
+                };
+                let mut states = numbers(&projections[at], token * width + head * dim);
+                let sign = match part {
+                    Part::Queries if way.rotate_queries => {
+                        if way.backwards {
+                            -1.0
+                        } else {
+                            1.0
+                        }
+                    }
+                    Part::Keys if way.rotate_keys => 1.0,
+                    _ => return states,
+                };
+                rotate(
+                    &mut states,
+                    &numbers(&cos, token * dim),
+                    &numbers(&sin, token * dim),
+                    sign,
+                    way.pairs,
+                );
+                states
+            }
+        }
     }
-}
-
-fn numbers(view: &TensorView<'_>) -> Vec<f32> {
-    view.to_f64_vec().into_iter().map(|value| value as f32).collect()
 }
 
 /// Rotates a head by the angles of its halves, or the pairs in it by the same angles.
@@ -349,6 +342,8 @@ fn likeness(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use golden::Dtype;
+
     use super::*;
 
     #[test]
@@ -363,18 +358,14 @@ mod tests {
 
     #[test]
     fn a_token_that_sees_itself_alone_has_its_own_value() {
-        let core = Core {
-            tokens: 2,
-            head_dim: 2,
-            heads: 2,
-            kv_heads: 1,
-            queries: vec![1.0; 8],
-            keys: vec![1.0, 2.0, 3.0, 4.0],
-            values: vec![5.0, 6.0, 7.0, 8.0],
-            rotary: Some([vec![1.0; 4], vec![0.0; 4]]),
-            causal: true,
-            fused: None,
-        };
+        let bytes =
+            |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let (queries, keys) = (bytes(&[1.0; 8]), bytes(&[1.0, 2.0, 3.0, 4.0]));
+        let (values, cos, sin) = (bytes(&[5.0, 6.0, 7.0, 8.0]), bytes(&[1.0; 4]), bytes(&[0.0; 4]));
+        let view = |shape, bytes| TensorView::new(Dtype::Float32, shape, bytes).unwrap();
+        let projections = [view(&[1, 2, 4], &queries), view(&[1, 2, 2], &keys), view(&[1, 2, 2], &values)];
+        let core = Core::rotated(projections, view(&[1, 2, 2], &cos), view(&[1, 2, 2], &sin)).unwrap();
+        assert_eq!((core.heads, core.kv_heads), (2, 1));
         assert_eq!(core.run(&core.right(), &[0]), [[5.0, 6.0, 5.0, 6.0]]);
         let all = core.run(&Way { ahead: None, scale: 0.0, ..core.right() }, &[0]);
         assert_eq!(all, [[6.0, 7.0, 6.0, 7.0]]);

@@ -9,6 +9,7 @@ mod layout;
 mod missing;
 mod mistakes;
 mod norm;
+mod order;
 mod place;
 mod position;
 mod rotary;

@@ -46,13 +46,14 @@ pub(super) fn diagnose(
             Some(numbers.iter().map(|number| (number - mean) * (number - mean)).sum::<f64>() / count)
         })
         .collect::<Option<_>>()?;
+    let numbers = Rows::of(case, &rows);
     let pairs = EPSILONS.iter().flat_map(|&expected| EPSILONS.iter().map(move |&found| (expected, found)));
     let attempts: Vec<(f64, f64, f64)> = pairs
         .filter(|(expected, found)| expected != found)
         .map(|(expected, found)| {
             let factor = |variance: &f64| ((variance + expected) / (variance + found)).sqrt();
             let factors: Vec<f64> = variances.iter().map(factor).collect();
-            (left(case, &rows, &factors, !root_mean_square), expected, found)
+            (numbers.left(&factors, !root_mean_square), expected, found)
         })
         .collect();
     let &(after, golden_epsilon, found) = attempts.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -98,29 +99,48 @@ fn given(inputs: &[TensorView<'_>], shape: &[usize], row: usize) -> Option<Vec<f
     )
 }
 
-/// What is left if each row is multiplied by its factor, without the bias where there is one.
-fn left(case: &Case<'_>, rows: &[usize], factors: &[f64], biased: bool) -> f64 {
-    let weights: f64 = factors.iter().map(|factor| (1.0 - factor) * (1.0 - factor)).sum();
-    let (mut differences, mut squares) = (0.0, 0.0);
-    for column in 0..case.columns {
-        let pairs = || {
-            rows.iter()
-                .zip(factors)
-                .map(|(&row, factor)| (case.golden(row, column), case.candidate(row, column), factor))
+/// Rows of both sides, read once for many attempts.
+struct Rows {
+    golden: Vec<Vec<f64>>,
+    candidate: Vec<Vec<f64>>,
+}
+
+impl Rows {
+    fn of(case: &Case<'_>, rows: &[usize]) -> Self {
+        let read = |of: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
+            rows.iter().map(|&row| (0..case.columns).map(|column| of(row, column)).collect()).collect()
         };
-        let bias = if biased && weights > 0.0 {
-            pairs()
-                .map(|(golden, candidate, factor)| (1.0 - factor) * (candidate - factor * golden))
-                .sum::<f64>()
-                / weights
-        } else {
-            0.0
-        };
-        for (golden, candidate, factor) in pairs() {
-            let undone = candidate - (factor * (golden - bias) + bias);
-            differences += undone * undone;
-            squares += golden * golden;
+        Rows {
+            golden: read(&|row, column| case.golden(row, column)),
+            candidate: read(&|row, column| case.candidate(row, column)),
         }
     }
-    if squares > 0.0 { (differences / squares).sqrt() } else { f64::INFINITY }
+
+    /// What is left if each row is multiplied by its factor, without the bias where there is one.
+    fn left(&self, factors: &[f64], biased: bool) -> f64 {
+        let weights: f64 = factors.iter().map(|factor| (1.0 - factor) * (1.0 - factor)).sum();
+        let columns = self.golden.first().map_or(0, Vec::len);
+        let (mut differences, mut squares) = (0.0, 0.0);
+        for column in 0..columns {
+            let pairs = || {
+                let rows = self.golden.iter().zip(&self.candidate);
+                rows.zip(factors)
+                    .map(move |((golden, candidate), factor)| (golden[column], candidate[column], factor))
+            };
+            let bias = if biased && weights > 0.0 {
+                let part = |(golden, candidate, factor): (f64, f64, &f64)| {
+                    (1.0 - factor) * (candidate - factor * golden)
+                };
+                pairs().map(part).sum::<f64>() / weights
+            } else {
+                0.0
+            };
+            for (golden, candidate, factor) in pairs() {
+                let undone = candidate - (factor * (golden - bias) + bias);
+                differences += undone * undone;
+                squares += golden * golden;
+            }
+        }
+        if squares > 0.0 { (differences / squares).sqrt() } else { f64::INFINITY }
+    }
 }

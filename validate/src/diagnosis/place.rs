@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::layout::{Layout, Token};
-use super::mistakes::is_by_heads;
+use super::order::is_by_heads;
 use crate::diff::EntryReport;
 use crate::metric::RowError;
 

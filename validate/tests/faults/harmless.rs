@@ -8,8 +8,7 @@ use converter::Export;
 use converter::normalized::TorchDtype;
 use converter::plan::{PlanOptions, ShardSize};
 use converter::write::Unwatched;
-use golden::{Dtype, Dump, DumpWriter, Role, WriteOptions};
-use half::bf16;
+use golden::{Dump, DumpWriter, Role, WriteOptions};
 use reference::Math;
 use reference::faults::{self, Fault};
 use serde_json::json;
@@ -140,14 +139,8 @@ fn program(folder: &Path, golden: &Dump, arguments: &[&str], environment: &[(&st
     out
 }
 
-/// The golden dump written anew: entries in another order, in other files, or with other numbers.
-fn rewritten(
-    folder: &Path,
-    golden: &Dump,
-    options: WriteOptions,
-    backwards: bool,
-    change: impl Fn(&str, Dtype, &[u8]) -> (Dtype, Vec<u8>),
-) -> PathBuf {
+/// The golden dump written anew: in other files, or with its entries in the reverse order.
+fn rewritten(folder: &Path, golden: &Dump, options: WriteOptions, backwards: bool) -> PathBuf {
     let out = folder.join("candidate");
     let mut writer = DumpWriter::create_with(&out, options).unwrap();
     let mut tensors: Vec<_> = golden.tensors().collect();
@@ -155,23 +148,10 @@ fn rewritten(
         tensors.reverse();
     }
     for (entry, view) in tensors {
-        let (dtype, data) = change(&entry.name, entry.dtype, view.data());
-        writer.push(&entry.name, entry.role, &entry.module, dtype, view.shape(), &data).unwrap();
+        writer.push(&entry.name, entry.role, &entry.module, entry.dtype, view.shape(), view.data()).unwrap();
     }
     writer.finish(golden.manifest().head()).unwrap();
     out
-}
-
-fn as_it_is(_: &str, dtype: Dtype, data: &[u8]) -> (Dtype, Vec<u8>) {
-    (dtype, data.to_vec())
-}
-
-fn widened(dtype: Dtype, data: &[u8]) -> (Dtype, Vec<u8>) {
-    if dtype != Dtype::BFloat16 {
-        return (dtype, data.to_vec());
-    }
-    let values = data.chunks_exact(2).map(|bytes| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32());
-    (Dtype::Float32, values.flat_map(f32::to_le_bytes).collect())
 }
 
 /// Runs on a checkpoint that was converted otherwise.
@@ -260,7 +240,7 @@ fn all() -> Vec<Change> {
         Held::Preset(Preset::Bfloat16),
         Box::new(|folder, _| {
             let run = Dump::open(runs::golden(B16)).unwrap();
-            rewritten(folder, &run, WriteOptions::default(), false, |_, dtype, data| widened(dtype, data))
+            runs::recorded_in_float32(&run, &folder.join("candidate"))
         }),
     );
     add(
@@ -309,14 +289,14 @@ fn all() -> Vec<Change> {
         Box::new(|folder, golden| {
             let mut options = WriteOptions::default();
             options.max_shard_bytes = 100_000;
-            rewritten(folder, golden, options, false, as_it_is)
+            rewritten(folder, golden, options, false)
         }),
     );
     add(
         "entries recorded in the reverse order",
         B16,
         exact(),
-        Box::new(|folder, golden| rewritten(folder, golden, WriteOptions::default(), true, as_it_is)),
+        Box::new(|folder, golden| rewritten(folder, golden, WriteOptions::default(), true)),
     );
     add(
         "some sites only, the others excused by a policy",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use golden::Dump;
+use golden::{Dump, DumpWriter};
 use reference::faults::{self, Fault};
 use reference::isolate::{in_any_way, isolate};
 use reference::{Math, NemotronVl};
@@ -12,6 +12,7 @@ use tch::Device;
 use tempfile::TempDir;
 
 use crate::edit::Edit;
+use crate::mistakes;
 use crate::runs::{self, B16, F32, WIDE};
 
 const TOWER: &str = "vision_model.radio_model.model";
@@ -103,6 +104,37 @@ fn faults_of_a_checkpoint_are_found_in_bfloat16_too() {
     let entry = report["entries"].as_array().unwrap().iter().find(named).unwrap();
     assert_eq!((&entry["at_fault"], &entry["module"]), (&true.into(), &"Linear".into()));
     assert!(entry["relative_l2"].as_f64().unwrap() > 0.01, "{entry}");
+}
+
+#[test]
+fn what_a_run_was_given_is_compared_with_the_golden_run() {
+    runs::prepare();
+    let folder = tempfile::tempdir().unwrap();
+    let (given, out) = (folder.path().join("given"), folder.path().join("candidate"));
+    // Modules that compute rightly of wrong pixels are not at fault.
+    mistakes::give(
+        &runs::golden(B16),
+        |given| given.pixels.iter_mut().for_each(|pixel| *pixel = 1.0 - *pixel),
+        &given,
+    );
+    runs::run(runs::checkpoint(), &Dump::open(&given).unwrap(), None, Math::Exact, &out);
+    assert_eq!(at_fault(B16, &out), ["pixel_values"]);
+}
+
+#[test]
+fn a_site_that_was_not_recorded_is_computed_on_the_way() {
+    runs::prepare();
+    let (folder, candidate) = faulty(F32, &[Fault::TanhGelu], Math::Exact);
+    let without = folder.path().join("without");
+    let dump = Dump::open(&candidate).unwrap();
+    let mut writer = DumpWriter::create(&without).unwrap();
+    for (entry, view) in dump.tensors().filter(|(entry, _)| !entry.name.ends_with("blocks.1.mlp.act")) {
+        writer.push(&entry.name, entry.role, &entry.module, entry.dtype, view.shape(), view.data()).unwrap();
+    }
+    writer.finish(dump.manifest().head()).unwrap();
+    let act = |block: usize| format!("{TOWER}.blocks.{block}.mlp.act");
+    let expected = [act(0), format!("{TOWER}.blocks.1.mlp.fc2"), act(2), "mlp1.2".to_owned()];
+    assert_eq!(at_fault(F32, &without), expected);
 }
 
 #[test]

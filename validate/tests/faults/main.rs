@@ -10,6 +10,7 @@ mod edit;
 mod harmless;
 mod isolation;
 mod mistakes;
+mod planted;
 mod runs;
 mod table;
 
@@ -23,6 +24,11 @@ fn every_mistake_is_found_where_it_is_and_called_what_it_is() {
     let found = mistakes::outcomes();
     assert!(found.len() >= 25, "{}", found.len());
     assert_none(found.iter().flat_map(mistakes::Outcome::problems).collect());
+}
+
+#[test]
+fn mistakes_inside_an_attention_are_told_in_every_run() {
+    assert_none(mistakes::problems_in_other_runs());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Mistakes, each with the site where it must be found.
+//! Plants a mistake, runs, and compares.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -6,18 +6,16 @@ use std::sync::OnceLock;
 use golden::{Dump, DumpWriter, Role};
 use reference::Math;
 use reference::faults::{self, Fault};
-use serde_json::{Value, json};
+use serde_json::Value;
 use validate::diagnosis::Mistake;
 use validate::{DiffReport, Policy, report};
 
 use crate::edit::Edit;
-use crate::runs::{self, B16, F32, WIDE};
-
-const TOWER: &str = "vision_model.radio_model.model";
-const LLAMA: &str = "language_model.model";
+use crate::{planted, runs};
 
 /// Where a mistake is planted.
-enum Plant {
+#[derive(Clone, Copy)]
+pub enum Plant {
     /// In the computation of the reference runtime.
     Code(Fault),
     /// In the converted checkpoint.
@@ -26,25 +24,27 @@ enum Plant {
     Given(fn(&mut Given)),
     /// In what the model is given for this picture, of a request that the runtime itself has answered before.
     Pictures { file: &'static str, change: fn(&mut Edit) },
+    /// In what is recorded: the numbers of this golden in float32.
+    Recorded { run: &'static str },
     /// In the computation, of a request that the runtime itself has answered before on a checkpoint so changed.
     CodeOn { checkpoint: fn(&mut Edit), fault: Fault },
 }
 
 /// What a golden gives to the model.
 pub struct Given {
-    pixels: Vec<f32>,
-    shape: Vec<usize>,
-    ids: Vec<i64>,
-    prompt: String,
+    pub pixels: Vec<f32>,
+    pub shape: Vec<usize>,
+    pub ids: Vec<i64>,
+    pub prompt: String,
 }
 
-struct Planted {
-    what: &'static str,
-    plant: Plant,
-    golden: &'static str,
-    site: String,
+pub struct Planted {
+    pub what: &'static str,
+    pub plant: Plant,
+    pub golden: &'static str,
+    pub site: String,
     /// The mistake that must be told first; none where no pattern is known: then none may be told.
-    mistake: Option<Mistake>,
+    pub mistake: Option<Mistake>,
 }
 
 /// What the comparison says of a planted mistake.
@@ -86,7 +86,7 @@ impl Outcome {
 pub fn outcomes() -> &'static [Outcome] {
     static OUTCOMES: OnceLock<Vec<Outcome>> = OnceLock::new();
     runs::prepare();
-    OUTCOMES.get_or_init(|| all().iter().map(outcome).collect())
+    OUTCOMES.get_or_init(|| planted::all().iter().map(outcome).collect())
 }
 
 fn outcome(planted: &Planted) -> Outcome {
@@ -104,6 +104,7 @@ fn outcome(planted: &Planted) -> Outcome {
             Plant::Code(_) | Plant::CodeOn { .. } => "computation",
             Plant::Checkpoint(_) => "checkpoint",
             Plant::Given(_) | Plant::Pictures { .. } => "inputs",
+            Plant::Recorded { .. } => "recording",
         },
         golden: match planted.plant {
             Plant::Pictures { .. } | Plant::CodeOn { .. } => "own run",
@@ -166,6 +167,9 @@ fn carry_out(planted: &Planted, folder: &Path) -> (PathBuf, PathBuf) {
             ask(&edited(*change, "checkpoint"), &out);
             (golden, out)
         }
+        Plant::Recorded { run } => {
+            (bundled, runs::recorded_in_float32(&Dump::open(runs::golden(run)).unwrap(), &out))
+        }
         Plant::CodeOn { checkpoint, fault } => {
             let (checkpoint, golden) = (edited(*checkpoint, "checkpoint"), folder.join("golden"));
             run(&checkpoint, &bundled, &golden);
@@ -176,7 +180,7 @@ fn carry_out(planted: &Planted, folder: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Writes the inputs of a golden, changed, as a dump that can be replayed.
-fn give(golden: &Path, change: fn(&mut Given), out: &Path) {
+pub fn give(golden: &Path, change: fn(&mut Given), out: &Path) {
     let dump = Dump::open(golden).unwrap();
     let pixels = dump.get("pixel_values").unwrap();
     let mut head = dump.manifest().head();
@@ -197,472 +201,25 @@ fn give(golden: &Path, change: fn(&mut Given), out: &Path) {
     writer.finish(head).unwrap();
 }
 
-fn tower_layer(layer: usize, rest: &str) -> String {
-    format!("vision_model.encoder.layer.{layer}.{rest}")
-}
-
-fn llama_layer(layer: usize, rest: &str) -> String {
-    format!("{LLAMA}.layers.{layer}.{rest}")
-}
-
-/// From halves to pairs in each head of 32: how Meta's own checkpoints have the rows.
-fn to_pairs(edit: &mut Edit) {
-    for name in ["q_proj", "k_proj"] {
-        let tensor = edit.get(&llama_layer(0, &format!("self_attn.{name}.weight")));
-        let rows = tensor.shape[0];
-        tensor.rows((0..rows).map(|row| row - row % 32 + row % 2 * 16 + row % 32 / 2));
-    }
-}
-
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn all() -> Vec<Planted> {
-    let tower = |site: &str| format!("{TOWER}.{site}");
-    let llama = |site: &str| format!("{LLAMA}.{site}");
-    let planted = |what, plant, golden, site: &str, mistake| Planted {
-        what,
-        plant,
-        golden,
-        site: site.to_owned(),
-        mistake,
+/// Mistakes inside an attention are told by likeness alone. All that does not hold of them in runs that the table does not
+/// have: in float32, with three tiles, with two pictures and a history, and without any.
+pub fn problems_in_other_runs() -> Vec<String> {
+    runs::prepare();
+    let inside: Vec<Planted> = planted::all()
+        .into_iter()
+        .filter(|planted| planted.site.ends_with("attn.proj") || planted.site.ends_with("self_attn.o_proj"))
+        .filter(|planted| matches!(planted.plant, Plant::Code(_)))
+        .collect();
+    assert!(inside.len() >= 8, "{}", inside.len());
+    let runs = [runs::F32, runs::WIDE, "shapes-history-bfloat16", "shapes-text-float32"];
+    let in_run = |golden: &'static str| {
+        let has_tower = !golden.contains("text");
+        let inside = inside.iter().filter(move |planted| has_tower || planted.site.starts_with("language"));
+        inside.map(move |planted| Planted { golden, site: planted.site.clone(), ..*planted })
     };
-    use Mistake as M;
-    use Plant::{Checkpoint, Code, CodeOn, Given, Pictures};
-    vec![
-        // What the model is given.
-        planted(
-            "pixels from 0 to 255, and not from 0 to 1",
-            Given(|given| {
-                given.pixels.iter_mut().for_each(|pixel| *pixel *= 255.0);
-            }),
-            F32,
-            "pixel_values",
-            Some(M::Scale),
-        ),
-        planted(
-            "blue, green and red, and not red, green and blue",
-            Given(|given| {
-                let plane = given.shape[2] * given.shape[3];
-                for tile in given.pixels.chunks_exact_mut(3 * plane) {
-                    let (red, rest) = tile.split_at_mut(plane);
-                    red.swap_with_slice(&mut rest[plane..]);
-                }
-            }),
-            B16,
-            "pixel_values",
-            Some(M::ColourOrder),
-        ),
-        planted(
-            "the thumbnail first, and not last",
-            Given(|given| {
-                let tile = given.pixels.len() / 3;
-                given.pixels.rotate_right(tile);
-            }),
-            WIDE,
-            "pixel_values",
-            Some(M::TileOrder),
-        ),
-        planted(
-            "no thumbnail",
-            Given(|given| {
-                let tile = given.pixels.len() / 3;
-                given.pixels.truncate(2 * tile);
-                given.shape[0] = 2;
-                let first = given.ids.iter().position(|&id| id == 494).unwrap();
-                given.ids.drain(first..first + 16);
-                given.prompt = given.prompt.replacen(&"<image>".repeat(16), "", 1);
-            }),
-            WIDE,
-            "prompt",
-            Some(M::MissingTiles),
-        ),
-        planted(
-            "the picture is not doubled",
-            Pictures {
-                file: "rgb-301x97.png",
-                change: |edit| edit.config["image_processor"]["upscale_factor"] = json!(1),
-            },
-            B16,
-            "prompt",
-            None,
-        ),
-        // The tower.
-        planted(
-            "pixels are not normalised",
-            Checkpoint(|edit| {
-                edit.config["vision_config"]["norm_mean"] = json!([0.0, 0.0, 0.0]);
-                edit.config["vision_config"]["norm_std"] = json!([1.0, 1.0, 1.0]);
-            }),
-            B16,
-            "vision_model.radio_model.input_conditioner",
-            Some(M::Normalisation),
-        ),
-        planted(
-            "pixels are normalised twice",
-            Code(Fault::NormalisedTwice),
-            B16,
-            "vision_model.radio_model.input_conditioner",
-            Some(M::Normalisation),
-        ),
-        planted(
-            "pixels are normalised by ImageNet's mean and deviation, and not CLIP's",
-            Checkpoint(|edit| {
-                edit.config["vision_config"]["norm_mean"] = json!([0.485, 0.456, 0.406]);
-                edit.config["vision_config"]["norm_std"] = json!([0.229, 0.224, 0.225]);
-            }),
-            F32,
-            "vision_model.radio_model.input_conditioner",
-            Some(M::Normalisation),
-        ),
-        planted(
-            "patches are flattened with their colours last",
-            Code(Fault::ColoursLast),
-            B16,
-            &tower("patch_generator.im_to_patches"),
-            Some(M::PatchOrder),
-        ),
-        planted(
-            "positions are resized without `align_corners`",
-            Checkpoint(|edit| {
-                edit.config["vision_config"]["position_interpolation_align_corners"] = json!(false);
-            }),
-            B16,
-            &tower("patch_generator.cls_token"),
-            Some(M::AlignCorners),
-        ),
-        planted(
-            "positions are cut from the table, and not resized",
-            Code(Fault::PositionsCut),
-            B16,
-            &tower("patch_generator.cls_token"),
-            None,
-        ),
-        planted(
-            "class tokens and registers stand behind the patches",
-            Code(Fault::PrefixBehind),
-            B16,
-            &tower("patch_generator.cls_token"),
-            Some(M::Shift),
-        ),
-        planted(
-            "registers are dropped: class tokens alone stand in front",
-            Checkpoint(|edit| {
-                edit.config["vision_config"]["num_registers"] = json!(0);
-                edit.get("vision_model.embeddings.cls_register_token").rows(0..4);
-            }),
-            B16,
-            &tower("patch_generator.cls_token"),
-            Some(M::MissingRows),
-        ),
-        planted(
-            "registers are kept among the features",
-            Code(Fault::RegistersKept),
-            B16,
-            "vision_model",
-            Some(M::Shift),
-        ),
-        planted(
-            "queries and keys are exchanged",
-            Checkpoint(|edit| {
-                for rest in ["weight", "bias"] {
-                    let name = |part: &str| tower_layer(1, &format!("attention.{part}.{rest}"));
-                    edit.exchange(&name("q_proj"), &name("k_proj"));
-                }
-            }),
-            B16,
-            &tower("blocks.1.attn.qkv"),
-            Some(M::QkvOrder),
-        ),
-        planted(
-            "the scale of the scores is multiplied into the queries, and applied again",
-            Checkpoint(|edit| {
-                for rest in ["weight", "bias"] {
-                    edit.scale(&tower_layer(2, &format!("attention.q_proj.{rest}")), 24.0_f32.powf(-0.5));
-                }
-            }),
-            F32,
-            &tower("blocks.2.attn.qkv"),
-            Some(M::Scale),
-        ),
-        planted(
-            "the fused `qkv` is read head by head",
-            Code(Fault::QkvByHead),
-            B16,
-            &tower("blocks.0.attn.proj"),
-            Some(M::HeadLayout),
-        ),
-        planted(
-            "the tower's attention hides later tokens",
-            Code(Fault::CausalTower),
-            B16,
-            &tower("blocks.0.attn.proj"),
-            Some(M::Mask),
-        ),
-        planted(
-            "GELU by tanh, and not by the error function",
-            Code(Fault::TanhGelu),
-            F32,
-            &tower("blocks.0.mlp.act"),
-            Some(M::Activation),
-        ),
-        planted(
-            "the bias of `fc2` is missing",
-            Checkpoint(|edit| {
-                edit.scale(&tower_layer(1, "mlp.fc2.bias"), 0.0);
-            }),
-            B16,
-            &tower("blocks.1.mlp.fc2"),
-            Some(M::Bias),
-        ),
-        planted(
-            "the tower's norms have an epsilon of 1e-5, and not 1e-6",
-            Checkpoint(|edit| {
-                edit.config["vision_config"]["layer_norm_eps"] = json!(1e-5);
-            }),
-            F32,
-            &tower("blocks.0.norm1"),
-            Some(M::Epsilon),
-        ),
-        planted(
-            "norms stand behind the branches, and not in front of them",
-            Code(Fault::NormAfter),
-            B16,
-            &tower("blocks.0.norm1"),
-            None,
-        ),
-        planted("a residual is forgotten", Code(Fault::ResidualLost), B16, &tower("blocks.0.norm2"), None),
-        planted(
-            "a final norm too many behind the tower",
-            Checkpoint(|edit| {
-                edit.config["vision_config"]["model_norm"] = json!(true);
-                for (name, value) in [("weight", 1.0), ("bias", 0.0)] {
-                    let tensor = crate::edit::Tensor { shape: vec![96], values: vec![value; 96] };
-                    edit.tensors.insert(format!("vision_model.layernorm.{name}"), tensor);
-                }
-            }),
-            B16,
-            "vision_model",
-            None,
-        ),
-        // The projector.
-        planted(
-            "pixel shuffle `v1`: a transposed picture",
-            Checkpoint(|edit| {
-                edit.config["ps_version"] = json!("v1");
-            }),
-            WIDE,
-            "mlp1.0",
-            Some(M::Transposed),
-        ),
-        planted(
-            "the features of a float32 tower are not cast to bfloat16",
-            CodeOn {
-                checkpoint: |edit| edit.config["vision_config"]["dtype"] = json!("float32"),
-                fault: Fault::FeaturesNotCast,
-            },
-            B16,
-            "mlp1.0",
-            None,
-        ),
-        planted(
-            "the projector's norm has an epsilon of 1e-2, and not 1e-5",
-            Checkpoint(|edit| {
-                edit.config["projector_layer_norm_eps"] = json!(1e-2);
-            }),
-            F32,
-            "mlp1.0",
-            Some(M::Epsilon),
-        ),
-        planted(
-            "image embeddings are put one token too late",
-            Code(Fault::MergedOneLate),
-            B16,
-            "inputs_embeds",
-            Some(M::Shift),
-        ),
-        planted(
-            "image embeddings are put in the reverse order of the tiles",
-            Code(Fault::MergedTilesReversed),
-            WIDE,
-            "inputs_embeds",
-            Some(M::TileOrder),
-        ),
-        // The decoder.
-        planted(
-            "embeddings are multiplied by the root of their width",
-            Checkpoint(|edit| {
-                edit.scale(&format!("{LLAMA}.embed_tokens.weight"), 128.0_f32.sqrt());
-            }),
-            B16,
-            &llama("embed_tokens"),
-            Some(M::Scale),
-        ),
-        planted(
-            "no `llama3` scaling of the frequencies",
-            Checkpoint(|edit| {
-                edit.config["text_config"]["rope_scaling"] = Value::Null;
-            }),
-            B16,
-            &llama("rotary_emb.sin"),
-            Some(M::Frequencies),
-        ),
-        planted(
-            "`rope_theta` 10,000, and not 500,000",
-            Checkpoint(|edit| {
-                edit.config["text_config"]["rope_theta"] = json!(1e4);
-            }),
-            F32,
-            &llama("rotary_emb.cos"),
-            Some(M::Frequencies),
-        ),
-        planted(
-            "positions are counted from one",
-            Code(Fault::PositionsFromOne),
-            F32,
-            &llama("rotary_emb.cos"),
-            Some(M::Shift),
-        ),
-        planted(
-            "rows of `q_proj` and `k_proj` for pairs, and not for halves",
-            Checkpoint(to_pairs),
-            B16,
-            &llama("layers.0.self_attn.q_proj"),
-            Some(M::Interleaved),
-        ),
-        planted(
-            "pairs are rotated, and not halves",
-            Code(Fault::RotaryPairs),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::Interleaved),
-        ),
-        planted(
-            "keys are not rotated",
-            Code(Fault::KeysNotRotated),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::NotRotated),
-        ),
-        planted(
-            "later tokens are visible",
-            Code(Fault::MaskLeak),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::Mask),
-        ),
-        planted(
-            "each token sees the one behind it",
-            Code(Fault::MaskOneAhead),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::Mask),
-        ),
-        planted(
-            "scores are divided by the root of the width, and not of `head_dim`",
-            Code(Fault::ScaledByWidth),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::AttentionScale),
-        ),
-        planted(
-            "scores are not scaled",
-            Code(Fault::NotScaled),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::AttentionScale),
-        ),
-        planted(
-            "key-value heads are repeated in turn, and not side by side",
-            Code(Fault::KvHeadsInTurn),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::KvHeads),
-        ),
-        planted(
-            "the decoder's norms have an epsilon of 1e-6, and not 1e-5",
-            Checkpoint(|edit| {
-                edit.config["text_config"]["rms_norm_eps"] = json!(1e-6);
-            }),
-            F32,
-            &llama("layers.0.input_layernorm"),
-            Some(M::Epsilon),
-        ),
-        planted(
-            "GELU in the decoder, and not SiLU",
-            Code(Fault::GeluForSilu),
-            B16,
-            &llama("layers.0.mlp.act_fn"),
-            Some(M::Activation),
-        ),
-        planted(
-            "`gate_proj` and `up_proj` are exchanged",
-            Checkpoint(|edit| {
-                edit.exchange(&llama_layer(2, "mlp.gate_proj.weight"), &llama_layer(2, "mlp.up_proj.weight"));
-            }),
-            B16,
-            &llama("layers.2.mlp.gate_proj"),
-            Some(M::OtherSite),
-        ),
-        planted(
-            "query heads 1 and 2 are exchanged",
-            Checkpoint(|edit| {
-                let tensor = edit.get(&llama_layer(1, "self_attn.q_proj.weight"));
-                tensor.rows((0..4).flat_map(|head| [0, 2, 1, 3][head] * 32..([0, 2, 1, 3][head] + 1) * 32));
-            }),
-            B16,
-            &llama("layers.1.self_attn.q_proj"),
-            Some(M::HeadOrder),
-        ),
-        planted(
-            "`o_proj` is transposed",
-            Checkpoint(|edit| {
-                edit.get(&llama_layer(1, "self_attn.o_proj.weight")).transpose();
-            }),
-            B16,
-            &llama("layers.1.self_attn.o_proj"),
-            None,
-        ),
-        planted(
-            "the last layer is left out",
-            Checkpoint(|edit| {
-                edit.config["text_config"]["num_hidden_layers"] = json!(3);
-                edit.tensors.retain(|name, _| !name.starts_with("language_model.model.layers.3."));
-            }),
-            B16,
-            &llama("norm"),
-            None,
-        ),
-        planted("the final norm is applied twice", Code(Fault::NormTwice), B16, LLAMA, None),
-        planted(
-            "logits of the last token but one",
-            Code(Fault::LastButOne),
-            B16,
-            "language_model.lm_head",
-            None,
-        ),
-        planted(
-            "`lm_head` is taken for tied to the embedding",
-            Checkpoint(|edit| {
-                edit.config["text_config"]["tie_word_embeddings"] = json!(true);
-                edit.tensors.remove("language_model.lm_head.weight");
-            }),
-            B16,
-            "language_model.lm_head",
-            None,
-        ),
-        // Decoding.
-        planted(
-            "the cache forgets the last position of the prompt",
-            Code(Fault::CacheOverwrites),
-            F32,
-            "step_logits",
-            Some(M::Decoding),
-        ),
-        planted(
-            "the position stands still while decoding",
-            Code(Fault::PositionStands),
-            B16,
-            "step_logits",
-            Some(M::Decoding),
-        ),
-    ]
+    let problems = runs.into_iter().flat_map(in_run).flat_map(|planted| {
+        let of = |problem| format!("{}: {problem}", planted.golden);
+        outcome(&planted).problems().into_iter().map(of).collect::<Vec<_>>()
+    });
+    problems.collect()
 }

@@ -9,7 +9,8 @@ use converter::plan::{PlanOptions, ShardSize};
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::Unwatched;
-use golden::{Dump, DumpWriter, ManifestHead};
+use golden::{Dtype, Dump, DumpWriter, ManifestHead};
+use half::bf16;
 use reference::generate::Sampling;
 use reference::prompt::{PromptBuilder, Tokenizer};
 use reference::record::Recorder;
@@ -105,6 +106,21 @@ pub fn ask(checkpoint: &Path, picture: &Path, out: &Path) -> PathBuf {
     head.prompt = Some(prepared.prompt.clone());
     recorder.into_writer().unwrap().finish(head).unwrap();
     dump
+}
+
+/// Writes a dump anew, with its bfloat16 numbers in float32.
+pub fn recorded_in_float32(run: &Dump, out: &Path) -> PathBuf {
+    let mut writer = DumpWriter::create(out).unwrap();
+    for (entry, view) in run.tensors() {
+        let (mut dtype, mut data) = (entry.dtype, view.data().to_vec());
+        if dtype == Dtype::BFloat16 {
+            let values = data.chunks_exact(2).map(|bytes| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32());
+            (dtype, data) = (Dtype::Float32, values.flat_map(f32::to_le_bytes).collect());
+        }
+        writer.push(&entry.name, entry.role, &entry.module, dtype, view.shape(), &data).unwrap();
+    }
+    writer.finish(run.manifest().head()).unwrap();
+    out.to_owned()
 }
 
 pub fn diff(golden: &Dump, candidate: &Path, policy: &Policy) -> DiffReport {
