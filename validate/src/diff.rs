@@ -7,12 +7,13 @@ use golden::{Dtype, Dump, Entry, Role};
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::answer::{self, AnswerReport};
+use crate::answer::{self, AnswerReport, Comparison};
 use crate::diagnosis::{Findings, findings};
-use crate::metric::{Measurement, measure};
+use crate::metric::{Measurement, measure_entry};
 use crate::noise::{Level, Noise};
 use crate::origin::{Origin, OriginKind, origins, rounds_more};
 use crate::tiles::{self, Tiles};
+use crate::tokens::Tokens;
 use crate::tolerance::{Failure, Fresh, Policy, Preset, Tolerance, Verdict, judge};
 
 /// What a comparison found, whatever it is to be presented as.
@@ -114,6 +115,11 @@ pub enum Note {
         /// How many.
         count: usize,
     },
+    /// Entries are compared by sketches.
+    Estimated {
+        /// How many.
+        count: usize,
+    },
     /// A rule of the policy matches no entry.
     IdleRule {
         /// Its globs.
@@ -198,6 +204,14 @@ impl DiffReport {
         self.answer.text.is_failure().then_some(Divergence::Text)
     }
 
+    /// Tells the texts of the ids where the answers part.
+    pub fn name_tokens(&mut self, tokens: &Tokens) {
+        if let Comparison::Differs(difference) = &mut self.answer.generated_ids {
+            let ids = [difference.expected(), difference.found()];
+            difference.texts = ids.map(|id| tokens.text(id?));
+        }
+    }
+
     /// The last entry that passes before the one of an index.
     pub fn last_agreement_before(&self, index: usize) -> Option<&EntryReport> {
         self.entries.iter().take(index).rev().find(|entry| entry.verdict == Verdict::Pass)
@@ -278,17 +292,17 @@ pub fn diff_with_noise(
     let reports: Vec<Result<EntryReport>> = work
         .into_par_iter()
         .map(|entry| {
-            let sides = [golden, candidate].map(|dump| dump.get(&entry.name));
+            let sides = [golden, candidate].map(|dump| dump.entry(&entry.name));
             if verify {
                 // Just before it is measured, while its pages are at hand.
-                for (dump, _) in [golden, candidate].iter().zip(&sides).filter(|(_, tensor)| tensor.is_some())
-                {
+                for (dump, _) in [golden, candidate].iter().zip(&sides).filter(|(_, entry)| entry.is_some()) {
                     dump.verify_entry(&entry.name)?;
                 }
             }
-            let bytes: usize = sides.iter().flatten().map(|tensor| tensor.data().len()).sum();
+            let tensors = [golden, candidate].map(|dump| dump.get(&entry.name));
+            let bytes: usize = tensors.iter().flatten().map(|tensor| tensor.data().len()).sum();
             let report = match sides {
-                [Some(_), Some(_)] => paired(golden, candidate, entry, policy, run, noise),
+                [Some(_), Some(found)] => paired(golden, candidate, entry, found, policy, run, noise)?,
                 [golden_side, _] => unpaired(entry, policy, run, golden_side.is_some(), no_generation),
             };
             progress(bytes as u64);
@@ -311,6 +325,9 @@ pub fn diff_with_noise(
     if noise.is_some() && count > 0 {
         notes.push(Note::AllowedDtypes { count });
     }
+    let estimated = entries.iter().filter_map(|entry| entry.measurement.as_ref()).filter(|m| m.estimated);
+    let count = estimated.count();
+    notes.extend((count > 0).then_some(Note::Estimated { count }));
     let mut report = DiffReport {
         golden: side(golden),
         candidate: side(candidate),
@@ -334,41 +351,37 @@ fn paired(
     golden: &Dump,
     candidate: &Dump,
     entry: &Entry,
+    found: &Entry,
     policy: &Policy,
     run: Option<Dtype>,
     noise: Option<&Noise>,
-) -> EntryReport {
+) -> Result<EntryReport> {
     let level = noise.and_then(|noise| noise.level(&entry.name));
     let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(entry, level, run));
     let tolerance = policy.tolerance_with(entry, run, bounds);
-    let sides = golden.get(&entry.name).zip(candidate.get(&entry.name));
-    let measurement = sides.as_ref().and_then(|(golden, candidate)| measure(golden, candidate));
-    let verdict = match (&tolerance, &measurement, &sides) {
-        (Tolerance::Ignored { reason }, _, _) => Verdict::Ignored { reason: reason.clone() },
-        (_, _, Some((golden, candidate))) if golden.shape() != candidate.shape() => {
-            Verdict::Fail(Failure::Shape {
-                expected: golden.shape().to_vec(),
-                found: candidate.shape().to_vec(),
-            })
+    let measurement = measure_entry(golden, candidate, &entry.name)?;
+    let verdict = match (&tolerance, &measurement) {
+        (Tolerance::Ignored { reason }, _) => Verdict::Ignored { reason: reason.clone() },
+        _ if entry.shape != found.shape => {
+            Verdict::Fail(Failure::Shape { expected: entry.shape.clone(), found: found.shape.clone() })
         }
-        (_, _, Some((golden, candidate)))
-            if golden.dtype() != candidate.dtype()
-                && !level.as_ref().is_some_and(|level| level.dtypes.contains(&candidate.dtype())) =>
+        _ if entry.dtype != found.dtype
+            && !level.as_ref().is_some_and(|level| level.dtypes.contains(&found.dtype)) =>
         {
-            Verdict::Fail(Failure::Dtype { expected: golden.dtype(), found: candidate.dtype() })
+            Verdict::Fail(Failure::Dtype { expected: entry.dtype, found: found.dtype })
         }
-        (tolerance, Some(measurement), _) => judge(measurement, tolerance),
+        (tolerance, Some(measurement)) => judge(measurement, tolerance),
         // Equal shapes and dtypes are always measured.
-        (_, None, _) => Verdict::Fail(Failure::Missing),
+        (_, None) => Verdict::Fail(Failure::Missing),
     };
-    EntryReport {
+    Ok(EntryReport {
         entry: entry.clone(),
         tolerance,
         measurement,
         verdict,
         origin: Origin::unknown(),
         noise: level,
-    }
+    })
 }
 
 fn unpaired(

@@ -7,11 +7,13 @@ mod answer;
 pub mod diagnosis;
 mod diff;
 mod error;
+pub mod logits;
 pub mod metric;
 pub mod noise;
 pub mod origin;
 pub mod report;
 mod tiles;
+mod tokens;
 pub mod tolerance;
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
@@ -21,4 +23,5 @@ pub use diff::{
 pub use error::{Error, Result};
 pub use noise::Noise;
 pub use tiles::Tiles;
+pub use tokens::Tokens;
 pub use tolerance::Policy;

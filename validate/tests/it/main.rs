@@ -13,4 +13,5 @@ mod noises;
 mod origins;
 mod policies;
 mod reports;
+mod sketches;
 mod teeth;
