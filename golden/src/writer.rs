@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::manifest::{self, Entry, ManifestHead, Role};
 use crate::shard::{SINGLE_FILE, Shard, shard_name};
-use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex, sketch};
+use crate::{Dtype, Dump, Error, Result, Sketch, TensorView, sha256_hex, sketch};
 
 /// How a dump is laid out on disk, and what may be in its place.
 #[derive(Debug, Clone)]
@@ -176,6 +176,31 @@ impl DumpWriter {
         if let Some(entry) = self.entries.last_mut() {
             entry.extra.extend(extra);
         }
+    }
+
+    /// Appends what [`DumpWriter::push_sketch`] makes of another dump's entry, with the fields that only its producer knows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DumpWriter::push_sketch`]; [`Error::NoEntry`] or [`Error::SketchOnly`] if the other dump has no such
+    /// tensor; [`Error::HashMismatch`], after which this dump is to be dropped, if the tensor is not as it was recorded.
+    pub fn push_sketch_of(&mut self, dump: &Dump, name: &str, seed: u64) -> Result<()> {
+        let tensor = dump.require(name)?;
+        let Some(entry) = dump.entry(name) else { return Ok(()) };
+        let Entry { role, module, dtype, shape, .. } = entry;
+        self.push_sketch(name, *role, module, *dtype, shape, tensor.data(), seed)?;
+        if let Some(written) = self.entries.last_mut() {
+            written.extra.clone_from(&entry.extra);
+            if written.sha256 != entry.sha256 {
+                return Err(Error::HashMismatch {
+                    path: dump.file_of(name).unwrap_or(dump.path()).to_owned(),
+                    name: name.to_owned(),
+                    expected: entry.sha256.clone(),
+                    found: written.sha256.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a tensor that cannot be appended.

@@ -187,7 +187,7 @@ impl Isolation {
                     None if measured.non_finite_mismatches > 0 => {
                         Fault::NonFinite { mismatches: measured.non_finite_mismatches }
                     }
-                    None => Fault::Unequal { differing: measured.differing },
+                    None => Fault::Unequal { differing: measured.differing.unwrap_or(measured.elements) },
                 }),
                 _ => None,
             };

@@ -2,6 +2,7 @@
 
 use golden::{Dump, Manifest};
 
+use crate::logits::{self, Gap, LogitsReport};
 use crate::tolerance::AnswerPolicy;
 
 /// The prompt, the generated ids and the text of two dumps, compared.
@@ -13,6 +14,8 @@ pub struct AnswerReport {
     pub generated_ids: Comparison<IdDifference>,
     /// The answer's text.
     pub text: Comparison<TextDifference>,
+    /// The logits that chose each token, if both dumps have them in full; they are told and decide nothing.
+    pub logits: Option<LogitsReport>,
 }
 
 /// How one of them compares.
@@ -70,8 +73,10 @@ pub struct IdDifference {
     pub golden: Vec<i64>,
     /// The candidate's.
     pub candidate: Vec<i64>,
-    /// By how much the golden run preferred its own id to the candidate's, in its own logits, if it kept them.
-    pub margin: Option<f64>,
+    /// How far apart both ids are in logits, if the golden run kept them.
+    pub gap: Option<Gap>,
+    /// The texts of both ids where they part, the golden one first, as far as they are known.
+    pub texts: [Option<String>; 2],
 }
 
 impl IdDifference {
@@ -120,11 +125,16 @@ pub(crate) fn compare(
     };
     let ids = |from: &Vec<i64>, to: &Vec<i64>| {
         let position = from.iter().zip(to).take_while(|(a, b)| a == b).count();
-        let margin =
-            from.get(position).zip(to.get(position)).and_then(|(&g, &c)| margin(golden, position, g, c));
-        IdDifference { position, golden: from.clone(), candidate: to.clone(), margin }
+        let parted = from.get(position).zip(to.get(position));
+        let gap = parted.and_then(|(&g, &c)| logits::gap(golden, candidate, position, g, c));
+        IdDifference { position, golden: from.clone(), candidate: to.clone(), gap, texts: [None, None] }
     };
+    let parted = from.generated_ids.as_ref().zip(to.generated_ids.as_ref()).and_then(|(from, to)| {
+        let position = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+        (position < from.len().min(to.len())).then_some(position)
+    });
     AnswerReport {
+        logits: logits::compare(golden, candidate, parted),
         prompt: pair(&from.prompt, &to.prompt, skipped(policy.prompt, names.prompt, None), text),
         generated_ids: pair(
             &from.generated_ids,
@@ -149,20 +159,4 @@ fn pair<T: PartialEq, Difference>(
         (None, Some(golden), Some(candidate)) if golden == candidate => Comparison::Equal,
         (None, Some(golden), Some(candidate)) => Comparison::Differs(difference(golden, candidate)),
     }
-}
-
-/// The golden logit of one id minus that of another, at a generated position.
-///
-/// # Shapes
-///
-/// `step_logits` is [steps, vocab].
-fn margin(golden: &Dump, position: usize, expected: i64, found: i64) -> Option<f64> {
-    let logits = golden.get("step_logits")?;
-    let &[steps, vocab] = logits.shape() else { return None };
-    let values = logits.elements::<f32>().ok()?;
-    let logit = |id: i64| {
-        let id = usize::try_from(id).ok().filter(|&id| id < vocab && position < steps)?;
-        values.get(position * vocab + id).map(|&logit| f64::from(logit))
-    };
-    Some(logit(expected)? - logit(found)?)
 }

@@ -6,13 +6,14 @@ use golden::{Dtype, Dump, Entry, Role};
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::answer::{self, AnswerReport};
+use crate::answer::{self, AnswerReport, Comparison};
 use crate::diagnosis::{Findings, findings};
-use crate::metric::{Measurement, measure};
+use crate::metric::{Measurement, measure, measure_entry};
 use crate::names::{Counterpart, Idle, NameMap, Pairing, RulePlace};
 use crate::noise::{Level, Noise};
 use crate::origin::{Origin, OriginKind, origins, rounds_more};
 use crate::tiles::{self, Tiles};
+use crate::tokens::Tokens;
 use crate::tolerance::{Failure, Fresh, Policy, Preset, Tolerance, Verdict, judge};
 
 /// What a comparison found, whatever it is to be presented as.
@@ -138,6 +139,11 @@ pub enum Note {
         /// One of the names.
         name: String,
     },
+    /// Entries are compared by sketches.
+    Estimated {
+        /// How many.
+        count: usize,
+    },
     /// A rule of the policy matches no entry.
     IdleRule {
         /// Its globs.
@@ -225,6 +231,14 @@ impl DiffReport {
     /// The golden entries that have no counterpart and need one, in order of execution.
     pub fn not_recorded(&self) -> impl Iterator<Item = &EntryReport> {
         self.entries.iter().filter(|entry| entry.verdict == Verdict::Fail(Failure::Missing))
+    }
+
+    /// Tells the texts of the ids where the answers part.
+    pub fn name_tokens(&mut self, tokens: &Tokens) {
+        if let Comparison::Differs(difference) = &mut self.answer.generated_ids {
+            let ids = [difference.expected(), difference.found()];
+            difference.texts = ids.map(|id| tokens.text(id?));
+        }
     }
 
     /// The last entry that passes before the one of an index.
@@ -330,7 +344,7 @@ pub fn diff_with_names(
         let golden_bytes = golden.get(&entry.name).map_or(0, |tensor| tensor.data().len());
         let bytes = (golden_bytes + pairing.size_bytes(&entry.name)) as u64;
         let report = match pairing.counterpart(&entry.name) {
-            Some(counterpart) => paired(&pairing, entry, counterpart, &limits),
+            Some(counterpart) => paired(&pairing, entry, counterpart, &limits)?,
             None => {
                 let no_logits = entry.name == "step_logits" && entry.role == Role::Output && no_generation;
                 let excuse =
@@ -387,6 +401,9 @@ pub fn diff_with_names(
     if !by_map.is_empty() {
         notes.push(Note::MappedDtypes { count: by_map.len() });
     }
+    let estimated = entries.iter().filter_map(|entry| entry.measurement.as_ref()).filter(|m| m.estimated);
+    let count = estimated.count();
+    notes.extend((count > 0).then_some(Note::Estimated { count }));
     let mut report = DiffReport {
         golden: side(golden),
         candidate: side(candidate),
@@ -425,7 +442,7 @@ fn paired(
     entry: &Entry,
     counterpart: &Counterpart,
     limits: &Limits<'_>,
-) -> EntryReport {
+) -> Result<EntryReport> {
     let mut entry = entry.clone();
     if let Some(shape) = pairing.compared_shape(&entry.name) {
         entry.shape = shape.to_vec();
@@ -436,29 +453,34 @@ fn paired(
     let tolerance = policy.tolerance_with(&entry, run, bounds);
     let assembled = pairing.golden(&entry.name).zip(pairing.candidate(&entry.name));
     let sides = assembled.as_ref().and_then(|(golden, candidate)| golden.view().zip(candidate.view()));
-    let measurement = sides.as_ref().and_then(|(golden, candidate)| measure(golden, candidate));
+    let (measurement, shape, dtype) = match &sides {
+        Some((golden, candidate)) => {
+            (measure(golden, candidate), candidate.shape().to_vec(), candidate.dtype())
+        }
+        // One side, or both, have a sketch only.
+        None => {
+            let (golden, candidate, found) = pairing.sketched(&entry.name)?;
+            let measurement = measure_entry((golden, &entry.name), (candidate, &found.name))?;
+            (measurement, found.shape.clone(), found.dtype)
+        }
+    };
     let dtype_allowed = |dtype: Dtype| {
         let of_noise = level.as_ref().is_some_and(|level| level.dtypes.contains(&dtype));
         of_noise || pairing.any_dtype(&entry.name) && measurement.is_some()
     };
-    let verdict = match (&tolerance, &measurement, &sides) {
-        (Tolerance::Ignored { reason }, _, _) => Verdict::Ignored { reason: reason.clone() },
-        (_, _, Some((golden, candidate))) if golden.shape() != candidate.shape() => {
-            Verdict::Fail(Failure::Shape {
-                expected: golden.shape().to_vec(),
-                found: candidate.shape().to_vec(),
-            })
+    let verdict = match (&tolerance, &measurement) {
+        (Tolerance::Ignored { reason }, _) => Verdict::Ignored { reason: reason.clone() },
+        _ if entry.shape != shape => {
+            Verdict::Fail(Failure::Shape { expected: entry.shape.clone(), found: shape })
         }
-        (_, _, Some((golden, candidate)))
-            if golden.dtype() != candidate.dtype() && !dtype_allowed(candidate.dtype()) =>
-        {
-            Verdict::Fail(Failure::Dtype { expected: golden.dtype(), found: candidate.dtype() })
+        _ if entry.dtype != dtype && !dtype_allowed(dtype) => {
+            Verdict::Fail(Failure::Dtype { expected: entry.dtype, found: dtype })
         }
-        (tolerance, Some(measurement), _) => judge(measurement, tolerance),
+        (tolerance, Some(measurement)) => judge(measurement, tolerance),
         // Equal shapes and dtypes are always measured.
-        (_, None, _) => Verdict::Fail(Failure::Missing),
+        (_, None) => Verdict::Fail(Failure::Missing),
     };
-    EntryReport {
+    Ok(EntryReport {
         entry,
         tolerance,
         measurement,
@@ -466,7 +488,7 @@ fn paired(
         origin: Origin::unknown(),
         noise: level,
         counterpart: Some(counterpart.clone()),
-    }
+    })
 }
 
 /// An entry of one side only, which is no fault if the policy or an excuse says so.

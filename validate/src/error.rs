@@ -14,6 +14,19 @@ pub enum Error {
     #[error(transparent)]
     Dump(#[from] golden::Error),
 
+    /// Sketches were drawn from different seeds, so that they do not tell of each other.
+    #[error(
+        "entry `{name}`: expected a sketch of seed {expected}, as the golden dump has, found one of seed {found}"
+    )]
+    Seeds {
+        /// The entry.
+        name: String,
+        /// The golden sketch's.
+        expected: u64,
+        /// The candidate's.
+        found: u64,
+    },
+
     /// A policy file cannot be read.
     #[error("policy `{}` cannot be read: {source}", path.display())]
     ReadPolicy {
@@ -81,6 +94,15 @@ pub enum Error {
         found: String,
     },
 
+    /// A tokenizer cannot be read.
+    #[error("tokenizer `{}`: {message}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+
     /// A report cannot be written.
     #[error("report `{}` cannot be written: {source}", path.display())]
     WriteReport {
@@ -107,11 +129,17 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Dump(error) => error.hint(),
+            Error::Seeds { .. } => {
+                Some("sketch the candidate anew with `--seed`, or compare its dump in full")
+            }
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")
             }
             Error::ReadNames { known: false, .. } => Some("`nvl-validate maps` lists the ready-made maps"),
             Error::NamesFile { .. } | Error::Names { .. } => Some("`docs/names.md` describes maps"),
+            Error::Tokenizer { .. } => {
+                Some("`--tokenizer` takes a checkpoint's folder or its `tokenizer.json`")
+            }
             Error::SeveralFormats { .. } => Some("`--out DIR` writes one file for each format"),
             _ => None,
         }

@@ -4,13 +4,15 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Parser, Subcommand};
-use golden::Dump;
+use golden::{Dump, DumpWriter, WriteOptions, sketch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 use validate::tolerance::Preset;
-use validate::{Error, NameMap, Noise, Policy, Result, diff_with_names, metric, names, noise, report};
+use validate::{
+    Error, NameMap, Noise, Policy, Result, Tokens, diff_with_names, metric, names, noise, report,
+};
 
 /// Compares activation dumps layer by layer and names the first divergence.
 ///
@@ -44,6 +46,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Makes a dump of sketches from a dump in full: small enough for git, and compared by estimates.
+    Sketch(SketchArguments),
     /// Shows what is in a dump.
     Show {
         /// The dump's folder.
@@ -78,6 +82,9 @@ struct DiffArguments {
     /// A folder for one `report.*` file of each format (all formats if none is named).
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// A checkpoint's folder or its `tokenizer.json`, for the texts of the ids where the answers part.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
     /// Give each entry a row of its own in the table.
     #[arg(long)]
     all: bool,
@@ -101,6 +108,24 @@ struct CalibrateArguments {
     no_verify: bool,
 }
 
+#[derive(clap::Args)]
+struct SketchArguments {
+    /// The folder of the dump in full.
+    dump: PathBuf,
+    /// The folder to make, which must not exist or be empty.
+    out: PathBuf,
+    /// What signs and places are drawn from: only sketches of one seed can be compared.
+    #[arg(long, value_name = "N", default_value_t = sketch::DEFAULT_SEED, value_parser = seed())]
+    seed: u64,
+    /// Take the place of a dump that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+fn seed() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(..sketch::SEED_LIMIT)
+}
+
 /// How many times the noise of right runs an error may be, if nothing else is said.
 const NOISE_FACTOR: f64 = 3.0;
 
@@ -115,6 +140,7 @@ fn main() -> ExitCode {
         Command::Calibrate(arguments) => run_calibrate(&arguments),
         Command::Names { golden, candidate, out } => run_names(&golden, &candidate, out.as_deref()),
         Command::Maps { name } => run_maps(name.as_deref()),
+        Command::Sketch(arguments) => run_sketch(&arguments),
         Command::Show { dump } => run_show(&dump),
     };
     match result {
@@ -142,6 +168,7 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
         policy.preset = Preset::named(preset);
     }
     let names = arguments.names.as_deref().map(NameMap::read).transpose()?;
+    let tokens = arguments.tokenizer.as_ref().map(Tokens::read).transpose()?;
     let golden = Dump::open(&arguments.golden)?;
     let candidate = Dump::open(&arguments.candidate)?;
     let runs = open_all(&arguments.noise)?;
@@ -154,8 +181,9 @@ fn run_diff(arguments: &DiffArguments) -> Result<bool> {
         Some(Noise::measure(&golden, &runs, arguments.noise_factor, verify, &progress)?)
     };
     let (noise, names) = (noise.as_ref(), names.as_ref());
-    let report = diff_with_names(&golden, &candidate, &policy, noise, names, verify, &progress)?;
+    let mut report = diff_with_names(&golden, &candidate, &policy, noise, names, verify, &progress)?;
     bar.finish_and_clear();
+    tokens.iter().for_each(|tokens| report.name_tokens(tokens));
 
     let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
     let on_stdout = match (&arguments.out, arguments.format.first()) {
@@ -235,6 +263,21 @@ fn run_maps(name: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
+fn run_sketch(arguments: &SketchArguments) -> Result<bool> {
+    let dump = Dump::open(&arguments.dump)?;
+    let mut options = WriteOptions::default();
+    options.replace = arguments.force;
+    let mut writer = DumpWriter::create_with(&arguments.out, options)?;
+    let bar = progress_bar(dump.size_bytes());
+    for entry in dump.entries() {
+        writer.push_sketch_of(&dump, &entry.name, arguments.seed)?;
+        bar.inc(dump.tensor(entry)?.data().len() as u64);
+    }
+    writer.finish(dump.manifest().head())?;
+    bar.finish_and_clear();
+    Ok(true)
+}
+
 fn run_show(path: &Path) -> Result<bool> {
     let dump = Dump::open(path)?;
     let bar = progress_bar(dump.size_bytes());
@@ -242,6 +285,9 @@ fn run_show(path: &Path) -> Result<bool> {
         .entries()
         .par_iter()
         .map(|entry| {
+            if let Some(sketch) = dump.sketch(&entry.name) {
+                return Ok(metric::Statistics::from(sketch));
+            }
             let tensor = dump.tensor(entry)?;
             let statistics = metric::statistics(&tensor);
             bar.inc(tensor.data().len() as u64);

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import sketches
 
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs/activation-dump.schema.json").read_text())
 CASES = json.loads((Path(__file__).resolve().parents[2] / "fixtures/sketches.json").read_text())
 NAMES = [f"{case['kind']}-{case['dtype']}-{'x'.join(map(str, case['shape']))}" for case in CASES]
 
@@ -24,3 +26,25 @@ def test_the_words_are_those_of_splitmix64():
     # The published test vector of the seed 1234567.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert sketches.words(1234567, np.arange(4)).tolist() == expected
+
+
+def manifest(sketch: dict) -> dict:
+    entry = {"order": 0, "name": "x", "role": "activation", "module": "", "dtype": "float32", "shape": [1]}
+    entry |= {"sha256": "0" * 64, "sketch": sketch}
+    return {
+        "format": "activation-dump",
+        "version": 1,
+        "producer": {"name": "a test", "dtype": "float32"},
+        "entries": [entry],
+    }
+
+
+def test_the_schema_takes_sketches_and_no_other():
+    for case in CASES:
+        jsonschema.validate(manifest(case["sketch"]), SCHEMA)
+    good = CASES[0]["sketch"]
+    for change in ({"projection": good["projection"][4:]}, {"seed": 2**53}, {"algorithm": "another"}, {"min": "0"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(manifest(good | change), SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(manifest({key: value for key, value in good.items() if key != "count"}), SCHEMA)

@@ -94,13 +94,13 @@ fn read<F: FloatFormat>(bytes: &[u8]) -> Option<F::Bits> {
 
 /// Measures two floating-point tensors of one shape.
 pub(super) fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Measurement {
-    let mut part = pass(golden, candidate, 1.0);
+    let mut part = pass(golden, candidate, None);
     // Squares of very small or very large float64 leave the range of f64: measure again, scaled into the middle of it.
     let largest_square = part.golden_squares.max(part.candidate_squares).max(part.difference_squares);
     if golden.dtype() == Dtype::Float64 || candidate.dtype() == Dtype::Float64 {
         let in_range = part.differing == 0 || (1e-200..1e200).contains(&largest_square);
         if !in_range && let Some(scale) = scale_of(golden, candidate) {
-            part = pass(golden, candidate, scale);
+            part = pass(golden, candidate, Some(scale));
         }
     }
 
@@ -118,8 +118,9 @@ pub(super) fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Me
     let at = |flat| difference_at(golden, candidate, flat);
     Measurement {
         elements: golden.len_elems(),
+        estimated: false,
         bit_equal: same_dtype && part.differing == 0,
-        differing: part.differing,
+        differing: Some(part.differing),
         first: part.first.map(at),
         largest: part.largest_at.map(at),
         relative_l2: Some(ratio(difference_l2, golden_l2)),
@@ -182,14 +183,14 @@ fn scale_of(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Option<f64> 
     (largest > 0.0).then(|| 2f64.powi((-largest.log2().floor()).clamp(-1022.0, 1022.0) as i32))
 }
 
-fn pass(golden: &TensorView<'_>, candidate: &TensorView<'_>, scale: f64) -> Part {
+fn pass(golden: &TensorView<'_>, candidate: &TensorView<'_>, scale: Option<f64>) -> Part {
     if golden.dtype() == candidate.dtype() {
         with_format!(golden.dtype(), F => {
-            chunks::<F, F>(golden, candidate, scale, |g, c| (g != c, F::place(g).abs_diff(F::place(c))))
+            chunks::<F, F, _>(golden, candidate, scale, |g, c| (g != c, F::distance(g, c)))
         })
     } else {
         with_format!(golden.dtype(), G => with_format!(candidate.dtype(), C => {
-            chunks::<G, C>(golden, candidate, scale, |g, c| {
+            chunks::<G, C, u32>(golden, candidate, scale, |g, c| {
                 let (g, c) = (G::value(g), C::value(c));
                 (g != c && !(g.is_nan() && c.is_nan()), 0)
             })
@@ -198,11 +199,11 @@ fn pass(golden: &TensorView<'_>, candidate: &TensorView<'_>, scale: f64) -> Part
 }
 
 /// Measures chunk by chunk; `compare` tells of two elements whether they differ, and by how many places.
-fn chunks<G: FloatFormat, C: FloatFormat>(
+fn chunks<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
     golden: &TensorView<'_>,
     candidate: &TensorView<'_>,
-    scale: f64,
-    compare: impl Fn(G::Bits, C::Bits) -> (bool, u64) + Sync,
+    scale: Option<f64>,
+    compare: impl Fn(G::Bits, C::Bits) -> (bool, U) + Sync,
 ) -> Part {
     let rows = Rows::of(golden.shape());
     let golden_chunks = golden.data().par_chunks(rows.chunk_elems * size_of::<G::Bits>());
@@ -211,19 +212,65 @@ fn chunks<G: FloatFormat, C: FloatFormat>(
         .zip(candidate_chunks)
         .enumerate()
         .map(|(index, (golden, candidate))| {
-            chunk::<G, C>(golden, candidate, index * rows.chunk_elems, rows.row_elems, scale, &compare)
+            let start = index * rows.chunk_elems;
+            chunk::<G, C, U>(golden, candidate, start, rows.row_elems, scale, &compare)
         })
         .collect();
     parts.into_iter().reduce(Part::append).unwrap_or_default()
 }
 
-fn chunk<G: FloatFormat, C: FloatFormat>(
+/// Measures a chunk with the widest vectors that the processor has. The additions and their order are the same with
+/// all of them, and so are the bits.
+fn chunk<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
     golden: &[u8],
     candidate: &[u8],
     start: usize,
     row_elems: usize,
-    scale: f64,
-    compare: &impl Fn(G::Bits, C::Bits) -> (bool, u64),
+    scale: Option<f64>,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
+) -> Part {
+    macro_rules! with_features {
+        ($features:literal) => {{
+            #[target_feature(enable = $features)]
+            fn wide<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
+                golden: &[u8],
+                candidate: &[u8],
+                start: usize,
+                row_elems: usize,
+                scale: Option<f64>,
+                compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
+            ) -> Part {
+                rows::<G, C, U>(golden, candidate, start, row_elems, scale, compare)
+            }
+            // SAFETY: the processor has what the function needs, as was just asked.
+            return unsafe { wide::<G, C, U>(golden, candidate, start, row_elems, scale, compare) };
+        }};
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected;
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            with_features!("avx512f,avx512bw,avx512dq,avx512vl");
+        }
+        if is_x86_feature_detected!("avx2") {
+            with_features!("avx2");
+        }
+    }
+    rows::<G, C, U>(golden, candidate, start, row_elems, scale, compare)
+}
+
+#[inline(always)]
+fn rows<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
+    golden: &[u8],
+    candidate: &[u8],
+    start: usize,
+    row_elems: usize,
+    scale: Option<f64>,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
 ) -> Part {
     let mut part = Part::default();
     let golden_rows = golden.chunks_exact(row_elems * size_of::<G::Bits>());
@@ -231,7 +278,13 @@ fn chunk<G: FloatFormat, C: FloatFormat>(
     part.rows.reserve_exact(golden_rows.len());
     for (index, (golden, candidate)) in golden_rows.zip(candidate_rows).enumerate() {
         let start = start + index * row_elems;
-        let sums = match row::sums::<G, C>(golden, candidate, scale, compare) {
+        // Whether there is a scale is asked outside of the loop over the elements.
+        let sums = match scale {
+            _ if row_elems > row::MAX_ELEMS => None,
+            None => row::sums::<G, C, U>(golden, candidate, None, compare),
+            scale => row::sums::<G, C, U>(golden, candidate, scale, compare),
+        };
+        let sums = match sums {
             Some(sums) => {
                 // Where the difference is, is asked of few rows: of those that are worse than all before them.
                 if sums.largest > part.largest {
@@ -249,7 +302,7 @@ fn chunk<G: FloatFormat, C: FloatFormat>(
                 part.max_ulps = part.max_ulps.max(sums.max_ulps);
                 sums
             }
-            None => row_with_non_finite::<G, C>(&mut part, golden, candidate, start, scale, compare),
+            None => row_with_non_finite::<G, C, U>(&mut part, golden, candidate, start, scale, compare),
         };
         part.golden_squares += sums.golden_squares;
         part.candidate_squares += sums.candidate_squares;
@@ -276,14 +329,16 @@ fn elements<'a, G: FloatFormat, C: FloatFormat>(
 }
 
 /// Measures a row element by element, leaving out of the sums what is not finite.
-fn row_with_non_finite<G: FloatFormat, C: FloatFormat>(
+#[inline(never)]
+fn row_with_non_finite<G: FloatFormat, C: FloatFormat, U: Into<u64>>(
     part: &mut Part,
     golden: &[u8],
     candidate: &[u8],
     start: usize,
-    scale: f64,
-    compare: &impl Fn(G::Bits, C::Bits) -> (bool, u64),
+    scale: Option<f64>,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
 ) -> RowSums {
+    let scale = scale.unwrap_or(1.0);
     let mut sums = RowSums::default();
     for (flat, (golden, candidate)) in (start..).zip(elements::<G, C>(golden, candidate)) {
         let (differs, ulps) = compare(golden, candidate);
@@ -298,7 +353,7 @@ fn row_with_non_finite<G: FloatFormat, C: FloatFormat>(
                 part.largest = magnitude;
                 part.largest_at = Some(flat);
             }
-            part.max_ulps = part.max_ulps.max(ulps);
+            part.max_ulps = part.max_ulps.max(ulps.into());
             let (golden, candidate) = (golden * scale, candidate * scale);
             let difference = candidate - golden;
             sums.golden_squares += golden * golden;

@@ -5,24 +5,28 @@ use half::f16;
 /// A floating-point format by its bits.
 pub(super) trait FloatFormat {
     /// An unsigned integer of the format's width.
-    type Bits: bytemuck::AnyBitPattern + Eq;
+    type Bits: bytemuck::Pod + Eq;
+
+    /// An unsigned integer that holds every distance, and no wider than need be: the narrower, the more at once.
+    type Ulps: Copy + Ord + Default + Into<u64> + Send + Sync;
 
     /// The exact value.
     fn value(bits: Self::Bits) -> f64;
 
-    /// The place of a value among the format's values in ascending order, zero being at zero.
+    /// The distance of two values in places of the format's values in ascending order.
     ///
     /// The sign and magnitude of the bits become a signed integer, so that neighbouring values differ by one,
     /// across zero too; both zeros have the same place.
-    fn place(bits: Self::Bits) -> i64;
+    fn distance(a: Self::Bits, b: Self::Bits) -> Self::Ulps;
 }
 
 macro_rules! formats {
-    ($($name:ident: $bits:ty, $value:expr;)*) => {$(
+    ($($name:ident: $bits:ty, $signed:ty, $place:ty, $ulps:ty, $value:expr;)*) => {$(
         pub(super) struct $name;
 
         impl FloatFormat for $name {
             type Bits = $bits;
+            type Ulps = $ulps;
 
             #[inline(always)]
             fn value(bits: $bits) -> f64 {
@@ -31,22 +35,30 @@ macro_rules! formats {
             }
 
             #[inline(always)]
-            fn place(bits: $bits) -> i64 {
-                const SIGN: $bits = 1 << (<$bits>::BITS - 1);
-                let magnitude = (bits & !SIGN) as i64;
-                if bits & SIGN == 0 { magnitude } else { -magnitude }
+            fn distance(a: $bits, b: $bits) -> $ulps {
+                $name::place(a).abs_diff($name::place(b))
+            }
+        }
+
+        impl $name {
+            #[inline(always)]
+            fn place(bits: $bits) -> $place {
+                // All ones where the sign is set, which with the subtraction makes a number negative without a branch.
+                let sign = <$place>::from(bits as $signed) >> (<$place>::BITS - 1);
+                let magnitude = <$place>::from((bits & <$bits>::MAX >> 1) as $signed);
+                (magnitude ^ sign) - sign
             }
         }
     )*};
 }
 
 formats! {
-    Float8E5M2: u8, |bits| f64::from(golden::float8::e5m2_to_f32(bits));
-    Float8E4M3Fn: u8, |bits| f64::from(golden::float8::e4m3fn_to_f32(bits));
-    Float16: u16, |bits| f16::from_bits(bits).to_f64();
-    BFloat16: u16, |bits| f64::from(f32::from_bits(u32::from(bits) << 16));
-    Float32: u32, |bits| f64::from(f32::from_bits(bits));
-    Float64: u64, f64::from_bits;
+    Float8E5M2: u8, i8, i32, u32, |bits| f64::from(golden::float8::e5m2_to_f32(bits));
+    Float8E4M3Fn: u8, i8, i32, u32, |bits| f64::from(golden::float8::e4m3fn_to_f32(bits));
+    Float16: u16, i16, i32, u32, |bits| f16::from_bits(bits).to_f64();
+    BFloat16: u16, i16, i32, u32, |bits| f64::from(f32::from_bits(u32::from(bits) << 16));
+    Float32: u32, i32, i32, u32, |bits| f64::from(f32::from_bits(bits));
+    Float64: u64, i64, i64, u64, f64::from_bits;
 }
 
 #[cfg(test)]
@@ -66,7 +78,7 @@ mod tests {
         for pair in ascending.windows(2) {
             let step = BFloat16::place(pair[1]) - BFloat16::place(pair[0]);
             // The two zeros share a place.
-            assert_eq!(step, i64::from(pair != [0x8000, 0x0000]), "{pair:x?}");
+            assert_eq!(step, i32::from(pair != [0x8000, 0x0000]), "{pair:x?}");
         }
     }
 

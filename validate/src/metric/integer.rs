@@ -48,8 +48,9 @@ pub(super) fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Me
     let at = |flat| difference_at(golden, candidate, flat);
     Measurement {
         elements: golden.len_elems(),
+        estimated: false,
         bit_equal: whole.differing == 0,
-        differing: whole.differing,
+        differing: Some(whole.differing),
         first: whole.first.map(at),
         largest: whole.largest_at.map(at),
         relative_l2: None,

@@ -8,11 +8,13 @@ mod float;
 mod format;
 mod integer;
 mod row;
+mod sketch;
 mod statistics;
 
 use golden::{Dtype, TensorView};
 
 pub(crate) use integer::value as integer_value;
+pub(crate) use sketch::measure_entry;
 pub use statistics::{Statistics, statistics};
 
 /// The elements of a chunk, rounded down to whole rows.
@@ -25,10 +27,13 @@ const CHUNK_ELEMS: usize = 1 << 17;
 pub struct Measurement {
     /// The number of elements.
     pub elements: usize,
+    /// Whether the numbers are estimates, since one side has a sketch only. What cannot be estimated is `None` then.
+    pub estimated: bool,
     /// Whether all bytes are equal.
     pub bit_equal: bool,
-    /// How many elements have different bits, or different values where the dtypes differ.
-    pub differing: usize,
+    /// How many elements have different bits, or different values where the dtypes differ; `None` if only some are
+    /// known to.
+    pub differing: Option<usize>,
     /// The first of them.
     pub first: Option<Difference>,
     /// The element with the largest absolute difference, the first of them if there are several.
@@ -47,10 +52,18 @@ pub struct Measurement {
     pub golden: NonFinite,
     /// The NaN and infinities of the candidate's.
     pub candidate: NonFinite,
-    /// The elements that are not finite on one side and are not the same kind of non-finite on the other.
+    /// The elements that are not finite on one side and are not the same kind of non-finite on the other. Of an estimate
+    /// one stands for any number of them.
     pub non_finite_mismatches: usize,
     /// The first of them.
     pub first_non_finite_mismatch: Option<Difference>,
+}
+
+impl Measurement {
+    /// Whether any element differs.
+    pub fn differs(&self) -> bool {
+        self.differing != Some(0)
+    }
 }
 
 /// How far a row is off. Lengths are parts of the whole golden tensor's, so that their squares sum to one.

@@ -20,8 +20,11 @@ pub(super) struct RowSums {
     pub(super) differing: usize,
 }
 
+/// The longest row whose differing elements the lanes can count.
+pub(super) const MAX_ELEMS: usize = u32::MAX as usize;
+
 #[derive(Default)]
-struct Lanes {
+struct Lanes<U> {
     golden_squares: [f64; LANES],
     candidate_squares: [f64; LANES],
     difference_squares: [f64; LANES],
@@ -29,19 +32,29 @@ struct Lanes {
     golden_magnitudes: [f64; LANES],
     difference_magnitudes: [f64; LANES],
     largest: [f64; LANES],
-    max_ulps: [u64; LANES],
-    differing: [u64; LANES],
+    max_ulps: [U; LANES],
+    differing: [u32; LANES],
 }
 
-impl Lanes {
+impl<U: Copy + Ord> Lanes<U> {
     #[inline(always)]
-    fn add(&mut self, lane: usize, golden: f64, candidate: f64, scale: f64, (differs, ulps): (bool, u64)) {
+    fn add(
+        &mut self,
+        lane: usize,
+        golden: f64,
+        candidate: f64,
+        scale: Option<f64>,
+        (differs, ulps): (bool, U),
+    ) {
         let magnitude = (candidate - golden).abs();
         // Unlike `f64::max`, one instruction; a NaN does not matter here, since the row is then measured otherwise.
         self.largest[lane] = if magnitude > self.largest[lane] { magnitude } else { self.largest[lane] };
         self.max_ulps[lane] = self.max_ulps[lane].max(ulps);
-        self.differing[lane] += u64::from(differs);
-        let (golden, candidate) = (golden * scale, candidate * scale);
+        self.differing[lane] += u32::from(differs);
+        let (golden, candidate) = match scale {
+            Some(scale) => (golden * scale, candidate * scale),
+            None => (golden, candidate),
+        };
         let difference = candidate - golden;
         self.golden_squares[lane] += golden * golden;
         self.candidate_squares[lane] += candidate * candidate;
@@ -53,14 +66,14 @@ impl Lanes {
 }
 
 /// The sums of a row; `None` if an element, or a sum, is not finite.
-#[inline]
-pub(super) fn sums<G: FloatFormat, C: FloatFormat>(
+#[inline(always)]
+pub(super) fn sums<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
     golden: &[u8],
     candidate: &[u8],
-    scale: f64,
-    compare: &impl Fn(G::Bits, C::Bits) -> (bool, u64),
+    scale: Option<f64>,
+    compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
 ) -> Option<RowSums> {
-    let mut lanes = Lanes::default();
+    let mut lanes = Lanes::<U>::default();
     let mut golden_blocks = golden.chunks_exact(LANES * size_of::<G::Bits>());
     let mut candidate_blocks = candidate.chunks_exact(LANES * size_of::<C::Bits>());
     for (golden, candidate) in golden_blocks.by_ref().zip(candidate_blocks.by_ref()) {
@@ -86,16 +99,13 @@ pub(super) fn sums<G: FloatFormat, C: FloatFormat>(
         golden_magnitudes: lanes.golden_magnitudes.iter().sum(),
         difference_magnitudes: lanes.difference_magnitudes.iter().sum(),
         largest: lanes.largest.iter().copied().fold(0.0, f64::max),
-        max_ulps: lanes.max_ulps.iter().copied().fold(0, u64::max),
-        differing: lanes.differing.iter().sum::<u64>() as usize,
+        max_ulps: lanes.max_ulps.iter().copied().max().unwrap_or_default().into(),
+        differing: lanes.differing.iter().map(|&count| count as usize).sum(),
     };
     (sums.golden_squares.is_finite() && sums.candidate_squares.is_finite()).then_some(sums)
 }
 
 #[inline(always)]
 fn block<F: FloatFormat>(bytes: &[u8]) -> [F::Bits; LANES] {
-    std::array::from_fn(|lane| {
-        let size_bytes = size_of::<F::Bits>();
-        bytemuck::pod_read_unaligned(&bytes[lane * size_bytes..(lane + 1) * size_bytes])
-    })
+    bytemuck::pod_read_unaligned(bytes)
 }

@@ -1,6 +1,6 @@
 //! What one tensor is like.
 
-use golden::{Dtype, TensorView};
+use golden::{Dtype, Sketch, TensorView};
 use rayon::prelude::*;
 
 use super::float::with_format;
@@ -22,6 +22,21 @@ pub struct Statistics {
     pub squares: f64,
     /// The elements that are not finite.
     pub non_finite: NonFinite,
+}
+
+impl From<&Sketch> for Statistics {
+    fn from(sketch: &Sketch) -> Self {
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let l2 = sketch.l2.unwrap_or(f64::INFINITY);
+        Statistics {
+            finite: count(sketch.count),
+            min: sketch.min,
+            max: sketch.max,
+            sum: sketch.mean.map_or(0.0, |mean| mean * sketch.count as f64),
+            squares: l2 * l2,
+            non_finite: NonFinite { nan: count(sketch.nan), inf: count(sketch.inf) },
+        }
+    }
 }
 
 impl Statistics {

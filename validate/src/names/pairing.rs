@@ -387,6 +387,30 @@ impl<'a> Pairing<'a> {
         [self.golden, self.candidate].map(|dump| dump.manifest().generated_ids.as_deref())
     }
 
+    /// Both dumps, and the candidate's entry that stands for a golden one where a side has a sketch only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Names`] if a rule brings it into another layout: a sketch tells nothing of it.
+    pub(crate) fn sketched(&self, golden: &str) -> Result<(&'a Dump, &'a Dump, &'a Entry)> {
+        let source = self.sources.get(golden);
+        let told = source.map(|source| &source.told);
+        match source.map(|source| source.parts.as_slice()) {
+            Some([(part, _)]) if told.is_some_and(|told| told.layout.is_empty()) => {
+                Ok((self.golden, self.candidate, &self.candidate.entries()[*part]))
+            }
+            _ => {
+                let rule = told.and_then(|told| told.rule.clone());
+                Err(Error::Names {
+                    map: rule.as_ref().map_or_else(String::new, |rule| rule.map.clone()),
+                    place: rule.map_or_else(String::new, |rule| format!("rules[{}]", rule.index)),
+                    expected: format!("tensors in full for the layout of `{golden}`"),
+                    found: "a sketch".to_owned(),
+                })
+            }
+        }
+    }
+
     /// The map, if there is one.
     pub(crate) fn map(&self) -> Option<&NameMap> {
         self.map

@@ -23,7 +23,7 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
         let Some(level) = noise.levels.get(&entry.name) else { continue };
         let bounds = noise.bounds(entry, level, run);
         let rule = rules.entry((glob(&entry.name), entry.dtype.name())).or_default();
-        let wider = |a: Option<f64>, b: Option<f64>| Some(a.unwrap_or(0.0).max(b.unwrap_or(0.0)));
+        let wider = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or(a.or(b), |(a, b)| Some(a.max(b)));
         rule.relative_l2 = wider(rule.relative_l2, bounds.relative_l2);
         rule.row_relative_l2 = wider(rule.row_relative_l2, bounds.row_relative_l2);
     }
@@ -61,7 +61,10 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
         line(&format!("sites = [{}]", toml::Value::String(glob.clone())));
         line(&format!("dtype = \"{dtype}\""));
         line(&format!("relative_l2 = {}", rounded_up(bounds.relative_l2)));
-        line(&format!("row_relative_l2 = {}", rounded_up(bounds.row_relative_l2)));
+        // Without one, the limit of the whole tensor brings one with it.
+        if bounds.row_relative_l2.is_some() {
+            line(&format!("row_relative_l2 = {}", rounded_up(bounds.row_relative_l2)));
+        }
     }
     out
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::diff::NoiseSource;
-use crate::metric::measure;
+use crate::metric::measure_entry;
 use crate::origin::{Step, least_bounds, steps};
 use crate::tolerance::Bounds;
 
@@ -30,8 +30,8 @@ pub struct Noise {
 pub struct Level {
     /// Of the whole tensor.
     pub relative_l2: f64,
-    /// Of its worst row.
-    pub row_relative_l2: f64,
+    /// Of its worst row; `None` where a run has a sketch only.
+    pub row_relative_l2: Option<f64>,
     /// The dtypes that the runs have it in.
     pub dtypes: Vec<Dtype>,
     step: Step,
@@ -94,33 +94,32 @@ impl Noise {
         let (whole, row) = least_bounds(entry, level.step, run);
         Bounds {
             relative_l2: Some((self.factor * level.relative_l2).max(whole)),
-            row_relative_l2: Some((self.factor * level.row_relative_l2).max(row)),
+            row_relative_l2: level.row_relative_l2.map(|level| (self.factor * level).max(row)),
             ..Bounds::default()
         }
     }
 }
 
 fn level(golden: &Dump, runs: &[Dump], entry: &Entry, step: Step, verify: bool) -> Result<Option<Level>> {
-    let mut level = Level { relative_l2: 0.0, row_relative_l2: 0.0, dtypes: Vec::new(), step };
+    let mut level = Level { relative_l2: 0.0, row_relative_l2: Some(0.0), dtypes: Vec::new(), step };
     for run in runs {
-        let Some((expected, found)) = golden.get(&entry.name).zip(run.get(&entry.name)) else {
-            return Ok(None);
-        };
+        let Some(found) = run.entry(&entry.name) else { return Ok(None) };
         if verify {
             run.verify_entry(&entry.name)?;
         }
-        let Some(measurement) = measure(&expected, &found).filter(|m| m.non_finite_mismatches == 0) else {
+        let measurement = measure_entry((golden, &entry.name), (run, &entry.name))?;
+        let Some(measurement) = measurement.filter(|m| m.non_finite_mismatches == 0) else {
             return Ok(None);
         };
-        let (Some(whole), Some(row)) = (measurement.relative_l2, measurement.row_relative_l2) else {
+        let (Some(whole), row) = (measurement.relative_l2, measurement.row_relative_l2) else {
             return Ok(None);
         };
-        if !whole.is_finite() || !row.is_finite() {
+        if !whole.is_finite() || row.is_some_and(|row| !row.is_finite()) {
             return Ok(None);
         }
         level.relative_l2 = level.relative_l2.max(whole);
-        level.row_relative_l2 = level.row_relative_l2.max(row);
-        level.dtypes.push(found.dtype());
+        level.row_relative_l2 = level.row_relative_l2.zip(row).map(|(a, b)| a.max(b));
+        level.dtypes.push(found.dtype);
     }
     Ok((!runs.is_empty()).then_some(level))
 }

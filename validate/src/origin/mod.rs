@@ -91,6 +91,9 @@ pub(crate) fn steps(entries: &[Entry]) -> Vec<Step> {
     structure::sites(&all, &vec![true; all.len()]).into_iter().map(|site| site.step).collect()
 }
 
+/// How many times the true error its estimate is at most, in 95 % of cases and more.
+const ESTIMATE: f64 = 1.25;
+
 /// The origin of each entry's error, in the order of the entries.
 ///
 /// `run` is the golden run's dtype.
@@ -122,20 +125,30 @@ fn origins_of(entries: &[EntryReport], run: Option<Dtype>, inherit: bool) -> Vec
         let own = measurement.relative_l2.map(|_| {
             let own = rounding::own(entry, site.step, &built_in, run);
             // What right runs make of equal inputs is rounding, however much it is.
-            let alone = entry.noise.is_some() && !of_inputs(|input| input.differing > 0);
+            let alone = entry.noise.is_some() && !of_inputs(Measurement::differs);
             if alone { own.at_least(&entry.tolerance) } else { own }
         });
         let rounding = own.map(|own| own.whole);
-        if measurement.differing == 0 {
+        if !measurement.differs() {
             origins.push(Origin { rounding, ..Origin::of(OriginKind::Equal, site.step, inputs) });
             continue;
         }
         let explained =
-            if of_inputs(|input| input.differing > 0) { OriginKind::Inherited } else { OriginKind::Rounding };
+            if of_inputs(Measurement::differs) { OriginKind::Inherited } else { OriginKind::Rounding };
         let mut origin = Origin { rounding, ..Origin::of(explained, site.step, inputs.clone()) };
         if measurement.non_finite_mismatches > 0 {
             if !of_inputs(|input| input.non_finite_mismatches > 0) {
                 origin.kind = OriginKind::Fresh;
+            }
+        } else if let Some(own) = own.as_ref().filter(|_| measurement.estimated) {
+            // Without its rows nothing can be told of what the inputs passed on.
+            if explained == OriginKind::Inherited {
+                origin.kind = OriginKind::Unknown;
+            } else {
+                origin.excess = excess_of_estimate(measurement, own);
+                if origin.excess.is_some() {
+                    origin.kind = OriginKind::Fresh;
+                }
             }
         } else if let Some(own) = own {
             let sources: Vec<(&EntryReport, Source)> = site
@@ -228,14 +241,21 @@ fn excess(
     worst.map(|(_, excess)| excess)
 }
 
+/// What an estimated error is beyond its limit by, if it is beyond it by more than the estimate can be off.
+fn excess_of_estimate(measurement: &Measurement, own: &rounding::Own) -> Option<Excess> {
+    let (limit, found) = (ESTIMATE * own.whole, measurement.relative_l2?);
+    // Not the other way round, since NaN is beyond every limit.
+    let within = found <= limit;
+    (!within).then_some(Excess { metric: Metric::RelativeL2, row: None, limit, found })
+}
+
 /// The relative error that each of an entry's rows has from its inputs: the largest of them.
 fn inherited(entry: &EntryReport, count: usize, sources: &[(&EntryReport, Source)]) -> Vec<f64> {
     /// Stands for the error of an input that is not known in parts: whole numbers, or rows of length zero.
     const ANY: f64 = 1e9;
     let mut largest = vec![0.0_f64; count];
     for (input, source) in sources {
-        let Some(measurement) = input.measurement.as_ref().filter(|measurement| measurement.differing > 0)
-        else {
+        let Some(measurement) = input.measurement.as_ref().filter(|measurement| measurement.differs()) else {
             continue;
         };
         let errors: Vec<f64> = if measurement.rows.is_empty() {

@@ -7,6 +7,7 @@ use super::{Format, words};
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diagnosis::Diagnosis;
 use crate::diff::{DiffReport, Divergence, EntryReport, Side};
+use crate::logits::{LogitsReport, TOP};
 use crate::metric::{Difference, Measurement, NonFinite};
 use crate::origin::Excess;
 use crate::tolerance::{Failure, Metric, Preset, Tolerance, Verdict};
@@ -72,7 +73,7 @@ struct NoiseJson {
 #[derive(Serialize)]
 struct LevelJson {
     relative_l2: Number,
-    row_relative_l2: Number,
+    row_relative_l2: Option<Number>,
 }
 
 #[derive(Serialize)]
@@ -131,8 +132,32 @@ struct WorstJson<'a> {
 #[derive(Serialize)]
 struct AnswerJson<'a> {
     prompt: ComparisonJson<TextJson<'a>>,
-    generated_ids: ComparisonJson<IdsJson>,
+    generated_ids: ComparisonJson<IdsJson<'a>>,
     text: ComparisonJson<TextJson<'a>>,
+    logits: Option<LogitsJson>,
+}
+
+#[derive(Serialize)]
+struct LogitsJson {
+    agreement: Option<TopJson<Number>>,
+    mean_kl_divergence: Option<Number>,
+    left_out: usize,
+    steps: Vec<StepJson>,
+}
+
+/// Of the 1, 5 and 10 largest logits.
+#[derive(Serialize)]
+struct TopJson<T> {
+    top_1: T,
+    top_5: T,
+    top_10: T,
+}
+
+#[derive(Serialize)]
+struct StepJson {
+    position: usize,
+    common: TopJson<usize>,
+    kl_divergence: Number,
 }
 
 #[derive(Serialize)]
@@ -150,9 +175,13 @@ struct TextJson<'a> {
 }
 
 #[derive(Serialize)]
-struct IdsJson {
+struct IdsJson<'a> {
     position: usize,
     golden_margin: Option<Number>,
+    golden_rank: Option<usize>,
+    candidate_margin: Option<Number>,
+    golden_text: Option<&'a str>,
+    candidate_text: Option<&'a str>,
     positions: Vec<PositionJson>,
 }
 
@@ -217,8 +246,8 @@ enum FailureJson<'a> {
     Extra,
     Dtype { expected: &'static str, found: &'static str },
     Shape { expected: &'a [usize], found: &'a [usize] },
-    NonFinite { mismatches: usize },
-    Unequal { differing: usize, elements: usize },
+    NonFinite { mismatches: Option<usize> },
+    Unequal { differing: Option<usize>, elements: usize },
     Exceeded { metric: &'static str, limit: Number, found: Number },
     Fresh(ExcessJson),
 }
@@ -240,8 +269,9 @@ enum ToleranceJson {
 #[derive(Serialize)]
 struct MeasurementJson<'a> {
     elements: usize,
+    estimated: bool,
     bit_equal: bool,
-    differing: usize,
+    differing: Option<usize>,
     relative_l2: Option<Number>,
     row_relative_l2: Option<Number>,
     max_abs: Option<Number>,
@@ -251,7 +281,7 @@ struct MeasurementJson<'a> {
     largest: Option<DifferenceJson<'a>>,
     golden: NonFiniteJson,
     candidate: NonFiniteJson,
-    non_finite_mismatches: usize,
+    non_finite_mismatches: Option<usize>,
     first_non_finite_mismatch: Option<DifferenceJson<'a>>,
 }
 
@@ -305,6 +335,7 @@ impl<'a> Document<'a> {
                 prompt: text(&report.answer.prompt),
                 generated_ids: comparison(&report.answer.generated_ids, IdsJson::of),
                 text: text(&report.answer.text),
+                logits: report.answer.logits.as_ref().map(LogitsJson::of),
             },
             notes: report.notes.iter().map(|note| words::note(report, note)).collect(),
             not_recorded: report.not_recorded().map(|entry| entry.entry.name.as_str()).collect(),
@@ -378,8 +409,36 @@ impl<'a> DiagnosisJson<'a> {
     }
 }
 
-impl IdsJson {
-    fn of(difference: &IdDifference) -> Self {
+impl<T> TopJson<T> {
+    fn of([top_1, top_5, top_10]: [T; TOP.len()]) -> Self {
+        TopJson { top_1, top_5, top_10 }
+    }
+}
+
+impl LogitsJson {
+    fn of(logits: &LogitsReport) -> Self {
+        let agreement: Vec<f64> = (0..TOP.len()).filter_map(|place| logits.agreement(place)).collect();
+        let agreement: Option<[f64; TOP.len()]> = agreement.try_into().ok();
+        LogitsJson {
+            agreement: agreement.map(|agreement| TopJson::of(agreement.map(Number))),
+            mean_kl_divergence: logits.mean_kl_divergence().map(Number),
+            left_out: logits.left_out,
+            steps: logits
+                .steps
+                .iter()
+                .enumerate()
+                .map(|(position, step)| StepJson {
+                    position,
+                    common: TopJson::of(step.common),
+                    kl_divergence: Number(step.kl_divergence),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl<'a> IdsJson<'a> {
+    fn of(difference: &'a IdDifference) -> Self {
         let (golden, candidate) = (&difference.golden, &difference.candidate);
         let positions = (0..golden.len().max(candidate.len())).map(|position| {
             let (golden, candidate) = (golden.get(position).copied(), candidate.get(position).copied());
@@ -387,7 +446,11 @@ impl IdsJson {
         });
         IdsJson {
             position: difference.position,
-            golden_margin: difference.margin.map(Number),
+            golden_margin: difference.gap.map(|gap| Number(gap.golden)),
+            golden_rank: difference.gap.map(|gap| gap.golden_rank),
+            candidate_margin: difference.gap.and_then(|gap| gap.candidate).map(Number),
+            golden_text: difference.texts[0].as_deref(),
+            candidate_text: difference.texts[1].as_deref(),
             positions: positions.collect(),
         }
     }
@@ -426,7 +489,7 @@ impl<'a> EntryJson<'a> {
             },
             noise: report.noise.as_ref().map(|level| LevelJson {
                 relative_l2: Number(level.relative_l2),
-                row_relative_l2: Number(level.row_relative_l2),
+                row_relative_l2: level.row_relative_l2.map(Number),
             }),
             counterpart: report.counterpart.as_ref().map(|counterpart| CounterpartJson {
                 tensors: &counterpart.tensors,
@@ -490,6 +553,7 @@ impl<'a> MeasurementJson<'a> {
     fn of(measurement: &'a Measurement) -> Self {
         MeasurementJson {
             elements: measurement.elements,
+            estimated: measurement.estimated,
             bit_equal: measurement.bit_equal,
             differing: measurement.differing,
             relative_l2: measurement.relative_l2.map(Number),
@@ -501,7 +565,8 @@ impl<'a> MeasurementJson<'a> {
             largest: measurement.largest.as_ref().map(DifferenceJson::of),
             golden: NonFiniteJson::of(measurement.golden),
             candidate: NonFiniteJson::of(measurement.candidate),
-            non_finite_mismatches: measurement.non_finite_mismatches,
+            non_finite_mismatches: Some(measurement.non_finite_mismatches)
+                .filter(|&mismatches| mismatches == 0 || !measurement.estimated),
             first_non_finite_mismatch: measurement.first_non_finite_mismatch.as_ref().map(DifferenceJson::of),
         }
     }

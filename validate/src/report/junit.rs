@@ -43,6 +43,9 @@ impl Format for Junit {
             comparison(&answer.text),
             words::text("text", &answer.text),
         ));
+        if let Some(logits) = answer.logits.as_ref().and_then(words::logits) {
+            suite.add_property(("step_logits", escaped(&logits).as_str()));
+        }
         if let Some((headline, lines)) = words::divergence(report) {
             let text = format!("first divergence: {headline}\n{}", lines.join("\n"));
             suite.set_system_out(escaped_lines(&text));

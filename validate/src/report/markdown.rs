@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::numbers::short_or_dash;
+use super::numbers::{relative_l2, short, short_or_dash};
 use super::{Format, escaped, words};
 use crate::diff::{DiffReport, EntryReport};
 use crate::tolerance::Metric;
 
 /// How many failing entries are listed.
 const FAILING: usize = 30;
+
+/// How many generated tokens are listed.
+const STEPS: usize = 50;
 
 /// Renders Markdown.
 pub(super) struct Markdown;
@@ -59,6 +62,7 @@ impl Format for Markdown {
         }
         failing(&mut out, report);
         counterparts(&mut out, report);
+        steps(&mut out, report);
         out
     }
 }
@@ -92,7 +96,7 @@ fn failing(out: &mut String, report: &DiffReport) {
                 "| {} | {} |{candidate} {} | {} | {} | {} |",
                 entry.entry.order,
                 code(&entry.entry.name),
-                of(Metric::RelativeL2),
+                text(&relative_l2(measurement)),
                 of(Metric::RowRelativeL2),
                 of(Metric::MaxAbs),
                 words::verdict(entry).to_lowercase()
@@ -117,6 +121,26 @@ fn counterparts(out: &mut String, report: &DiffReport) {
     line(out, "");
     for rule in rules {
         line(out, &format!("- {}", text(&rule)));
+    }
+    line(out, "");
+    line(out, "</details>");
+}
+
+/// The logits of each generated token, as far as they need be shown.
+fn steps(out: &mut String, report: &DiffReport) {
+    let Some(logits) = report.answer.logits.as_ref().filter(|logits| !logits.steps.is_empty()) else {
+        return;
+    };
+    line(out, "<details><summary>Logits of each generated token</summary>");
+    line(out, "");
+    line(out, "| position | top 1 | top 5 | top 10 | KL divergence |");
+    line(out, "|---:|---:|---:|---:|---:|");
+    for (position, step) in logits.steps.iter().enumerate().take(STEPS) {
+        let common = words::common(step).join(" | ");
+        line(out, &format!("| {position} | {common} | {} |", short(step.kl_divergence)));
+    }
+    if logits.steps.len() > STEPS {
+        line(out, &format!("| and {} more | | | | |", logits.steps.len() - STEPS));
     }
     line(out, "");
     line(out, "</details>");

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use crate::metric::Measurement;
+
 /// A number of few digits: `0`, `1.2e-5`, `inf`, `nan`.
 pub(super) fn short(value: f64) -> String {
     if value == 0.0 {
@@ -16,6 +18,18 @@ pub(super) fn short(value: f64) -> String {
 /// A number that is there or not.
 pub(super) fn short_or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), short)
+}
+
+/// The relative L2 of a measurement in at most seven characters, with a tilde if it is an estimate.
+pub(super) fn relative_l2(measurement: Option<&Measurement>) -> String {
+    let Some((measurement, l2)) = measurement.and_then(|m| Some((m, m.relative_l2?))) else {
+        return "-".to_owned();
+    };
+    match short(l2) {
+        text if !measurement.estimated => text,
+        text if text.len() < 7 => format!("~{text}"),
+        _ => format!("~{l2:.0e}"),
+    }
 }
 
 /// A count in at most seven characters.

@@ -1,5 +1,6 @@
 //! What is in one dump.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use golden::{Dump, Entry};
@@ -90,7 +91,14 @@ fn head(out: &mut String, dump: &Dump) -> std::fmt::Result {
         writeln!(out, "text         {text:?}")?;
     }
     let entries = dump.entries().len();
-    writeln!(out, "entries      {entries}, {:.1} MB", dump.size_bytes() as f64 / 1e6)
+    writeln!(out, "entries      {entries}, {:.1} MB", dump.size_bytes() as f64 / 1e6)?;
+    let sketches: Vec<_> = dump.entries().iter().filter_map(|entry| entry.sketch.as_deref()).collect();
+    if !sketches.is_empty() {
+        let seeds: BTreeSet<u64> = sketches.iter().map(|sketch| sketch.seed).collect();
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        writeln!(out, "sketches     {}, seed {}", sketches.len(), seeds.join(", "))?;
+    }
+    Ok(())
 }
 
 /// A prompt whose hundreds of image tokens in a row are counted rather than shown.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use super::names::Abbreviations;
-use super::numbers::{count, short_or_dash};
+use super::numbers::{count, relative_l2, short_or_dash};
 use super::{Format, Options, escaped, words};
 use crate::answer::Comparison;
 use crate::diff::{DiffReport, EntryReport};
@@ -99,7 +99,7 @@ impl Table {
             let cells = format!(
                 "{order:>order_width$}  {:<site_width$}  {:>COLUMN$}  {:>COLUMN$}  {:>COLUMN$}",
                 row.site(&abbreviations, site_width),
-                short_or_dash(measurement.and_then(|measurement| measurement.relative_l2)),
+                relative_l2(measurement),
                 short_or_dash(max_abs),
                 measurement.and_then(|m| m.max_ulps).map_or_else(|| "-".to_owned(), count),
             );
@@ -129,9 +129,10 @@ impl Table {
         line(out, &words::counts(report));
         if let Some(index) = report.summary().worst_relative_l2 {
             let worst = &report.entries[index];
-            let l2 = worst.measurement.as_ref().and_then(|measurement| measurement.relative_l2);
-            let place = if l2 == Some(0.0) { String::new() } else { format!(" at {}", worst.entry.name) };
-            wrapped(out, "", "  ", &format!("worst relative L2: {}{place}", short_or_dash(l2)));
+            let measurement = worst.measurement.as_ref();
+            let equal = measurement.and_then(|measurement| measurement.relative_l2) == Some(0.0);
+            let place = if equal { String::new() } else { format!(" at {}", worst.entry.name) };
+            wrapped(out, "", "  ", &format!("worst relative L2: {}{place}", relative_l2(measurement)));
         }
         let answer = &report.answer;
         wrapped(out, "", "  ", &words::text("prompt", &answer.prompt));
@@ -142,6 +143,9 @@ impl Table {
             }
         }
         wrapped(out, "", "  ", &words::text("text", &answer.text));
+        if let Some(logits) = answer.logits.as_ref().and_then(words::logits) {
+            wrapped(out, "", "  ", &logits);
+        }
         if !report.verified {
             line(out, "the recorded hashes were not checked");
         }

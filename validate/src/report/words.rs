@@ -6,7 +6,8 @@ use super::numbers::{element, list, short};
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diagnosis::Diagnosis;
 use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
-use crate::metric::Difference;
+use crate::logits::{LogitsReport, Step, TOP};
+use crate::metric::{Difference, Measurement};
 use crate::names::{Counterpart, RulePlace};
 use crate::origin::{Excess, OriginKind};
 use crate::tolerance::{Failure, Metric, Verdict};
@@ -49,10 +50,14 @@ pub(super) fn failure(failure: &Failure) -> String {
             format!("shape: expected {}, found {}", list(expected), list(found))
         }
         Failure::NonFinite { mismatches } => {
-            format!("NaN and infinities: expected at the same places, found {mismatches} that are not")
+            let found =
+                mismatches.map_or_else(|| "some".to_owned(), |mismatches: usize| mismatches.to_string());
+            format!("NaN and infinities: expected at the same places, found {found} that are not")
         }
         Failure::Unequal { differing, elements } => {
-            format!("bits: expected all {elements} elements equal, found {differing} that differ")
+            let found = differing
+                .map_or_else(|| "another SHA-256".to_owned(), |differing| format!("{differing} that differ"));
+            format!("bits: expected all {elements} elements equal, found {found}")
         }
         Failure::Exceeded { metric: exceeded, limit, found } => {
             let bound = if *exceeded == Metric::Cosine { "at least" } else { "at most" };
@@ -110,6 +115,16 @@ fn origin(report: &DiffReport, entry: &EntryReport) -> Option<String> {
     }
 }
 
+/// What sketches tell and what they do not.
+fn estimated(measurement: &Measurement) -> String {
+    let numbers =
+        [("relative L2", measurement.relative_l2.map(short)), ("cosine", measurement.cosine.map(element))];
+    let numbers: Vec<String> =
+        numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))).collect();
+    let numbers = if numbers.is_empty() { String::new() } else { format!(": {}", numbers.join(", ")) };
+    format!("estimated from sketches{numbers}; where in the tensor, they do not tell")
+}
+
 /// An element that differs.
 pub(super) fn difference(difference: &Difference) -> String {
     format!(
@@ -145,9 +160,50 @@ pub(super) fn limits(report: &DiffReport) -> Vec<(&'static str, String)> {
 }
 
 /// How prompt and answer compare.
-pub(super) fn answer(report: &DiffReport) -> [String; 3] {
+pub(super) fn answer(report: &DiffReport) -> Vec<String> {
     let answer = &report.answer;
-    [text("prompt", &answer.prompt), ids(&answer.generated_ids), text("text", &answer.text)]
+    let mut lines =
+        vec![text("prompt", &answer.prompt), ids(&answer.generated_ids), text("text", &answer.text)];
+    lines.extend(answer.logits.as_ref().and_then(logits));
+    lines
+}
+
+/// How the logits of the generated tokens compare; `None` if no step does.
+pub(super) fn logits(logits: &LogitsReport) -> Option<String> {
+    let agreements = TOP
+        .iter()
+        .enumerate()
+        .map(|(place, k)| Some(format!("top {k} {}", percent(logits.agreement(place)?))));
+    let agreements: Option<Vec<String>> = agreements.collect();
+    let (worst, step) = logits.worst()?;
+    let (count, mean) = (logits.steps.len(), logits.mean_kl_divergence()?);
+    let steps = if count == 1 { "1 step".to_owned() } else { format!("{count} steps") };
+    let equal = logits.steps.iter().all(|step| step.common == step.of && step.kl_divergence == 0.0);
+    let mut text = if equal {
+        format!("step logits: {steps}, the same probabilities")
+    } else {
+        format!(
+            "step logits: {steps}, agreement {}; KL divergence {} on average, {} at most (position {worst})",
+            agreements?.join(", "),
+            short(mean),
+            short(step.kl_divergence)
+        )
+    };
+    if logits.left_out > 0 {
+        text.push_str(&format!("; {} left out, since the ids before differ", logits.left_out));
+    }
+    Some(text)
+}
+
+/// A share in per cent, all of them only if it is.
+pub(super) fn percent(share: f64) -> String {
+    let tenths = (1000.0 * share).floor() / 10.0;
+    format!("{tenths} %")
+}
+
+/// How many of the golden run's largest logits a step has among the candidate's: `10/10`.
+pub(super) fn common(step: &Step) -> [String; TOP.len()] {
+    std::array::from_fn(|place| format!("{}/{}", step.common[place], step.of[place]))
 }
 
 /// Who made a dump: `nvl-reference 0.1.0, bfloat16, cpu`.
@@ -187,8 +243,11 @@ pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport
             let magnitude = short(largest.magnitude());
             lines.push(format!("largest difference {magnitude} {}", difference(largest)));
         }
-        if measurement.differing > 0 {
-            lines.push(format!("{} of {} elements differ", measurement.differing, measurement.elements));
+        if let Some(differing) = measurement.differing.filter(|&differing| differing > 0) {
+            lines.push(format!("{differing} of {} elements differ", measurement.elements));
+        }
+        if measurement.estimated {
+            lines.push(estimated(measurement));
         }
     }
     lines.extend(counterpart(entry));
@@ -253,7 +312,10 @@ fn agreement(entry: &EntryReport) -> String {
     match &entry.measurement {
         Some(measurement) if measurement.bit_equal => ", bit-equal".to_owned(),
         Some(measurement) => {
-            measurement.relative_l2.map_or_else(String::new, |l2| format!(", relative L2 {}", short(l2)))
+            let about = if measurement.estimated { "about " } else { "" };
+            measurement
+                .relative_l2
+                .map_or_else(String::new, |l2| format!(", relative L2 {about}{}", short(l2)))
         }
         None => String::new(),
     }
@@ -289,16 +351,32 @@ pub(super) fn ids(comparison: &Comparison<IdDifference>) -> String {
             "generated ids: expected them in the candidate's manifest, found none".to_owned()
         }
         Comparison::Differs(difference) => {
-            let id = |id: Option<i64>| id.map_or_else(|| "the end".to_owned(), |id| id.to_string());
-            let margin = difference.margin.map_or_else(String::new, |margin| {
-                format!("; the golden logits preferred it by {}", element(margin))
-            });
-            format!(
-                "generated ids: at position {}: expected {}, found {}{margin}",
+            let [expected, found] = [difference.expected(), difference.found()];
+            let id = |id: Option<i64>, text: &Option<String>| match (id, text) {
+                (Some(id), Some(text)) => format!("{id} ({text:?})"),
+                (Some(id), None) => id.to_string(),
+                (None, _) => "the end".to_owned(),
+            };
+            let mut line = format!(
+                "generated ids: at position {}: expected {}, found {}",
                 difference.position,
-                id(difference.expected()),
-                id(difference.found())
-            )
+                id(expected, &difference.texts[0]),
+                id(found, &difference.texts[1])
+            );
+            if let Some(gap) = &difference.gap {
+                line.push_str(&format!("; the golden logits preferred it by {}", element(gap.golden)));
+                line.push_str(&format!(" and have the other in place {}", gap.golden_rank));
+                match gap.candidate {
+                    Some(own) if own < 0.0 => {
+                        line.push_str(&format!(", the candidate's preferred it too, by {}", element(-own)));
+                    }
+                    Some(own) => {
+                        line.push_str(&format!(", the candidate's preferred its own by {}", element(own)));
+                    }
+                    None => (),
+                }
+            }
+            line
         }
     }
 }
@@ -373,6 +451,9 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         Note::NoSuchSite { rule, name } => {
             format!("{rule} gives `{name}`, which the golden dump does not have")
         }
+        Note::Estimated { count } => format!(
+            "{count} entries are compared by sketches: numbers with a ~ are estimates, within 25 % in 95 of 100 cases"
+        ),
         Note::IdleRule { sites } => {
             format!("the policy's rule for `{}` matches no entry", sites.join("`, `"))
         }

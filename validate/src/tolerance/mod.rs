@@ -41,7 +41,10 @@ impl Metric {
         match self {
             Metric::RelativeL2 => measurement.relative_l2,
             Metric::RowRelativeL2 => measurement.row_relative_l2,
-            Metric::MaxAbs => Some(measurement.largest.as_ref().map_or(0.0, |largest| largest.magnitude())),
+            Metric::MaxAbs => {
+                let largest = measurement.largest.as_ref().map_or(0.0, |largest| largest.magnitude());
+                (!measurement.estimated).then_some(largest)
+            }
             Metric::MaxUlps => measurement.max_ulps.map(|ulps| ulps as f64),
             Metric::Cosine => measurement.cosine,
         }
@@ -152,13 +155,13 @@ pub enum Failure {
     },
     /// NaN or infinities are not at the same places on both sides.
     NonFinite {
-        /// How many places disagree.
-        mismatches: usize,
+        /// How many places disagree; `None` if sketches do not tell.
+        mismatches: Option<usize>,
     },
     /// Bits differ where none may.
     Unequal {
-        /// How many elements differ.
-        differing: usize,
+        /// How many elements differ; `None` if sketches do not tell.
+        differing: Option<usize>,
         /// Of how many.
         elements: usize,
     },
@@ -187,7 +190,8 @@ pub fn judge(measurement: &Measurement, tolerance: &Tolerance) -> Verdict {
         Tolerance::Bounds(bounds) => bounds,
     };
     if measurement.non_finite_mismatches > 0 {
-        return Verdict::Fail(Failure::NonFinite { mismatches: measurement.non_finite_mismatches });
+        let mismatches = (!measurement.estimated).then_some(measurement.non_finite_mismatches);
+        return Verdict::Fail(Failure::NonFinite { mismatches });
     }
     let exceeded = bounds.limits().find_map(|(metric, limit)| {
         let found = metric.of(measurement)?;
@@ -205,8 +209,9 @@ mod tests {
         let difference = Difference { index: vec![0], golden: 1.0, candidate: 1.5 };
         Measurement {
             elements: 10,
+            estimated: false,
             bit_equal: false,
-            differing: 1,
+            differing: Some(1),
             first: Some(difference.clone()),
             largest: Some(difference),
             relative_l2: Some(0.01),
@@ -259,16 +264,16 @@ mod tests {
     fn a_non_finite_mismatch_fails_within_every_limit() {
         let spoiled = Measurement { non_finite_mismatches: 1, ..measurement() };
         let verdict = judge(&spoiled, &Tolerance::Bounds(Bounds::default()));
-        assert_eq!(verdict, Verdict::Fail(Failure::NonFinite { mismatches: 1 }));
+        assert_eq!(verdict, Verdict::Fail(Failure::NonFinite { mismatches: Some(1) }));
     }
 
     #[test]
     fn exact_means_every_bit() {
         assert_eq!(
             judge(&measurement(), &Tolerance::Exact),
-            Verdict::Fail(Failure::Unequal { differing: 1, elements: 10 })
+            Verdict::Fail(Failure::Unequal { differing: Some(1), elements: 10 })
         );
-        let equal = Measurement { bit_equal: true, differing: 0, ..measurement() };
+        let equal = Measurement { bit_equal: true, differing: Some(0), ..measurement() };
         assert_eq!(judge(&equal, &Tolerance::Exact), Verdict::Pass);
     }
 }

@@ -74,6 +74,7 @@ fn a_dump_and_its_copy() {
     prompt: equal
     generated ids: equal
     text: equal
+    step logits: 8 steps, the same probabilities
     verdict: pass
     "#);
 }
@@ -123,10 +124,13 @@ fn a_fault_and_what_follows() {
     worst relative L2: 4.3e-1 at vision_model.radio_model.model.blocks.2.norm1
     prompt: equal
     generated ids: at position 3: expected 334, found 259; the golden logits
-      preferred it by 19.53125
+      preferred it by 19.53125 and have the other in place 28, the candidate's
+      preferred it too, by 19.53125
       golden     64 329 288 [334] 259 326 282 493
       candidate  64 329 288 [259] 259 326 282 493
     text: equal
+    step logits: 4 steps, the same probabilities; 4 left out, since the ids before
+      differ
     verdict: FAIL
     "#);
 }
@@ -158,6 +162,7 @@ fn a_missing_entry() {
     prompt: equal
     generated ids: equal
     text: equal
+    step logits: 8 steps, the same probabilities
     verdict: FAIL
     "#);
 }
@@ -214,6 +219,8 @@ fn many_faults_share_rows_unless_all_are_asked_for() {
     prompt: equal
     generated ids: equal
     text: equal
+    step logits: 8 steps, agreement top 1 100 %, top 5 100 %, top 10 100 %; KL
+      divergence 2.1e-10 on average, 1.7e-9 at most (position 0)
     verdict: FAIL
     "#);
     let all = diff(&everything, &["--all"]).stdout;
@@ -509,6 +516,8 @@ fn help() {
                               table, json, junit, markdown, html]
           --out <DIR>         A folder for one `report.*` file of each format (all formats if none is
                               named)
+          --tokenizer <FILE>  A checkpoint's folder or its `tokenizer.json`, for the texts of the ids
+                              where the answers part
           --all               Give each entry a row of its own in the table
           --no-verify         Do not check the tensors against their recorded hashes
       -h, --help              Print help

@@ -14,4 +14,5 @@ mod noises;
 mod origins;
 mod policies;
 mod reports;
+mod sketches;
 mod teeth;

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::numbers::{count, short_or_dash};
+use super::numbers::{count, relative_l2, short, short_or_dash};
 use super::{Format, escaped, words};
 use crate::diff::{DiffReport, Divergence, EntryReport};
 use crate::metric::RowError;
@@ -38,6 +38,7 @@ impl Format for Html {
             .replace("{sides}", &sides(report))
             .replace("{divergence}", &divergence(report))
             .replace("{summary}", &summary(report))
+            .replace("{steps}", &steps(report))
             .replace("{rows}", &table(report))
             .replace("{script}", include_str!("page.js"))
             // The last one, since it may hold anything.
@@ -65,6 +66,8 @@ struct EntryData<'a> {
     shape: &'a [usize],
     verdict: &'static str,
     origin: &'static str,
+    /// Whether the numbers are estimates.
+    estimated: bool,
     /// Nothing of these that is not a finite number.
     l2: Option<f64>,
     row: Option<f64>,
@@ -130,6 +133,7 @@ impl<'a> EntryData<'a> {
             shape: &entry.entry.shape,
             verdict: words::verdict(entry),
             origin: entry.origin.kind.name(),
+            estimated: measurement.is_some_and(|m| m.estimated),
             l2: of(Metric::RelativeL2),
             row: of(Metric::RowRelativeL2),
             abs: of(Metric::MaxAbs),
@@ -255,13 +259,34 @@ fn table(report: &DiffReport) -> String {
             words::counterpart(entry)
                 .map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),
             text(words::class(entry)),
-            of(Metric::RelativeL2),
+            relative_l2(measurement),
             of(Metric::RowRelativeL2),
             of(Metric::MaxAbs),
             measurement.and_then(|m| m.max_ulps).map_or_else(|| "-".to_owned(), count),
             verdict.to_lowercase(),
         );
     }
+    out
+}
+
+/// The logits of each generated token; nothing if they were not compared.
+fn steps(report: &DiffReport) -> String {
+    let Some(logits) = report.answer.logits.as_ref().filter(|logits| !logits.steps.is_empty()) else {
+        return String::new();
+    };
+    let mut out = String::from(
+        "<section aria-labelledby=\"steps-title\"><h2 id=\"steps-title\">Generated tokens</h2><div class=\"scroll\"><table>\
+         <thead><tr><th>position</th><th>top 1</th><th>top 5</th><th>top 10</th><th>KL divergence</th></tr></thead><tbody>\n",
+    );
+    for (position, step) in logits.steps.iter().enumerate() {
+        let common = words::common(step).join("</td><td>");
+        let _ = writeln!(
+            out,
+            "<tr><td>{position}</td><td>{common}</td><td>{}</td></tr>",
+            short(step.kl_divergence)
+        );
+    }
+    out.push_str("</tbody></table></div></section>");
     out
 }
 

@@ -124,7 +124,7 @@
     list.append(element("li",
       `${entry.class}, ${entry.dtype} [${entry.shape.join(", ")}], order ${entry.order}: ${entry.verdict.toLowerCase()}, ${entry.origin}`));
     list.append(element("li",
-      `relative L2 ${number(entry.l2)}, worst row ${number(entry.row)}, max abs ${number(entry.abs)}; ` +
+      `relative L2 ${entry.estimated ? "about " : ""}${number(entry.l2)}, worst row ${number(entry.row)}, max abs ${number(entry.abs)}; ` +
       `limit ${number(entry.limit)}, rounding explains ${number(entry.rounding)}` +
       (entry.noise === null ? "" : `, noise ${number(entry.noise)}`)));
     if (entry.verdict !== "equal") entry.lines.forEach((line) => list.append(element("li", line)));

@@ -1,0 +1,40 @@
+//! What ids mean, where the checkpoint's tokenizer is at hand.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A checkpoint's tokenizer.
+pub struct Tokens(tokenizers::Tokenizer);
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tokens({} tokens)", self.0.get_vocab_size(true))
+    }
+}
+
+impl Tokens {
+    /// Reads a `tokenizer.json`, or that of a checkpoint's folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if it is not there or no tokenizer.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let path: PathBuf = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let error = |message: String| Error::Tokenizer { path: path.clone(), message };
+        let bytes = std::fs::read(&path).map_err(|source| error(format!("cannot be read: {source}")))?;
+        let tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|source| error(format!("expected a tokenizer, found `{source}`")))?;
+        Ok(Tokens(tokenizer))
+    }
+
+    /// The text of an id; the token's name in the vocabulary if it is only a part of a character.
+    pub fn text(&self, id: i64) -> Option<String> {
+        let id = u32::try_from(id).ok()?;
+        let name = self.0.id_to_token(id)?;
+        let text = self.0.decode(&[id], false).ok();
+        Some(text.filter(|text| !text.is_empty() && !text.contains('\u{fffd}')).unwrap_or(name))
+    }
+}
