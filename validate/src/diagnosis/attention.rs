@@ -14,17 +14,19 @@ use crate::diff::EntryReport;
 use crate::metric::value_at;
 use crate::origin::Step;
 
-/// The most queries that are followed, and the most multiplications for one attempt.
+/// How many queries are followed, and the most multiplications for attempts of one kind.
 const QUERIES: usize = 64;
+const LEAST_QUERIES: usize = 16;
 const MULTIPLICATIONS: usize = 200_000_000;
 
 /// How like the found change must be to the predicted one, at least.
-const LIKENESS: f64 = 0.8;
+const LIKENESS: f64 = 0.7;
 
 /// By how much nearer to the found change the best prediction must be than those of other kinds.
 const MARGIN: f64 = 0.75;
 
 /// An attention over one sequence, or the first tile.
+#[derive(Clone, Copy)]
 struct Core<'a> {
     tokens: usize,
     head_dim: usize,
@@ -85,35 +87,34 @@ pub(super) fn diagnose(
     if entry.origin.step != Step::Attention {
         return None;
     }
+    // A tower's number of heads is in no dump: each that fits is tried.
     let cores = Core::of(golden, entries, entry);
     let tokens = cores.first()?.tokens;
     let width = cores.first()?.heads * cores.first()?.head_dim;
-    let most = (MULTIPLICATIONS / (tokens * width).max(1)).clamp(8, QUERIES);
+    let most = (MULTIPLICATIONS / (tokens * width * cores.len()).max(1)).clamp(LEAST_QUERIES, QUERIES);
     // The first and the last token are among them: what a mask hides shows there.
     let count = most.min(tokens);
     let rows: Vec<usize> = (0..count).map(|row| row * (tokens - 1) / (count - 1).max(1)).collect();
-    let outputs = |of: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
-        rows.iter().map(|&row| (0..case.columns).map(|column| of(row, column)).collect()).collect()
-    };
-    let expected = outputs(&|row, column| case.golden(row, column));
-    // A tower's number of heads is in no dump: of those that fit, that which explains the golden output best.
-    let (_, core) = cores
-        .into_iter()
-        .map(|core| (likeness(&core.run(&core.right(), &rows), &expected), core))
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let right = core.run(&core.right(), &rows);
-    let found = outputs(&|row, column| case.candidate(row, column) - case.golden(row, column));
-    let mut attempts: Vec<(f64, Mistake, String)> = core
-        .mistakes()
+    let found: Vec<Vec<f64>> = rows
+        .iter()
+        .map(|&row| {
+            (0..case.columns).map(|column| case.candidate(row, column) - case.golden(row, column)).collect()
+        })
+        .collect();
+    let mut attempts: Vec<(f64, Mistake, String)> = cores
         .into_par_iter()
-        .map(|(mistake, text, way)| {
-            let changed = core.run(&way, &rows);
-            let change: Vec<Vec<f64>> = changed
-                .iter()
-                .zip(&right)
-                .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b).collect())
-                .collect();
-            (likeness(&change, &found), mistake, text)
+        .flat_map(|core| {
+            let right = core.run(&core.right(), &rows);
+            let (rows, found) = (&rows, &found);
+            let attempt = move |(mistake, text, way): (Mistake, String, Way)| {
+                let changed = core.run(&way, rows);
+                let difference = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+                    a.iter().zip(b).map(|(a, b)| a - b).collect()
+                };
+                let change: Vec<Vec<f64>> = changed.iter().zip(&right).map(difference).collect();
+                (likeness(&change, found), mistake, text)
+            };
+            core.mistakes().into_par_iter().map(attempt)
         })
         .collect();
     attempts.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -174,7 +175,7 @@ impl<'a> Core<'a> {
             let heads = width / head_dim;
             Core { tokens, head_dim, heads, kv_heads: heads, states: States::Fused(view) }
         };
-        (8..=256).filter(|size| width % size == 0).map(core).collect()
+        (8..=256).step_by(8).filter(|size| width % size == 0).map(core).collect()
     }
 
     fn is_causal(&self) -> bool {
@@ -329,15 +330,21 @@ fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32, pairs: bool) {
 
 /// How like the rows of two tensors are to each other: the cosine between their tables of inner products, which do not
 /// change when all rows are turned.
+///
+/// Of products of each row with itself the cosine is taken apart, and the lesser of both counts: in many dimensions any rows
+/// are nearly at right angles, and tables that have nothing but a diagonal would all be alike.
 fn likeness(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
-    let table = |rows: &[Vec<f64>]| -> Vec<f64> {
-        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        rows.iter().flat_map(|a| rows.iter().map(move |b| product(a, b))).collect()
-    };
-    let (a, b) = (table(a), table(b));
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let lengths = product(&a, &a).sqrt() * product(&b, &b).sqrt();
-    if lengths > 0.0 { product(&a, &b) / lengths } else { 0.0 }
+    let cosine = |a: &[f64], b: &[f64]| {
+        let lengths = product(a, a).sqrt() * product(b, b).sqrt();
+        if lengths > 0.0 { product(a, b) / lengths } else { 0.0 }
+    };
+    let apart = |rows: &[Vec<f64>]| -> Vec<f64> {
+        let pairs = rows.iter().enumerate().flat_map(|(at, a)| rows[..at].iter().map(move |b| (a, b)));
+        pairs.map(|(a, b)| product(a, b)).collect()
+    };
+    let lengths = |rows: &[Vec<f64>]| -> Vec<f64> { rows.iter().map(|row| product(row, row)).collect() };
+    cosine(&apart(a), &apart(b)).min(cosine(&lengths(a), &lengths(b)))
 }
 
 #[cfg(test)]
@@ -354,6 +361,20 @@ mod tests {
         let other = vec![vec![0.0, 1.0], vec![0.0, 2.0], vec![-1.0, 1.0]];
         assert!(likeness(&rows, &other) < 0.95);
         assert!(likeness(&rows, &[vec![0.0; 2], vec![0.0; 2], vec![0.0; 2]]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rows_of_many_dimensions_are_not_alike_for_being_at_right_angles() {
+        // Two tables that are nothing but noise, 1,000 dimensions each.
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / f64::from(1 << 23) - 1.0
+        };
+        let mut rows =
+            || -> Vec<Vec<f64>> { (0..32).map(|_| (0..1000).map(|_| noise()).collect()).collect() };
+        let found = likeness(&rows(), &rows());
+        assert!(found.abs() < 0.2, "{found}");
     }
 
     #[test]

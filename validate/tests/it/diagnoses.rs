@@ -435,13 +435,18 @@ fn an_output_of_an_attention_that_no_mistake_is_like() {
         (ONE, "language_model.model.layers.1.self_attn.o_proj".to_owned()),
         (ONE, format!("{TOWER}.blocks.1.attn.proj")),
     ] {
-        let candidate = Candidate::changing(name, &site, |tensor| {
-            tensor.map(
-                |index, value| if index.wrapping_mul(2_654_435_761) % 97 < 40 { 1.3 * value } else { value },
-            );
-        });
-        let report = compare(name, &candidate);
-        assert_eq!(first_named(&report), site);
-        assert_eq!(report.findings.unwrap().diagnoses, [], "{site}");
+        // The one as some channels give it, the other in every direction alike.
+        let part = |index: usize, value: f64| {
+            if index.wrapping_mul(2_654_435_761) % 97 < 40 { 1.3 * value } else { value }
+        };
+        let noise = |index: usize, value: f64| {
+            let random = (index as u64).wrapping_mul(6_364_136_223_846_793_005).rotate_left(31);
+            value + (random.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / f64::from(1 << 23) - 1.0
+        };
+        for change in [&part as &dyn Fn(usize, f64) -> f64, &noise] {
+            let report = compare(name, &Candidate::changing(name, &site, |tensor| tensor.map(change)));
+            assert_eq!(first_named(&report), site);
+            assert_eq!(report.findings.unwrap().diagnoses, [], "{site}");
+        }
     }
 }
