@@ -332,9 +332,9 @@ pub fn diff_with_names(
         let report = match pairing.counterpart(&entry.name) {
             Some(counterpart) => paired(&pairing, entry, counterpart, &limits),
             None => {
-                let no_logits =
-                    entry.name == "step_logits" && entry.role == Role::Output && no_generation;
-                let excuse = pairing.absent(&entry.name).or(no_logits.then_some("the candidate generated nothing"));
+                let no_logits = entry.name == "step_logits" && entry.role == Role::Output && no_generation;
+                let excuse =
+                    pairing.absent(&entry.name).or(no_logits.then_some("the candidate generated nothing"));
                 unpaired(entry, Failure::Missing, excuse, &limits)
             }
         };
@@ -376,7 +376,8 @@ pub fn diff_with_names(
     }
     let mut notes = notes(&pairing, golden, candidate, policy);
     let other = |report: &&EntryReport| {
-        !report.is_failure() && pairing.dtype(&report.entry.name).is_some_and(|dtype| dtype != report.entry.dtype)
+        !report.is_failure()
+            && pairing.dtype(&report.entry.name).is_some_and(|dtype| dtype != report.entry.dtype)
     };
     let (by_map, by_noise): (Vec<_>, Vec<_>) =
         entries.iter().filter(other).partition(|report| pairing.any_dtype(&report.entry.name));

@@ -17,7 +17,8 @@ pub mod tolerance;
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
 pub use diff::{
-    DiffReport, Divergence, EntryReport, NoiseSource, Note, Side, Summary, diff, diff_with_names, diff_with_noise,
+    DiffReport, Divergence, EntryReport, NoiseSource, Note, Side, Summary, diff, diff_with_names,
+    diff_with_noise,
 };
 pub use error::{Error, Result};
 pub use names::NameMap;

@@ -115,12 +115,9 @@ pub(super) fn read(name_or_path: &str) -> Result<NameMap> {
     let path = Path::new(name_or_path);
     match builtin::text(name_or_path) {
         Some(text) if !path.exists() => parse(name_or_path, text),
-        known => {
-            let text = fs::read_to_string(path).map_err(|source| Error::ReadNames {
-                path: path.to_owned(),
-                known: known.is_some(),
-                source,
-            })?;
+        _ => {
+            let read = fs::read_to_string(path);
+            let text = read.map_err(|source| Error::ReadNames { path: path.to_owned(), source })?;
             parse(name_or_path, &text)
         }
     }
@@ -194,11 +191,16 @@ impl Reader<'_> {
         let IncludeFile { map, prefix } = include;
         let field = |name: &str| format!("field `include[{index}].{name}`");
         let Some(text) = builtin::text(map) else {
-            let known = format!("the name of a ready-made map ({})", builtin::names().collect::<Vec<_>>().join(", "));
+            let known =
+                format!("the name of a ready-made map ({})", builtin::names().collect::<Vec<_>>().join(", "));
             return Err(self.wrong(&field("map"), known, format!("`{map}`")));
         };
         if within.contains(map) {
-            return Err(self.wrong(&field("map"), "another map than the one that includes it", format!("`{map}`")));
+            return Err(self.wrong(
+                &field("map"),
+                "another map than the one that includes it",
+                format!("`{map}`"),
+            ));
         }
         let compiled = Pattern::new("", prefix)
             .map_err(|error| self.wrong(&field("prefix"), "a regular expression", last_line(&error)))?;

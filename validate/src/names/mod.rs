@@ -19,8 +19,8 @@ use crate::tolerance::AnswerPolicy;
 pub use builtin::{BUILTIN, Builtin};
 pub(crate) use pairing::Idle;
 pub use pairing::{Counterpart, Pairing};
-pub use propose::{Proposal, propose};
 use pattern::{Pattern, Template, readings};
+pub use propose::{Proposal, propose};
 use step::Step;
 
 /// A map from a candidate's names and layouts to those of a golden dump.

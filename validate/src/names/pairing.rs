@@ -125,7 +125,9 @@ impl<'a> Pairing<'a> {
             for (index, entry) in self.candidate.entries().iter().enumerate() {
                 let matched = readings(&entry.name).find_map(|(name, call)| {
                     let captures = pattern.of(name)?;
-                    Some(rule.goldens.iter().map(|golden| golden.filled(&captures) + call).collect::<Vec<_>>())
+                    Some(
+                        rule.goldens.iter().map(|golden| golden.filled(&captures) + call).collect::<Vec<_>>(),
+                    )
                 });
                 let Some(goldens) = matched else { continue };
                 let optional = taken[index].unwrap_or(true) && rule.optional;
@@ -140,7 +142,8 @@ impl<'a> Pairing<'a> {
                 };
                 if let Some(other) = group.parts[part].replace(index) {
                     let other = &self.candidate.entries()[other].name;
-                    let place = format!("rules[{}].candidate: golden `{}`", rule.place.index, group.goldens[0]);
+                    let place =
+                        format!("rules[{}].candidate: golden `{}`", rule.place.index, group.goldens[0]);
                     let expected = format!("one tensor that `{}` matches", pattern.written());
                     return Err(wrong(rule, place, expected, format!("`{other}` and `{}`", entry.name)));
                 }
@@ -215,14 +218,20 @@ impl<'a> Pairing<'a> {
         let dtype = tensors[0].dtype;
         if let Some(other) = tensors.iter().find(|tensor| tensor.dtype != dtype) {
             let place = format!("rules[{}].candidate: {site}", rule.place.index);
-            return Err(wrong(rule, place, format!("{dtype} in all parts"), format!("{} in `{}`", other.dtype, other.name)));
+            return Err(wrong(
+                rule,
+                place,
+                format!("{dtype} in all parts"),
+                format!("{} in `{}`", other.dtype, other.name),
+            ));
         }
         let mut layout = Vec::new();
         let mut fits = true;
         let mut prepared = Vec::with_capacity(parts.len());
         for (&part, tensor) in parts.iter().zip(&tensors) {
             let mut plan = Plan::new(&tensor.shape);
-            fits &= walk(&mut plan, &rule.each, &entry.shape, ".each").map_err(|(field, refusal)| refused(&field, refusal))?;
+            fits &= walk(&mut plan, &rule.each, &entry.shape, ".each")
+                .map_err(|(field, refusal)| refused(&field, refusal))?;
             prepared.push((part, plan));
         }
         layout.extend(rule.each.iter().map(|step| format!("each {step}")));
@@ -323,11 +332,19 @@ impl<'a> Pairing<'a> {
                     [] => known.into_iter().flatten().collect(),
                     [one] => {
                         let rest = size.checked_sub(sum).ok_or(Refusal::Sizes)?;
-                        known.into_iter().enumerate().map(|(at, size)| if at == one { rest } else { size.unwrap_or(0) }).collect()
+                        known
+                            .into_iter()
+                            .enumerate()
+                            .map(|(at, size)| if at == one { rest } else { size.unwrap_or(0) })
+                            .collect()
                     }
                     [first, ..] => {
-                        let expected = "`sizes`, where several of the golden entries are not there".to_owned();
-                        return Err(refusal(expected, format!("none, and no entry `{}`", group.goldens[first])));
+                        let expected =
+                            "`sizes`, where several of the golden entries are not there".to_owned();
+                        return Err(refusal(
+                            expected,
+                            format!("none, and no entry `{}`", group.goldens[first]),
+                        ));
                     }
                 }
             }

@@ -128,7 +128,10 @@ impl Step {
     /// The sides that sizes are taken from.
     pub(super) fn others(&self) -> Vec<OtherSide> {
         let of = |sizes: &[Size]| {
-            sizes.iter().filter_map(|size| if let Size::Other(side) = size { Some(*side) } else { None }).collect()
+            sizes
+                .iter()
+                .filter_map(|size| if let Size::Other(side) = size { Some(*side) } else { None })
+                .collect()
         };
         match self {
             Step::Reshape(Reshape::Other(side)) => vec![*side],
@@ -152,7 +155,10 @@ impl Step {
                 let mut sorted = places.clone();
                 sorted.sort_unstable();
                 if sorted != (0..shape.len()).collect::<Vec<_>>() {
-                    return Err(rule(format!("each of {} dimensions once", shape.len()), format!("{order:?}")));
+                    return Err(rule(
+                        format!("each of {} dimensions once", shape.len()),
+                        format!("{order:?}"),
+                    ));
                 }
                 from.permuted(&places)
             }
@@ -180,7 +186,10 @@ impl Step {
             Step::Flatten([first, last]) => {
                 let (first, last) = (dimension(*first, shape)?, dimension(*last, shape)?);
                 if first > last {
-                    return Err(rule("the first dimension before the last".to_owned(), format!("{first}, {last}")));
+                    return Err(rule(
+                        "the first dimension before the last".to_owned(),
+                        format!("{first}, {last}"),
+                    ));
                 }
                 let mut flat = shape[..first].to_vec();
                 flat.push(shape[first..=last].iter().product());
@@ -200,7 +209,10 @@ impl Step {
                 let place = |at: i64| if at < 0 { at + size } else { at };
                 let (first, last) = (place(*start), end.map_or(size, place));
                 if first < 0 || last > size || first >= last {
-                    return Err(rule(format!("a part of the {size} places of dimension {dim}"), format!("{first}..{last}")));
+                    return Err(rule(
+                        format!("a part of the {size} places of dimension {dim}"),
+                        format!("{first}..{last}"),
+                    ));
                 }
                 from.narrowed(dim, first as usize, (last - first) as usize)
             }
@@ -216,7 +228,9 @@ impl Step {
             Step::LastTokens(size) | Step::FirstTokens(size) => {
                 let dim = dimension(-2, shape)?;
                 let count = match size {
-                    Size::Number(count) => usize::try_from(*count).ok().filter(|&count| count > 0 && count <= shape[dim]),
+                    Size::Number(count) => {
+                        usize::try_from(*count).ok().filter(|&count| count > 0 && count <= shape[dim])
+                    }
                     Size::Other(_) => {
                         let count = other.len().checked_sub(2).map(|dim| other[dim]);
                         Some(count.filter(|&count| count <= shape[dim]).ok_or(Refusal::Sizes)?)
@@ -277,7 +291,8 @@ fn resolved(sizes: &[Size], elements: usize, other: &[usize], at: usize) -> Resu
     }
     let product: usize = known.iter().product();
     let from_other = sizes.iter().any(|size| matches!(size, Size::Other(_)));
-    let fits = if free.is_some() { product > 0 && elements.is_multiple_of(product) } else { product == elements };
+    let fits =
+        if free.is_some() { product > 0 && elements.is_multiple_of(product) } else { product == elements };
     if !fits {
         // Where sizes come from the other dump, that they do not fit tells of the dumps; else of the rule.
         let found = || rule(format!("sizes for {elements} elements"), format!("{known:?}"));
@@ -310,7 +325,9 @@ impl fmt::Display for Step {
             Step::Squeeze(dim) => write!(f, "squeeze {dim}"),
             Step::Unsqueeze(dim) => write!(f, "unsqueeze {dim}"),
             Step::Flatten(dims) => write!(f, "flatten {dims:?}"),
-            Step::Unflatten(unflatten) => write!(f, "unflatten {} [{}]", unflatten.dim, sizes(&unflatten.sizes)),
+            Step::Unflatten(unflatten) => {
+                write!(f, "unflatten {} [{}]", unflatten.dim, sizes(&unflatten.sizes))
+            }
             Step::Slice(slice) => {
                 let end = slice.end.map_or_else(String::new, |end| end.to_string());
                 write!(f, "slice {} [{}:{end}]", slice.dim, slice.start)
@@ -351,7 +368,10 @@ mod tests {
         let of = |shape: &[usize], steps: &str, other: &[usize]| taken(shape, steps, other).unwrap();
         assert_eq!(of(&[82, 16], "[{ reshape = 'golden' }]", &[2, 41, 16]), (vec![2, 41, 16], false));
         assert_eq!(of(&[2, 41, 16], "[{ flatten = [0, 1] }]", &[]), (vec![82, 16], false));
-        assert_eq!(of(&[82, 16], "[{ unflatten = { dim = 0, sizes = [2, -1] } }]", &[]), (vec![2, 41, 16], false));
+        assert_eq!(
+            of(&[82, 16], "[{ unflatten = { dim = 0, sizes = [2, -1] } }]", &[]),
+            (vec![2, 41, 16], false)
+        );
         let heads = "[{ permute = [0, 2, 1, 3] }, { reshape = 'golden' }]";
         assert_eq!(of(&[2, 4, 41, 8], heads, &[2, 41, 32]), (vec![2, 41, 32], true));
         assert_eq!(of(&[1, 41, 16], "[{ last_tokens = 1 }, { squeeze = 0 }]", &[]), (vec![1, 16], false));
@@ -361,7 +381,10 @@ mod tests {
         assert_eq!(of(&[3, 72, 16], "[{ index = { dim = 0, at = -1 } }]", &[]).0, [72, 16]);
         assert_eq!(of(&[41, 16], "[{ unsqueeze = 0 }, { unsqueeze = -1 }]", &[]).0, [1, 41, 16, 1]);
         assert_eq!(of(&[41, 16], "[{ transpose = [0, 1] }]", &[]).0, [16, 41]);
-        assert_eq!(of(&[192, 16], "[{ unflatten = { dim = 0, sizes = ['golden', -1] } }]", &[3, 72, 16]).0, [3, 64, 16]);
+        assert_eq!(
+            of(&[192, 16], "[{ unflatten = { dim = 0, sizes = ['golden', -1] } }]", &[3, 72, 16]).0,
+            [3, 64, 16]
+        );
     }
 
     #[test]

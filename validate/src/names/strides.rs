@@ -116,7 +116,9 @@ impl Strides {
         let start = self.offset * size_bytes;
         if self.is_contiguous() {
             return match buffer {
-                Cow::Borrowed(bytes) => Cow::Borrowed(bytes.get(start..start + len_bytes).unwrap_or_default()),
+                Cow::Borrowed(bytes) => {
+                    Cow::Borrowed(bytes.get(start..start + len_bytes).unwrap_or_default())
+                }
                 Cow::Owned(mut bytes) => {
                     bytes.truncate(start + len_bytes);
                     bytes.drain(..start.min(bytes.len()));
@@ -186,7 +188,9 @@ mod tests {
         let buffer: Vec<u8> = (0..24).collect();
         let whole = Strides::contiguous(&[2, 3, 4]);
         let tail = whole.narrowed(0, 1, 1).squeezed(0).reshaped(&[12]).unwrap();
-        assert!(matches!(tail.gather(Cow::Borrowed(&buffer), 1), Cow::Borrowed(bytes) if bytes == &buffer[12..]));
+        assert!(
+            matches!(tail.gather(Cow::Borrowed(&buffer), 1), Cow::Borrowed(bytes) if bytes == &buffer[12..])
+        );
         let columns = whole.narrowed(2, 1, 2);
         assert!(!columns.is_contiguous());
         assert_eq!(*columns.gather(Cow::Borrowed(&buffer), 1), [1, 2, 5, 6, 9, 10, 13, 14, 17, 18, 21, 22]);

@@ -397,7 +397,10 @@ impl<'a> EntryJson<'a> {
             role: entry.role,
             module: &entry.module,
             dtype: entry.dtype.name(),
-            shape: report.counterpart.as_ref().map_or(&entry.shape, |counterpart| &counterpart.recorded_shape),
+            shape: report
+                .counterpart
+                .as_ref()
+                .map_or(&entry.shape, |counterpart| &counterpart.recorded_shape),
             verdict: match report.verdict {
                 Verdict::Pass => "pass",
                 Verdict::Ignored { .. } => "ignored",

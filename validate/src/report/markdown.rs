@@ -74,7 +74,10 @@ fn failing(out: &mut String, report: &DiffReport) {
     let mapped = report.names.is_some();
     line(
         out,
-        &format!("| order | site |{} relative L2 | worst row | max abs | verdict |", if mapped { " candidate |" } else { "" }),
+        &format!(
+            "| order | site |{} relative L2 | worst row | max abs | verdict |",
+            if mapped { " candidate |" } else { "" }
+        ),
     );
     line(out, &format!("|---:|---|{}---:|---:|---:|---|", if mapped { "---|" } else { "" }));
     for entry in failing.iter().take(FAILING) {

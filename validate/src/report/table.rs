@@ -118,7 +118,10 @@ impl Table {
                 out,
                 "",
                 "  ",
-                &format!("names by {count} rules of {}; --all lists them", report.names.as_deref().unwrap_or_default()),
+                &format!(
+                    "names by {count} rules of {}; --all lists them",
+                    report.names.as_deref().unwrap_or_default()
+                ),
             ),
             _ => counterparts.iter().for_each(|text| wrapped(out, "", "  ", text)),
         }

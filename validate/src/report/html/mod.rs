@@ -252,7 +252,8 @@ fn table(report: &DiffReport) -> String {
             verdict.to_lowercase().replace('/', "-"),
             entry.entry.order,
             text(&entry.entry.name),
-            words::counterpart(entry).map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),
+            words::counterpart(entry)
+                .map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),
             text(words::class(entry)),
             of(Metric::RelativeL2),
             of(Metric::RowRelativeL2),
