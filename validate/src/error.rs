@@ -60,14 +60,12 @@ pub enum Error {
 
     /// There is no map of a name.
     #[error(
-        "name map `{}`: {}cannot be read: {source}", path.display(),
-        if *known { "" } else { "expected a file or the name of a ready-made map, found neither: " }
+        "name map `{}`: expected a readable file or the name of a ready-made map, found: {source}",
+        path.display()
     )]
     ReadNames {
         /// The file, or what was taken for one.
         path: PathBuf,
-        /// Whether there is a ready-made map of that name.
-        known: bool,
         /// What the system said.
         source: io::Error,
     },
@@ -135,7 +133,7 @@ impl Error {
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")
             }
-            Error::ReadNames { known: false, .. } => Some("`nvl-validate maps` lists the ready-made maps"),
+            Error::ReadNames { .. } => Some("`nvl-validate maps` lists the ready-made maps"),
             Error::NamesFile { .. } | Error::Names { .. } => Some("`docs/names.md` describes maps"),
             Error::Tokenizer { .. } => {
                 Some("`--tokenizer` takes a checkpoint's folder or its `tokenizer.json`")

@@ -248,8 +248,11 @@ fn run_names(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result<bool
         ("tensors of the candidate that are left", &proposal.left),
     ];
     for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
-        let names: Vec<String> = names.iter().map(|name| report::escaped(name)).collect();
-        let _ = writeln!(stderr, "{what}: {}", names.join(", "));
+        const SHOWN: usize = 12;
+        let shown: Vec<String> = names.iter().take(SHOWN).map(|name| report::escaped(name)).collect();
+        let more = names.len().saturating_sub(SHOWN);
+        let rest = if more > 0 { format!(" and {more} more (the map lists all)") } else { String::new() };
+        let _ = writeln!(stderr, "{} {what}: {}{rest}", names.len(), shown.join(", "));
     }
     Ok(proposal.unmatched.is_empty())
 }

@@ -115,12 +115,9 @@ pub(super) fn read(name_or_path: &str) -> Result<NameMap> {
     let path = Path::new(name_or_path);
     match builtin::text(name_or_path) {
         Some(text) if !path.exists() => parse(name_or_path, text),
-        known => {
-            let text = fs::read_to_string(path).map_err(|source| Error::ReadNames {
-                path: path.to_owned(),
-                known: known.is_some(),
-                source,
-            })?;
+        _ => {
+            let read = fs::read_to_string(path);
+            let text = read.map_err(|source| Error::ReadNames { path: path.to_owned(), source })?;
             parse(name_or_path, &text)
         }
     }

@@ -32,9 +32,18 @@ pub(super) struct DraftRule {
     body: Vec<String>,
     /// What it was made of.
     pub(super) of: Vec<Draft>,
+    /// Whether it has whole names and takes in nothing else.
+    pub(super) literal: bool,
+    /// How many golden entries it gives beyond those that it was made of.
+    pub(super) more: usize,
 }
 
 impl DraftRule {
+    /// How many golden entries it was made of.
+    pub(super) fn sites(&self) -> usize {
+        self.of.iter().map(|draft| draft.goldens.len()).sum()
+    }
+
     /// The rule as TOML, with the reasons for it.
     pub(super) fn to_toml(&self) -> String {
         let mut out = format!("# {}\n[[rules]]\n", self.why());
@@ -56,7 +65,7 @@ impl DraftRule {
     }
 
     fn why(&self) -> String {
-        let sites: usize = self.of.iter().map(|draft| draft.goldens.len()).sum();
+        let sites = self.sites();
         let sites = if sites == 1 { "1 site".to_owned() } else { format!("{sites} sites") };
         let mut hashes = 0;
         let (mut contents, mut places): (Option<f64>, Option<f64>) = (None, None);
@@ -84,6 +93,9 @@ impl DraftRule {
         reasons.extend(places.map(|difference| {
             format!("{by_place} by name, shape and order only: the contents differ by {difference:.1e} at most, look at it")
         }));
+        if self.more > 0 {
+            reasons.push(format!("{} more by their names only: look at them", self.more));
+        }
         format!("{sites}: {}", reasons.join("; "))
     }
 }
@@ -198,7 +210,14 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
         pattern
     };
     let candidates = first.candidates.iter().map(pattern).collect();
-    Some(vec![DraftRule { candidates, goldens, body: first.body.clone(), of: group.to_vec() }])
+    Some(vec![DraftRule {
+        candidates,
+        goldens,
+        body: first.body.clone(),
+        of: group.to_vec(),
+        literal: false,
+        more: 0,
+    }])
 }
 
 /// A rule for each draft, by whole names.
@@ -208,6 +227,8 @@ pub(super) fn singly(drafts: Vec<Draft>) -> Vec<DraftRule> {
         goldens: draft.goldens.iter().map(|name| name.replace('$', "$$")).collect(),
         body: draft.body.clone(),
         of: vec![draft],
+        literal: true,
+        more: 0,
     };
     drafts.into_iter().map(rule).collect()
 }

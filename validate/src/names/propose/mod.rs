@@ -14,6 +14,8 @@ use rayon::prelude::*;
 
 use super::file::parse;
 use super::pairing::Pairing;
+use super::pattern::Pattern;
+use super::readings;
 use crate::{Error, Result};
 use draft::{Draft, DraftRule, Evidence, generalised, singly};
 use likeness::{ALIKE, Rows};
@@ -36,6 +38,9 @@ struct Tensor<'a> {
     entry: &'a Entry,
     rows: Rows<'a>,
 }
+
+/// A tensor of the candidate, the order of its dimensions if it is another, and how far it is off.
+type Alike = (usize, Option<Vec<usize>>, f64);
 
 struct Matcher<'a> {
     golden: Vec<Tensor<'a>>,
@@ -108,8 +113,7 @@ impl Matcher<'_> {
     /// Whole tensors: equal or alike, in the same order or with their dimensions permuted.
     fn whole(&mut self) {
         // For each golden entry the tensors that are alike, the nearest first.
-        let alike: Vec<Vec<(usize, Option<Vec<usize>>, f64)>> =
-            self.golden.par_iter().map(|golden| self.alike(golden)).collect();
+        let alike: Vec<Vec<Alike>> = self.golden.par_iter().map(|golden| self.alike(golden)).collect();
         // Several modules may have the same output: their outputs go together in the order of execution.
         let mut of_candidates: HashMap<Vec<usize>, Vec<usize>> = HashMap::new();
         for (index, alike) in alike.iter().enumerate() {
@@ -124,6 +128,10 @@ impl Matcher<'_> {
         groups.sort_by_key(|(_, goldens)| goldens[0]);
         for (candidates, goldens) in groups {
             for (golden, candidate) in self.assigned(&goldens, &candidates) {
+                // A tensor of the golden name that is not alike as a whole may be so in part.
+                if self.own(golden).is_some_and(|own| own != candidate) {
+                    continue;
+                }
                 let Some((_, order, difference)) =
                     alike[golden].iter().find(|(other, ..)| *other == candidate)
                 else {
@@ -150,7 +158,7 @@ impl Matcher<'_> {
     }
 
     /// The tensors of the candidate that are like a golden one as a whole.
-    fn alike(&self, golden: &Tensor<'_>) -> Vec<(usize, Option<Vec<usize>>, f64)> {
+    fn alike(&self, golden: &Tensor<'_>) -> Vec<Alike> {
         let elements = golden.rows.rows * golden.rows.columns;
         let mut alike = Vec::new();
         for (index, candidate) in self.candidate.iter().enumerate() {
@@ -201,6 +209,16 @@ impl Matcher<'_> {
                     last_word(&self.candidate[candidate].entry.name) == last_word(name)
                 })
             });
+            let by_name = by_name.or_else(|| {
+                // `attn` and `attention`.
+                let shared = |candidate: &usize| {
+                    let words = [name, &self.candidate[*candidate].entry.name]
+                        .map(|name| last_word(name).unwrap_or(""));
+                    words[0].bytes().zip(words[1].bytes()).take_while(|(a, b)| a == b).count()
+                };
+                let most = open.iter().enumerate().map(|(at, candidate)| (shared(candidate), at)).max();
+                most.filter(|(shared, _)| *shared >= 3).map(|(_, at)| at)
+            });
             match by_name {
                 Some(at) => assigned.push((golden, open.remove(at))),
                 None => rest.push(golden),
@@ -238,7 +256,10 @@ impl Matcher<'_> {
                 } else {
                     (false, own.rows.last_rows(blocks, other))
                 };
-                if difference <= ALIKE && best.is_none_or(|(.., so_far)| difference < so_far) {
+                let named = candidate.entry.name == own.entry.name;
+                let nearer =
+                    best.is_none_or(|(.., so_far)| difference < so_far || named && difference <= so_far);
+                if difference <= ALIKE && nearer {
                     best = Some((index, more, difference));
                 }
             }
@@ -418,6 +439,12 @@ impl Matcher<'_> {
         }
     }
 
+    /// The candidate's tensor that has the name of a golden entry.
+    fn own(&self, golden: usize) -> Option<usize> {
+        let name = &self.golden[golden].entry.name;
+        self.candidate.iter().position(|candidate| &candidate.entry.name == name)
+    }
+
     /// The golden entries that have no counterpart yet.
     fn open(&self) -> Vec<usize> {
         (0..self.golden.len()).filter(|&index| !self.found[index]).collect()
@@ -465,21 +492,25 @@ fn module(name: &str) -> Option<&str> {
 
 /// Writes the rules as a map that fits the dumps.
 fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>) -> Result<Proposal> {
-    // A rule that takes in more than it was made of may get in another's way: then it is undone into single ones.
+    // Rules that take in more than they were made of may get in each other's way: then the one with fewer sites is
+    // undone into single ones, and these give way.
     let map = loop {
         let map = parse("proposal", &written(&rules, &[], &[]))?;
         match Pairing::new(golden, candidate, Some(&map)) {
             Ok(_) => break map,
-            Err(Error::Names { place, expected, found, map }) => {
-                let number = place.strip_prefix("rules[").and_then(|rest| rest.split(']').next());
-                let number = number.and_then(|number| number.parse::<usize>().ok());
+            Err(error @ Error::Names { .. }) => {
+                let Error::Names { place, found, .. } = &error else { return Err(error) };
+                let involved = [place, found].into_iter().flat_map(|text| numbered(text));
+                let involved = involved.filter(|&number| number < rules.len());
                 let Some(number) =
-                    number.filter(|&number| rules.get(number).is_some_and(|rule| rule.of.len() > 1))
+                    involved.min_by_key(|&number| (rules[number].sites(), rules.len() - number))
                 else {
-                    return Err(Error::Names { place, expected, found, map });
+                    return Err(error);
                 };
-                let single = singly(rules.remove(number).of);
-                rules.splice(number..number, single);
+                let rule = rules.remove(number);
+                if !rule.literal {
+                    rules.splice(number..number, singly(rule.of));
+                }
             }
             Err(error) => return Err(error),
         }
@@ -491,13 +522,48 @@ fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>) -> Result<
         .filter(|entry| pairing.counterpart(&entry.name).is_none())
         .map(|entry| entry.name.clone())
         .collect();
+    for (index, rule) in rules.iter_mut().enumerate() {
+        let by_rule = |entry: &&Entry| {
+            let place = pairing.counterpart(&entry.name).and_then(|counterpart| counterpart.rule.as_ref());
+            place.is_some_and(|place| place.index == index)
+        };
+        rule.more = golden.entries().iter().filter(by_rule).count().saturating_sub(rule.sites());
+    }
     let left: Vec<String> = pairing.left().map(|(entry, _)| entry.name.clone()).collect();
-    Ok(Proposal {
-        text: written(&rules, &left, &unmatched),
-        matched: golden.entries().len() - unmatched.len(),
-        unmatched,
-        left,
-    })
+    let names =
+        |dump: &Dump| -> Vec<String> { dump.entries().iter().map(|entry| entry.name.clone()).collect() };
+    let text =
+        written(&rules, &expressions(&left, &names(candidate)), &expressions(&unmatched, &names(golden)));
+    Ok(Proposal { text, matched: golden.entries().len() - unmatched.len(), unmatched, left })
+}
+
+/// The numbers of the rules that a message names.
+fn numbered(text: &str) -> Vec<usize> {
+    let number = |rest: &str| rest.split(']').next()?.parse().ok();
+    text.split("rules[").skip(1).filter_map(number).collect()
+}
+
+/// Expressions for some of a dump's names: with any number for a numbered segment, unless that would take in others.
+fn expressions(some: &[String], all: &[String]) -> Vec<String> {
+    let others: Vec<&String> = all.iter().filter(|name| !some.contains(name)).collect();
+    let mut expressions: Vec<String> = Vec::new();
+    for name in some {
+        let bare = name.split('#').next().unwrap_or_default();
+        let segment = |segment: &str| {
+            let number = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+            if number { r"\d+".to_owned() } else { regex::escape(segment) }
+        };
+        let general = bare.split('.').map(segment).collect::<Vec<_>>().join(r"\.");
+        let taken = |pattern: &Pattern| {
+            others.iter().any(|other| readings(other).any(|(name, _)| pattern.matches(name)))
+        };
+        let fits = Pattern::new("", &general).is_ok_and(|pattern| !taken(&pattern));
+        let expression = if fits { general } else { regex::escape(name) };
+        if !expressions.contains(&expression) {
+            expressions.push(expression);
+        }
+    }
+    expressions
 }
 
 /// The map as TOML; what nothing was found for stands at its end as comments.
@@ -517,7 +583,7 @@ fn written(rules: &[DraftRule], left: &[String], unmatched: &[String]) -> String
         out.push_str(&format!(
             "\n# {about}; if that is right, say so with a reason:\n# [[{table}]]\n# {key} = [\n"
         ));
-        let name = |name: &String| format!("#     '{}',\n", regex::escape(&crate::report::escaped(name)));
+        let name = |name: &String| format!("#     '{}',\n", crate::report::escaped(name));
         out.extend(names.iter().map(name));
         out.push_str("# ]\n# reason = \"\"\n");
     }
