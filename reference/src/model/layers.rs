@@ -59,8 +59,8 @@ impl Linear {
             let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
             input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?
         } else {
-            fault!(BiasApart => bias_apart(input, &self.weight, self.bias.as_ref())?,
-                input.f_linear(&self.weight, self.bias.as_ref())?)
+            let bias = self.bias.as_ref();
+            fault!(BiasApart => bias_apart(input, &self.weight, bias)?, input.f_linear(&self.weight, bias)?)
         };
         recorder.activation(&self.site, self.module, &output)?;
         Ok(output)

@@ -1,4 +1,6 @@
 //! The model, module by module as `modeling.py` has it.
+//!
+//! `fault!(Name => wrong, right)` is `right`: tests plant mistakes there, see [`crate::faults`].
 
 mod layers;
 pub mod llama;
@@ -195,9 +197,15 @@ impl NemotronVl {
         if actual == 0 {
             return Ok(text_embeds.shallow_clone());
         }
-        let rows = fault!(MergedTilesReversed => rows.f_view([-1, self.config().image_seq_length as i64, width])?.f_flip([0])?.f_view([-1, width])?, rows);
+        let rows = fault!(MergedTilesReversed => self.reverse_tiles(&rows)?, rows);
         let rows = fault!(FeaturesNotCast => rows.f_to_kind(text_embeds.kind())?, rows);
         Ok(text_embeds.f_index_put(&[Some(&selected)], &rows, false)?)
+    }
+
+    #[cfg(feature = "faults")]
+    fn reverse_tiles(&self, rows: &Tensor) -> Result<Tensor> {
+        let tile = self.config().image_seq_length as i64;
+        Ok(rows.f_unflatten(0, [-1, tile])?.f_flip([0])?.f_flatten(0, 1)?)
     }
 
     fn check_pixels(&self, pixel_values: &Tensor) -> Result<()> {

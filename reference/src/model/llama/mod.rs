@@ -151,10 +151,6 @@ fn causal_mask(inputs_embeds: &Tensor, past: i64) -> Result<Option<Tensor>> {
     }
     let kind: Kind = inputs_embeds.kind();
     let hidden = Tensor::f_full([sequence, past + sequence], lowest(kind), (kind, inputs_embeds.device()))?;
-    Ok(Some(hidden.f_triu(fault!(MaskOneAhead => past + 2, past + 1))?.f_view([
-        1,
-        1,
-        sequence,
-        past + sequence,
-    ])?))
+    let hidden = hidden.f_triu(fault!(MaskOneAhead => past + 2, past + 1))?;
+    Ok(Some(hidden.f_view([1, 1, sequence, past + sequence])?))
 }

@@ -100,8 +100,9 @@ impl InputConditioner {
     }
 
     fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let pixel_values = &fault!(NormalisedTwice => pixel_values.f_sub(&self.norm_mean)?.f_div(&self.norm_std)?, pixel_values.shallow_clone());
-        let output = pixel_values.f_sub(&self.norm_mean)?.f_div(&self.norm_std)?.f_to_kind(self.kind)?;
+        let normalise = |pixels: &Tensor| pixels.f_sub(&self.norm_mean)?.f_div(&self.norm_std);
+        let output = normalise(pixel_values)?;
+        let output = fault!(NormalisedTwice => normalise(&output)?, output).f_to_kind(self.kind)?;
         recorder.activation(&format!("{SITE}.radio_model.input_conditioner"), "InputConditioner", &output)?;
         Ok(output)
     }
