@@ -178,7 +178,6 @@ def _traced(loaded: Loaded, recorder: Recorder, trace: _Trace) -> Iterator[None]
                 stack.callback(vars(module).pop, "generate", None)
         _listen_to_tokenizer(stack, loaded.tokenizer, trace)
         yield
-        # Nothing behind the answer is part of the prefill.
 
 
 def _listening(module: torch.nn.Module, generate: Any, recorder: Recorder, trace: _Trace) -> Any:
