@@ -181,7 +181,7 @@ def main() -> None:
     """Measures in turns and prints the table."""
     parser = argparse.ArgumentParser(prog="bench validate", description=__doc__)
     parser.add_argument("--ours", required=True)
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="the size of each of the two dumps")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="the size of both dumps together")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", action="append", choices=list(WIDTHS))
     parser.add_argument("--folder", type=Path, help="where the dumps are made and removed again")
@@ -190,8 +190,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for dtype in arguments.dtype or list(WIDTHS):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            print(f"making two dumps of {arguments.gigabytes:g} GB in {dtype}", file=sys.stderr)
-            dumps = make_dumps(Path(folder), dtype, int(arguments.gigabytes * 1e9))
+            print(f"making two dumps, {arguments.gigabytes:g} GB in all, in {dtype}", file=sys.stderr)
+            dumps = make_dumps(Path(folder), dtype, int(arguments.gigabytes * 1e9 / 2))
             size = sum((dump / "tensors.safetensors").stat().st_size for dump in dumps)
             ours = [arguments.ours, "diff", *map(str, dumps)]
             itself = [sys.executable, str(HERE)]
@@ -222,7 +222,8 @@ def main() -> None:
                 )
     load = os.getloadavg()[0]
     print(
-        f"\nTwo dumps of {arguments.gigabytes:g} GB, medians of {arguments.rounds}, {os.cpu_count()} cores of ", end=""
+        f"\nTwo dumps, {arguments.gigabytes:g} GB in all, medians of {arguments.rounds}, {os.cpu_count()} cores of ",
+        end="",
     )
     print(f"{cpu_name()}, {platform.system()} {platform.release()}, load {load:.1f}; ", end="")
     version = subprocess.run([arguments.ours, "--version"], capture_output=True, text=True, check=True).stdout.strip()

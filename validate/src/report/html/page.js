@@ -144,7 +144,8 @@
   // ---- Tokens and layers
   const groups = new Map();
   entries.forEach((entry, index) => {
-    if (entry.shape.length < 2 || entry.l2 === null) return;
+    // Of an estimate nothing is known of the rows.
+    if (entry.shape.length < 2 || entry.l2 === null || entry.estimated) return;
     const key = entry.shape.slice(0, -1).join(" × ");
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(index);
@@ -163,8 +164,8 @@
   let lineHeight = 8;
   const drawHeat = () => {
     const list = members();
-    if (!list.length) { heat.hidden = true; return; }
-    heat.hidden = false;
+    heat.closest("section").hidden = !list.length;
+    if (!list.length) return;
     const count = rowCount(entries[list[0]]);
     const columns = Math.min(count, Math.max(1, Math.round(heat.clientWidth || 1000)));
     lineHeight = Math.max(3, Math.min(14, Math.floor(560 / list.length)));
@@ -201,7 +202,7 @@
   };
   const showCell = () => {
     const entry = entries[chosen];
-    if (!groups.has(groupOf(chosen))) { $("cell").textContent = ""; return; }
+    if (entry.estimated || !groups.has(groupOf(chosen))) { $("cell").textContent = ""; return; }
     const count = rowCount(entry);
     token = Math.min(Math.max(token, 0), count - 1);
     const per = entry.rows?.per ?? 1;
@@ -261,7 +262,7 @@
   if (!pictures.length) $("picture").hidden = true;
   /** The number of prefix tokens and the side of the grid, if a site has a row for each part of each tile. */
   const grid = (entry) => {
-    if (entry.shape.length !== 3 || entry.shape[0] !== pictures.length) return null;
+    if (entry.estimated || entry.shape.length !== 3 || entry.shape[0] !== pictures.length) return null;
     const tokens = entry.shape[1];
     const prefix = data.patches && tokens >= data.patches ? tokens - data.patches : 0;
     const side = Math.sqrt(tokens - prefix);
@@ -304,7 +305,7 @@
   $("opacity").addEventListener("input", drawPicture);
 
   // ---- All entries
-  const lines = [...document.querySelectorAll("tbody tr")];
+  const lines = [...document.querySelectorAll("tr[data-index]")];
   lines.forEach((line) => line.addEventListener("click", () => choose(Number(line.dataset.index))));
   $("filter").addEventListener("input", (event) => {
     const wanted = event.target.value.toLowerCase();
