@@ -499,19 +499,21 @@ fn help() {
       <CANDIDATE>  The folder of the dump to be judged
 
     Options:
-          --preset <NAME>     A policy with a name: every bit, or the limits of one dtype for all
-                              entries [possible values: exact, float32, bfloat16]
-          --policy <FILE>     A TOML file with tolerances of your own
-          --noise <DUMP>      A right run of the same request, whose noise gives the limits; several
-                              times for the largest of several
-          --noise-factor <K>  How many times the noise an error may be [default: 3]
-          --format <FORMAT>   How to present the result; several times with `--out` [possible values:
-                              table, json, junit, markdown, html]
-          --out <DIR>         A folder for one `report.*` file of each format (all formats if none is
-                              named)
-          --all               Give each entry a row of its own in the table
-          --no-verify         Do not check the tensors against their recorded hashes
-      -h, --help              Print help
+          --preset <NAME>      A policy with a name: every bit, or the limits of one dtype for all
+                               entries [possible values: exact, float32, bfloat16]
+          --policy <FILE>      A TOML file with tolerances of your own
+          --names <FILE|NAME>  A map of the candidate's names and layouts: a TOML file, or a ready-made
+                               map (`nvl-validate maps`)
+          --noise <DUMP>       A right run of the same request, whose noise gives the limits; several
+                               times for the largest of several
+          --noise-factor <K>   How many times the noise an error may be [default: 3]
+          --format <FORMAT>    How to present the result; several times with `--out` [possible values:
+                               table, json, junit, markdown, html]
+          --out <DIR>          A folder for one `report.*` file of each format (all formats if none is
+                               named)
+          --all                Give each entry a row of its own in the table
+          --no-verify          Do not check the tensors against their recorded hashes
+      -h, --help               Print help
     "#);
 }
 
