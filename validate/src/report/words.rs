@@ -277,14 +277,15 @@ pub(super) fn counterpart(entry: &EntryReport) -> Option<String> {
     Some(format!("in the candidate {} ({rule}){layout}", tensors.join(", ")))
 }
 
-/// The golden sites that the candidate did not record, as far as they need be shown; `None` if there is none.
+/// The golden sites that nothing stands for through a map, as far as they need be shown; `None` if there is none, or no
+/// map.
 pub(super) fn not_recorded(report: &DiffReport) -> Option<String> {
     const SHOWN: usize = 8;
     let names: Vec<&str> = report.not_recorded().map(|entry| entry.entry.name.as_str()).collect();
     let more = names.len().saturating_sub(SHOWN);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     let shown = &names[..names.len() - more];
-    (!names.is_empty())
+    (!names.is_empty() && report.names.is_some())
         .then(|| format!("{} not recorded by the candidate: {}{rest}", names.len(), shown.join(", ")))
 }
 

@@ -124,7 +124,7 @@ fn a_fault_and_what_follows() {
     worst relative L2: 4.3e-1 at vision_model.radio_model.model.blocks.2.norm1
     prompt: equal
     generated ids: at position 3: expected 334, found 259; the golden logits
-      preferred it by 19.53125 and have the other in place 28, and the candidate's
+      preferred it by 19.53125 and have the other in place 28, the candidate's
       preferred it too, by 19.53125
       golden     64 329 288 [334] 259 326 282 493
       candidate  64 329 288 [259] 259 326 282 493
@@ -506,21 +506,23 @@ fn help() {
       <CANDIDATE>  The folder of the dump to be judged
 
     Options:
-          --preset <NAME>     A policy with a name: every bit, or the limits of one dtype for all
-                              entries [possible values: exact, float32, bfloat16]
-          --policy <FILE>     A TOML file with tolerances of your own
-          --noise <DUMP>      A right run of the same request, whose noise gives the limits; several
-                              times for the largest of several
-          --noise-factor <K>  How many times the noise an error may be [default: 3]
-          --format <FORMAT>   How to present the result; several times with `--out` [possible values:
-                              table, json, junit, markdown, html]
-          --out <DIR>         A folder for one `report.*` file of each format (all formats if none is
-                              named)
-          --tokenizer <FILE>  A checkpoint's folder or its `tokenizer.json`, for the texts of the ids
-                              where the answers part
-          --all               Give each entry a row of its own in the table
-          --no-verify         Do not check the tensors against their recorded hashes
-      -h, --help              Print help
+          --preset <NAME>      A policy with a name: every bit, or the limits of one dtype for all
+                               entries [possible values: exact, float32, bfloat16]
+          --policy <FILE>      A TOML file with tolerances of your own
+          --names <FILE|NAME>  A map of the candidate's names and layouts: a TOML file, or a ready-made
+                               map (`nvl-validate maps`)
+          --noise <DUMP>       A right run of the same request, whose noise gives the limits; several
+                               times for the largest of several
+          --noise-factor <K>   How many times the noise an error may be [default: 3]
+          --format <FORMAT>    How to present the result; several times with `--out` [possible values:
+                               table, json, junit, markdown, html]
+          --out <DIR>          A folder for one `report.*` file of each format (all formats if none is
+                               named)
+          --tokenizer <FILE>   A checkpoint's folder or its `tokenizer.json`, for the texts of the ids
+                               where the answers part
+          --all                Give each entry a row of its own in the table
+          --no-verify          Do not check the tensors against their recorded hashes
+      -h, --help               Print help
     "#);
 }
 

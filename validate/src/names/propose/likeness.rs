@@ -75,6 +75,16 @@ impl<'a> Rows<'a> {
         )
     }
 
+    /// How far this tensor's columns from `own` on are from a tensor with its heads before its tokens.
+    pub(super) fn columns_of_heads(&self, own: usize, other: &Heads<'_>) -> f64 {
+        let width = other.columns();
+        distance(
+            self.rows * width,
+            |place| self.at(place / width * self.columns + own + place % width),
+            |place| other.at(place / width, place % width),
+        )
+    }
+
     /// How far another tensor of as many elements, its dimensions permuted, is from this one.
     pub(super) fn permuted(&self, other: &Rows<'_>, order: &[usize]) -> f64 {
         let shape = other.tensor.shape();
@@ -106,6 +116,41 @@ impl<'a> Rows<'a> {
             },
             |place| other.at(place),
         )
+    }
+}
+
+/// A tensor of [batch, heads, tokens, head_dim], or of [heads, tokens, head_dim], as rows of all heads of a token.
+#[derive(Clone, Copy)]
+pub(super) struct Heads<'a> {
+    tensor: TensorView<'a>,
+    batch: usize,
+    heads: usize,
+    tokens: usize,
+    head_dim: usize,
+}
+
+impl<'a> Heads<'a> {
+    pub(super) fn of(tensor: TensorView<'a>) -> Option<Self> {
+        let (batch, heads, tokens, head_dim) = match *tensor.shape() {
+            [batch, heads, tokens, head_dim] => (batch, heads, tokens, head_dim),
+            [heads, tokens, head_dim] => (1, heads, tokens, head_dim),
+            _ => return None,
+        };
+        (heads > 1 && tensor.len_elems() > 0).then_some(Heads { tensor, batch, heads, tokens, head_dim })
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.batch * self.tokens
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    fn at(&self, row: usize, column: usize) -> f64 {
+        let (batch, token) = (row / self.tokens, row % self.tokens);
+        let (head, within) = (column / self.head_dim, column % self.head_dim);
+        value_at(&self.tensor, ((batch * self.heads + head) * self.tokens + token) * self.head_dim + within)
     }
 }
 

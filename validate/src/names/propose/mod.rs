@@ -18,7 +18,7 @@ use super::pattern::Pattern;
 use super::readings;
 use crate::{Error, Result};
 use draft::{Draft, DraftRule, Evidence, generalised, singly};
-use likeness::{ALIKE, Rows};
+use likeness::{ALIKE, Heads, Rows};
 
 /// A proposed map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,7 @@ impl Matcher<'_> {
     fn whole(&mut self) {
         // For each golden entry the tensors that are alike, the nearest first.
         let alike: Vec<Vec<Alike>> = self.golden.par_iter().map(|golden| self.alike(golden)).collect();
+        let claimed: BTreeSet<usize> = alike.iter().flatten().map(|(candidate, ..)| *candidate).collect();
         // Several modules may have the same output: their outputs go together in the order of execution.
         let mut of_candidates: HashMap<Vec<usize>, Vec<usize>> = HashMap::new();
         for (index, alike) in alike.iter().enumerate() {
@@ -128,8 +129,9 @@ impl Matcher<'_> {
         groups.sort_by_key(|(_, goldens)| goldens[0]);
         for (candidates, goldens) in groups {
             for (golden, candidate) in self.assigned(&goldens, &candidates) {
-                // A tensor of the golden name that is not alike as a whole may be so in part.
-                if self.own(golden).is_some_and(|own| own != candidate) {
+                // A tensor of the golden name that is like no golden one as a whole may be so in part.
+                let partly = |own: usize| own != candidate && !claimed.contains(&own);
+                if self.own(golden).is_some_and(partly) {
                     continue;
                 }
                 let Some((_, order, difference)) =
@@ -288,35 +290,50 @@ impl Matcher<'_> {
         }
     }
 
-    /// Golden tensors whose columns are those of several of the candidate's.
+    /// Golden tensors whose columns are those of several of the candidate's, perhaps with heads before tokens.
     fn joined(&mut self) {
         for golden in self.open() {
             let own = &self.golden[golden].rows;
-            let (mut parts, mut at, mut worst) = (Vec::new(), 0, 0.0_f64);
+            let (mut parts, mut at, mut worst): (Vec<(usize, bool)>, _, _) = (Vec::new(), 0, 0.0_f64);
             while at < own.columns {
-                let fits = |index: &usize| {
-                    let other = &self.candidate[*index].rows;
-                    other.rows == own.rows && other.columns < own.columns && at + other.columns <= own.columns
+                let fits = |rows: usize, columns: usize| {
+                    rows == own.rows && columns < own.columns && at + columns <= own.columns
                 };
-                let distance = |index: usize| {
-                    let other = &self.candidate[index].rows;
-                    (index, own.columns_from(at, other, 0, other.columns))
-                };
-                let nearest =
-                    (0..self.candidate.len()).filter(fits).map(distance).min_by(|a, b| a.1.total_cmp(&b.1));
-                let Some((index, difference)) = nearest.filter(|(_, difference)| *difference <= ALIKE) else {
+                let nearest = self.candidate.iter().enumerate().flat_map(|(index, candidate)| {
+                    let (plain, heads) = (&candidate.rows, Heads::of(candidate.rows.tensor));
+                    let plain = fits(plain.rows, plain.columns).then(|| {
+                        (index, false, plain.columns, own.columns_from(at, plain, 0, plain.columns))
+                    });
+                    let heads = heads.filter(|heads| fits(heads.rows(), heads.columns()));
+                    let heads =
+                        heads.map(|heads| (index, true, heads.columns(), own.columns_of_heads(at, &heads)));
+                    plain.into_iter().chain(heads)
+                });
+                let nearest = nearest.min_by(|a, b| a.3.total_cmp(&b.3));
+                let Some((index, heads, columns, difference)) = nearest.filter(|nearest| nearest.3 <= ALIKE)
+                else {
                     break;
                 };
                 worst = worst.max(difference);
-                at += self.candidate[index].rows.columns;
-                parts.push(index);
+                at += columns;
+                parts.push((index, heads));
             }
-            if at < own.columns || parts.len() < 2 || !self.concatenates(&parts) {
+            let alike = parts.iter().all(|(_, heads)| *heads == parts[0].1);
+            let heads = parts.first().is_some_and(|(_, heads)| *heads);
+            let parts: Vec<usize> = parts.into_iter().map(|(index, _)| index).collect();
+            if at < own.columns || parts.len() < 2 || !alike || !(heads || self.concatenates(&parts)) {
                 continue;
             }
             let (own, other) = (self.golden[golden].entry, self.candidate[parts[0]].entry);
             let mut body = vec!["concat = -1".to_owned()];
-            if own.shape.len() != other.shape.len() {
+            let mut rank = other.shape.len();
+            if heads {
+                // Tokens before heads, and these as one dimension.
+                let order = if rank == 4 { "[0, 2, 1, 3]" } else { "[1, 0, 2]" };
+                body.insert(0, format!("each = [{{ permute = {order} }}, {{ flatten = [-2, -1] }}]"));
+                rank -= 1;
+            }
+            if own.shape.len() != rank {
                 body.push("steps = [{ reshape = \"golden\" }]".to_owned());
             }
             let body = self.with_dtype(body, own, other);
