@@ -124,7 +124,7 @@ fn a_fault_and_what_follows() {
     worst relative L2: 4.3e-1 at vision_model.radio_model.model.blocks.2.norm1
     prompt: equal
     generated ids: at position 3: expected 334, found 259; the golden logits
-      preferred it by 19.53125 and have the other in place 28, and the candidate's
+      preferred it by 19.53125 and have the other in place 28, the candidate's
       preferred it too, by 19.53125
       golden     64 329 288 [334] 259 326 282 493
       candidate  64 329 288 [259] 259 326 282 493
