@@ -485,6 +485,31 @@ fn a_rule_that_does_not_fit_the_tensors_is_refused() {
 }
 
 #[test]
+fn bytes_behind_a_map_are_held_to_their_hashes() {
+    let name = "shapes-text-float32";
+    let site = "language_model.model.norm";
+    let candidate = one(name, site, |tensor| vec![renamed(tensor, "norm")]);
+    let dump = Dump::open(candidate.path()).unwrap();
+    let file = candidate.path().join("tensors.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let tensor = dump.get("norm").unwrap().data().to_vec();
+    let at = bytes.windows(tensor.len()).position(|window| window == tensor).unwrap();
+    drop(dump);
+    let map = rule("candidate = 'norm'\ngolden = 'language_model.model.norm'");
+    // The bytes are there twice, since the model's output is the same; the norm's come first.
+    let mut spoilt = bytes.clone();
+    spoilt[at] ^= 1;
+    fs::write(&file, spoilt).unwrap();
+    let error = compare(name, &candidate, &map).unwrap_err();
+    assert!(
+        matches!(error, Error::Dump(golden::Error::HashMismatch { ref name, .. }) if name == "norm"),
+        "{error}"
+    );
+    fs::write(&file, bytes).unwrap();
+    assert!(compare(name, &candidate, &map).unwrap().passes());
+}
+
+#[test]
 fn every_ready_made_map_can_be_read_and_says_where_it_comes_from() {
     for map in validate::names::BUILTIN {
         NameMap::read(map.name).unwrap();
