@@ -10,7 +10,7 @@ use serde_json::Value;
 use validate::metric::Measurement;
 use validate::origin::OriginKind;
 use validate::tolerance::{Failure, Verdict};
-use validate::{DiffReport, Divergence, Error, Noise, Policy, report};
+use validate::{DiffReport, Divergence, Error, NameMap, Noise, Policy, report};
 
 use crate::dumps::{Candidate, bundled};
 
@@ -277,6 +277,38 @@ fn sketches_of_other_seeds_are_refused_unless_nothing_differs() {
     assert!(matches!(error, Error::Seeds { expected: 1, found: 2, .. }) && error.hint().is_some());
     let same = Sketched::of(&bundled(NAME), &["--seed", "2"]);
     assert!(diff(&golden.open(), &same.open()).passes());
+}
+
+#[test]
+fn a_map_of_names_leads_to_sketches_and_refuses_to_lay_them_out_anew() {
+    const SITE: &str = "vision_model.radio_model.model.blocks.2.norm1";
+    let golden = Sketched::of(&bundled(FLOATS), &[]);
+    let candidate = Candidate::of(FLOATS, |tensor| {
+        if tensor.name == SITE {
+            tensor.name = "theirs".to_owned();
+            tensor.map(|_, value| 1.3 * value);
+        }
+        true
+    });
+    let compared = |steps: &str| {
+        let map = format!("version = 1\n[[rules]]\ncandidate = 'theirs'\ngolden = \"{SITE}\"\n{steps}");
+        let map = NameMap::parse("map.toml", &map).unwrap();
+        let other = Dump::open(candidate.path()).unwrap();
+        validate::diff_with_names(&golden.open(), &other, &Policy::default(), None, Some(&map), true, &|_| ())
+    };
+    let report = compared("").unwrap();
+    let found = measurement(&report, SITE);
+    let estimate = found.relative_l2.unwrap();
+    assert!(found.estimated && (estimate / 0.3 - 1.0).abs() < 0.25, "{estimate}");
+    assert_eq!(report.entries.iter().filter(|entry| entry.is_failure()).count(), 1);
+
+    let error = compared("steps = [{ squeeze = 0 }, { unsqueeze = 0 }]").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "name map `map.toml`: rules[0]: expected tensors in full for the layout of `{SITE}`, found a sketch"
+        )
+    );
 }
 
 #[test]
