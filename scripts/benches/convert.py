@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -13,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from machine import machine
 
 HERE = Path(__file__).resolve()
 COPY = """
@@ -165,16 +166,6 @@ def table(names: list[str], runs: dict[tuple[str, bool], list[Run]], bytes_: int
         cells = " | ".join(f"{value:.2f} s" for value in seconds)
         lines.append(f"| {PROGRAMS[name][0]} | {cells} | {most / 1e6:.0f} MB |")
     return "\n".join(lines)
-
-
-def machine() -> str:
-    """The processor, and the system."""
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB of memory, Linux {platform.release()}"
 
 
 def versions(ours: Path) -> str:

@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from machine import cpu_name
+
 HERE = Path(__file__).resolve().parent
 
 # The 8B's configuration; preprocess_seconds has the same.
@@ -82,13 +84,6 @@ def run_public(threads, repeats, paths):
         digest = hashlib.sha256(values.numpy()).hexdigest()
         result[path] = {"tiles": len(values), "sha256": digest, "seconds": seconds[1:]}
     print(json.dumps(result))
-
-
-def cpu_name():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main():

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -15,6 +14,7 @@ from pathlib import Path
 import nvl_golden
 import torch
 import transformers
+from machine import machine
 
 
 def main() -> int:
@@ -194,14 +194,6 @@ def table(arguments: argparse.Namespace, size: int, seconds: dict[str, list[floa
         f"Plain hooks cost {ratio:.1f} times as much. Sketches cost {100 * (median['sketch'] / forward - 1):.0f} % of the forward pass.",
     ]
     return "\n".join(lines)
-
-
-def machine() -> str:
-    """The processor, and the system."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    return f"{os.cpu_count()} cores of {name}, Linux {platform.release()}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from machine import machine
+
 HERE = Path(__file__).resolve()
 ROOT = HERE.parent.parent.parent
 BUNDLED = ROOT / "golden/fixtures/checkpoints/shapes"
@@ -148,16 +150,6 @@ def first_token(checkpoint: str, whole: Path, text: Path, arguments, environment
 def limit(arguments) -> str:
     """What the libraries may use, where that is limited."""
     return f", no instructions beyond {arguments.instructions.upper()}" if arguments.instructions else ""
-
-
-def machine() -> str:
-    """The processor, and the system."""
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GB of memory, Linux {platform.release()}"
 
 
 def versions(bin_: Path) -> str:

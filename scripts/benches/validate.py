@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from machine import cpu_name
 
 HERE = Path(__file__).resolve()
 
@@ -170,13 +171,6 @@ def measure(command: list[str], statuses: set[int]) -> Run:
         sys.exit(f"`{' '.join(command)}` ended with status {process.returncode}")
     # Interpreters start slowly: those of this file tell themselves what they needed for the work.
     return Run(float(process.stdout.read()) if itself else seconds, anonymous)
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:
