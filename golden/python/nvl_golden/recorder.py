@@ -263,6 +263,14 @@ class Recorder:
                 self._handles.append(module.register_forward_pre_hook(input_hook, with_kwargs=True))
             self._handles.append(module.register_forward_hook(output_hook, with_kwargs=True, always_call=self._inputs))
 
+    def _next_call(self, counts: Counter[str], base: str) -> int | None:
+        """The number of a module's call, which is counted; `None` if it is not to be recorded."""
+        if self._paused or self._staging is None:
+            return None
+        call = counts[base]
+        counts[base] += 1
+        return call if self._max_calls is None or call < self._max_calls else None
+
     def _hooks(self, base: str) -> tuple[Any, Any]:
         from torch.compiler import is_compiling
 
@@ -271,11 +279,8 @@ class Recorder:
         def after(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if is_compiling():
                 return
-            if self._paused or self._staging is None:
-                return
-            call = self._ended[base]
-            self._ended[base] += 1
-            if self._max_calls is not None and call >= self._max_calls:
+            call = self._next_call(self._ended, base)
+            if call is None:
                 return
             if not self._identities and _is_identity(module, args, output):
                 return
@@ -286,11 +291,8 @@ class Recorder:
         def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if is_compiling():
                 return
-            if self._paused or self._staging is None:
-                return
-            call = self._begun[base]
-            self._begun[base] += 1
-            if self._max_calls is not None and call >= self._max_calls:
+            call = self._next_call(self._begun, base)
+            if call is None:
                 return
             given: dict[str, Any] = {str(index): value for index, value in enumerate(args)} | kwargs
             tensors = tensors_of(given)
