@@ -33,7 +33,7 @@ enum Command {
     /// Lists the ready-made maps of names and layouts, or prints one.
     Maps {
         /// The map to print.
-        #[arg(value_parser = PossibleValuesParser::new(names::BUILTIN.iter().map(|map| map.name)))]
+        #[arg(value_parser = PossibleValuesParser::new(names::builtin::names()))]
         name: Option<String>,
     },
     /// Proposes a map from a candidate's names and layouts to those of a golden dump.
@@ -259,7 +259,7 @@ fn run_names(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result<bool
 
 fn run_maps(name: Option<&str>) -> Result<bool> {
     let text: String = match name {
-        Some(name) => names::BUILTIN.iter().filter(|map| map.name == name).map(|map| map.text).collect(),
+        Some(name) => names::builtin::text(name).unwrap_or_default().to_owned(),
         None => names::BUILTIN.iter().map(|map| format!("{:<22} {}\n", map.name, map.about)).collect(),
     };
     print(&text)?;

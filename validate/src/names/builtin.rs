@@ -11,38 +11,21 @@ pub struct Builtin {
     pub text: &'static str,
 }
 
+/// The map in the file that has its name.
+macro_rules! builtin {
+    ($name:literal, $about:literal) => {
+        Builtin { name: $name, about: $about, text: include_str!(concat!("../../maps/", $name, ".toml")) }
+    };
+}
+
 /// All ready-made maps.
 pub const BUILTIN: [Builtin; 6] = [
-    Builtin {
-        name: "transformers-radio",
-        about: "transformers' `RadioModel`: the vision tower alone",
-        text: include_str!("../../maps/transformers-radio.toml"),
-    },
-    Builtin {
-        name: "transformers-llama",
-        about: "transformers' `LlamaForCausalLM`: the language model alone",
-        text: include_str!("../../maps/transformers-llama.toml"),
-    },
-    Builtin {
-        name: "transformers-nemotron",
-        about: "both under `vision_tower.` and `language_model.`, with a projector",
-        text: include_str!("../../maps/transformers-nemotron.toml"),
-    },
-    Builtin {
-        name: "vllm-radio",
-        about: "vLLM's `RadioModel`: the vision tower alone",
-        text: include_str!("../../maps/vllm-radio.toml"),
-    },
-    Builtin {
-        name: "vllm-llama",
-        about: "vLLM's `LlamaForCausalLM`: the language model alone",
-        text: include_str!("../../maps/vllm-llama.toml"),
-    },
-    Builtin {
-        name: "vllm-nemotron",
-        about: "vLLM's `LlamaNemotronVLChatModel`: the whole model",
-        text: include_str!("../../maps/vllm-nemotron.toml"),
-    },
+    builtin!("transformers-radio", "transformers' `RadioModel`: the vision tower alone"),
+    builtin!("transformers-llama", "transformers' `LlamaForCausalLM`: the language model alone"),
+    builtin!("transformers-nemotron", "both under `vision_tower.` and `language_model.`, with a projector"),
+    builtin!("vllm-radio", "vLLM's `RadioModel`: the vision tower alone"),
+    builtin!("vllm-llama", "vLLM's `LlamaForCausalLM`: the language model alone"),
+    builtin!("vllm-nemotron", "vLLM's `LlamaNemotronVLChatModel`: the whole model"),
 ];
 
 /// The names of all ready-made maps.

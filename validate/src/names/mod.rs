@@ -5,7 +5,7 @@
 //! only then are bytes touched (`assembly`), and only those of tensors that lie otherwise are copied (`strides`).
 
 mod assembly;
-mod builtin;
+pub mod builtin;
 mod file;
 mod pairing;
 mod pattern;
