@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::SourceFile;
+use super::hub_settings::home;
 use crate::digest::sha256;
 
 /// Longer files are taken for absent: they are no code of this model.
@@ -36,13 +37,9 @@ pub(crate) struct CodeFile {
 impl CodeCaches {
     /// The caches that the environment names, as huggingface_hub and transformers read it.
     pub fn from_env() -> Self {
-        let variable =
-            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = variable("HF_HOME").or_else(|| {
-            let cache =
-                variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-            cache.map(|cache| cache.join("huggingface"))
-        });
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let variable = |name: &str| set(name).map(PathBuf::from);
+        let home = home(set);
         let or_home = |named: Option<PathBuf>, name: &str| {
             named.or_else(|| home.as_ref().map(|home| home.join(name))).into_iter().collect()
         };

@@ -35,10 +35,7 @@ impl HubSettings {
     fn from(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
-        let home = set("HF_HOME")
-            .map(PathBuf::from)
-            .or_else(|| set("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface")))
-            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface")));
+        let home = home(set);
         let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("hub")));
         let Some(cache) = cache else {
             return Err(Error::Hub {
@@ -63,6 +60,14 @@ impl HubSettings {
             text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()).trim_end_matches('/').to_string();
         Ok(Self { endpoint, cache, token, offline })
     }
+}
+
+/// The folder of Hugging Face's programs, as the variables say that `set` gives: `HF_HOME`, or `huggingface` where caches are.
+pub(super) fn home(set: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    set("HF_HOME")
+        .map(PathBuf::from)
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface")))
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface")))
 }
 
 #[cfg(test)]
