@@ -124,13 +124,13 @@ pub(crate) fn compare(
         candidate: to.clone(),
     };
     let ids = |from: &Vec<i64>, to: &Vec<i64>| {
-        let position = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+        let position = agreeing(from, to);
         let parted = from.get(position).zip(to.get(position));
         let gap = parted.and_then(|(&g, &c)| logits::gap(golden, candidate, position, g, c));
         IdDifference { position, golden: from.clone(), candidate: to.clone(), gap, texts: [None, None] }
     };
     let parted = from.generated_ids.as_ref().zip(to.generated_ids.as_ref()).and_then(|(from, to)| {
-        let position = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+        let position = agreeing(from, to);
         (position < from.len().min(to.len())).then_some(position)
     });
     AnswerReport {
@@ -144,6 +144,11 @@ pub(crate) fn compare(
         ),
         text: pair(&from.text, &to.text, skipped(policy.text, names.text, no_answer), text),
     }
+}
+
+/// How many ids are the same from the first on.
+fn agreeing(from: &[i64], to: &[i64]) -> usize {
+    from.iter().zip(to).take_while(|(a, b)| a == b).count()
 }
 
 fn pair<T: PartialEq, Difference>(
