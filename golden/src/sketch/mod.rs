@@ -13,6 +13,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 pub use projection::Projection;
+pub use words::word;
 
 use crate::{Dtype, TensorView};
 

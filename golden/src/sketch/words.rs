@@ -5,7 +5,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Word `n` of the sequence that SplitMix64 gives from a seed; any word can be had without those before it.
 #[inline(always)]
-pub(super) fn word(seed: u64, n: u64) -> u64 {
+pub fn word(seed: u64, n: u64) -> u64 {
     let mut z = seed.wrapping_add(n.wrapping_add(1).wrapping_mul(STEP));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

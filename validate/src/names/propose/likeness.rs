@@ -1,6 +1,7 @@
 //! How alike the contents of two tensors are, by a sample of their elements.
 
 use golden::TensorView;
+use golden::sketch::word;
 
 use crate::metric::value_at;
 
@@ -15,17 +16,10 @@ fn places(elements: usize) -> impl Iterator<Item = usize> {
     let count = elements.min(SAMPLE);
     let step = elements as f64 / count.max(1) as f64;
     (0..count).map(move |index| {
-        let within = mixed(index as u64) as f64 / u64::MAX as f64;
+        // Words that look like chance, and are always the same.
+        let within = word(0, index as u64) as f64 / u64::MAX as f64;
         (((index as f64 + within) * step) as usize).min(elements.saturating_sub(1))
     })
-}
-
-/// A number whose bits look like chance, and are always the same: the finaliser of the generator SplitMix64.
-fn mixed(index: u64) -> u64 {
-    let mut bits = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 /// The distance of a candidate's elements from the golden ones, relative to these, as far as a sample tells.
