@@ -1,0 +1,56 @@
+//! The commands that every program has.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use clap_complete::Shell;
+
+use crate::{Error, Result};
+
+/// The commands that every program has, made from its own arguments.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write it and a page for each command
+    Man {
+        /// A folder for the pages, such as `~/.local/share/man/man1`
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+impl Command {
+    /// Carries the command out for a program.
+    ///
+    /// # Errors
+    ///
+    /// The folder of the pages, or stdout, can't be written to. A reader of stdout that went away is no error.
+    pub fn run(self, mut program: clap::Command) -> Result<()> {
+        let name = program.get_name().to_owned();
+        let mut text = Vec::new();
+        match self {
+            Self::Completions { shell } => clap_complete::generate(shell, &mut program, name, &mut text),
+            Self::Man { out: None } => {
+                clap_mangen::Man::new(program).render(&mut text).map_err(Error::Stdout)?;
+            }
+            Self::Man { out: Some(folder) } => {
+                return pages(program, &folder).map_err(|source| Error::Folder { folder, source });
+            }
+        }
+        match io::stdout().lock().write_all(&text) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Stdout(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn pages(program: clap::Command, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(program, folder)
+}
