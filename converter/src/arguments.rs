@@ -2,22 +2,30 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use converter::normalized::{Part, TorchDtype};
-use converter::plan::{PlanOptions, ShardSize};
-use converter::resolve::Settings;
-use converter::source::CodeCaches;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::normalized::{Part, TorchDtype};
+use crate::plan::{PlanOptions, ShardSize};
+use crate::resolve::Settings;
+use crate::source::CodeCaches;
+
+/// The whole command line, as clap describes it: for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// Converts a Llama-3.1-Nemotron-Nano-VL checkpoint to a normalized one that needs no Python
 #[derive(Debug, Parser)]
 #[command(name = "nvl-convert", version, max_term_width = 100)]
-pub(crate) struct Arguments {
+pub struct Arguments {
+    /// What to do
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
+/// The commands
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Show what a checkpoint holds and how each behaviour of the model is known
     Inspect {
         /// A folder, or a hub id with an optional revision (`owner/name@rev`)
@@ -48,12 +56,13 @@ pub(crate) enum Command {
     },
 }
 
+/// Arguments of `convert`
 #[derive(Debug, Args)]
-pub(crate) struct ConvertArguments {
+pub struct ConvertArguments {
     /// A folder, or a hub id with an optional revision (`owner/name@rev`)
-    pub(crate) source: String,
+    pub source: String,
     /// The folder to write
-    pub(crate) out: PathBuf,
+    pub out: PathBuf,
     /// Which model to write: `text` and `vision` load as transformers' own classes
     #[arg(long, value_enum, default_value_t = PartArgument::All)]
     part: PartArgument,
@@ -71,13 +80,13 @@ pub(crate) struct ConvertArguments {
     upscale_factor: Option<u8>,
     /// Refuse behaviours that are only assumed
     #[arg(long)]
-    pub(crate) strict: bool,
+    pub strict: bool,
     /// Print the plan and write nothing
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
     /// Replace OUT if it exists
     #[arg(long)]
-    pub(crate) force: bool,
+    pub force: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -96,7 +105,8 @@ enum DtypeArgument {
 }
 
 impl ConvertArguments {
-    pub(crate) fn settings(&self) -> Settings {
+    /// What the user says of the model, and which of its parts is asked for.
+    pub fn settings(&self) -> Settings {
         Settings {
             align_corners: self.align_corners,
             upscale_factor: self.upscale_factor.map(usize::from),
@@ -109,7 +119,8 @@ impl ConvertArguments {
         }
     }
 
-    pub(crate) fn options(&self) -> PlanOptions {
+    /// How the checkpoint is to be written.
+    pub fn options(&self) -> PlanOptions {
         let dtype = match self.dtype {
             DtypeArgument::Keep => None,
             DtypeArgument::Float32 => Some(TorchDtype::Float32),
@@ -118,14 +129,4 @@ impl ConvertArguments {
         };
         PlanOptions { dtype, max_shard_size: self.max_shard_size }
     }
-}
-
-/// The options of a conversion that changes nothing.
-pub(crate) fn keep() -> PlanOptions {
-    PlanOptions { dtype: None, max_shard_size: ShardSize::default() }
-}
-
-/// What the user says who says nothing.
-pub(crate) fn unsaid() -> Settings {
-    Settings { caches: CodeCaches::from_env(), ..Settings::default() }
 }

@@ -3,6 +3,7 @@
 //! [`normalized::Checkpoint`] reads what this crate writes; the other rooms are [`weights`] (safetensors
 //! files, one or many, always mapped) and [`json`] (JSON that is not trusted).
 
+pub mod arguments;
 mod convert;
 pub mod digest;
 mod error;

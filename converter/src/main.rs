@@ -1,6 +1,5 @@
 //! `nvl-convert`: inspects, converts and verifies checkpoints.
 
-mod arguments;
 mod progress;
 
 use std::io::Write;
@@ -9,12 +8,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use converter::arguments::{Arguments, Command, ConvertArguments};
+use converter::plan::{PlanOptions, ShardSize};
 use converter::report::{Inspection, plan_text, verification_text};
-use converter::source::Location;
+use converter::resolve::Settings;
+use converter::source::{CodeCaches, Location};
 use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
-use arguments::{Arguments, Command, ConvertArguments};
 use progress::{Fetching, Progress};
 
 fn main() -> ExitCode {
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<bool> {
     match arguments.command {
         Command::Inspect { source, json } => {
-            let conversion = Conversion::prepare(fetched(&source)?, arguments::unsaid(), arguments::keep())?;
+            let conversion = Conversion::prepare(fetched(&source)?, unsaid(), keep())?;
             let inspection = Inspection::of(&conversion);
             if json {
                 print(&format!("{}\n", serde_json::to_string_pretty(&inspection)?))?;
@@ -106,6 +107,16 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
     }
     eprintln!("{} written: {summary}", arguments.out.display());
     Ok(true)
+}
+
+/// The options of a conversion that changes nothing.
+fn keep() -> PlanOptions {
+    PlanOptions { dtype: None, max_shard_size: ShardSize::default() }
+}
+
+/// What the user says who says nothing.
+fn unsaid() -> Settings {
+    Settings { caches: CodeCaches::from_env(), ..Settings::default() }
 }
 
 /// Writes to stdout; a reader that went away is no failure.

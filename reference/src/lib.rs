@@ -5,6 +5,7 @@
 //! site computes, and [`replay`](mod@replay) does so for a golden's own inputs.
 
 pub mod answer;
+pub mod arguments;
 pub mod benchmark;
 pub mod device;
 mod error;

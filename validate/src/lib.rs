@@ -4,6 +4,7 @@
 //! gathers, [`report`] words.
 
 mod answer;
+pub mod arguments;
 pub mod diagnosis;
 mod diff;
 mod error;

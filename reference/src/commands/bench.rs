@@ -3,36 +3,14 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::Args as ClapArgs;
 use reference::Math;
+use reference::arguments::BenchArguments;
 use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark, peak_resident_bytes};
 use reference::device::device_name;
 use reference::settings::{Settings, TORCH_VERSION};
 use serde::Serialize;
 
-use super::{ModelArgs, Outcome, load_model, spinner};
-
-/// Arguments of `bench`.
-#[derive(Debug, ClapArgs)]
-pub struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Tiles of the picture; 0 for the language model only
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    tiles: usize,
-    /// Tokens of the prompt, the picture's not counted
-    #[arg(long, value_name = "N", default_value_t = 300)]
-    prompt_tokens: usize,
-    /// Tokens to decode
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    new_tokens: usize,
-    /// Measured runs, after one that is not; the medians are told
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    runs: usize,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-}
+use super::{Outcome, load_model, spinner};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -51,7 +29,7 @@ struct Report {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<Outcome> {
+pub fn run(args: BenchArguments) -> Result<Outcome> {
     Settings { threads: args.model.threads, cpu_capability: None }.apply();
     let start = Instant::now();
     let model = load_model(&args.model, args.model.dtype.map(Into::into), Math::Fast)?;

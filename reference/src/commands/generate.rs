@@ -1,14 +1,13 @@
 //! `nvl-reference generate`.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args as ClapArgs;
 use golden::DumpWriter;
 use reference::Error;
 use reference::Math;
 use reference::answer::{Answer, answer};
+use reference::arguments::GenerateArguments;
 use reference::benchmark::peak_resident_bytes;
 use reference::generate::{FinishReason, GenerationConfig, StepLogprobs};
 use reference::prompt::PromptBuilder;
@@ -17,47 +16,10 @@ use reference::request::PreparedRequest;
 use reference::settings::{Settings, producer};
 use serde::Serialize;
 
-use super::request::RequestArgs;
-use super::sampling::SamplingArgs;
-use super::{ModelArgs, Outcome, interrupt, load_model, spinner, warn};
-
-/// Arguments of `generate`.
-#[derive(Debug, ClapArgs)]
-pub struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    request: RequestArgs,
-    /// The most tokens to generate
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    max_new_tokens: usize,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    /// Token that ends the answer, in place of the tokenizer's end token; may be given more than once
-    #[arg(long = "eos-token-id", value_name = "ID")]
-    eos_token_ids: Vec<i64>,
-    /// End the answer in front of this text; may be given more than once
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// With `--json`: log probabilities of each token, and of so many of the most likely ones
-    #[arg(long, value_name = "N", requires = "json", num_args = 0..=1, default_missing_value = "0")]
-    logprobs: Option<usize>,
-    /// Folder to write an activation dump of the prefill to, with the logits of each step
-    #[arg(long, value_name = "OUT")]
-    record: Option<PathBuf>,
-    /// Record only sites whose name matches; may be given more than once
-    #[arg(long, value_name = "GLOB", requires = "record")]
-    sites: Vec<String>,
-    /// Replace OUT where it exists
-    #[arg(long, requires = "record")]
-    force: bool,
-    /// Print the answer as JSON, with token ids and times, when it is complete
-    #[arg(long)]
-    json: bool,
-}
+use super::{Outcome, interrupt, load_model, spinner, warn};
 
 /// Runs the command; the answer is streamed to stdout.
-pub fn run(args: Args) -> Result<Outcome> {
+pub fn run(args: GenerateArguments) -> Result<Outcome> {
     let settings = Settings { threads: args.model.threads, cpu_capability: None };
     settings.apply();
     interrupt::listen()?;

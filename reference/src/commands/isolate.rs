@@ -1,11 +1,11 @@
 //! `nvl-reference isolate`: every module of a run that computed wrongly.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
-use clap::Args as ClapArgs;
 use converter::normalized::TorchDtype;
 use golden::Dump;
+use reference::arguments::IsolateArguments;
 use reference::isolate::{Fault, Isolated, in_any_way, isolate};
 use reference::settings::Settings;
 use reference::{Error, Math};
@@ -13,26 +13,10 @@ use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
 use super::replay::golden_dtype;
-use super::{ModelArgs, Outcome, load_model, spinner};
-
-/// Arguments of `isolate`.
-#[derive(Debug, ClapArgs)]
-pub struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Folder of the golden dump
-    #[arg(value_name = "GOLDEN")]
-    golden: PathBuf,
-    /// Folder of the dump whose modules are to be judged
-    #[arg(value_name = "CANDIDATE")]
-    candidate: PathBuf,
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
-}
+use super::{Outcome, load_model, spinner};
 
 /// Runs the command: 0 where no module is at fault, else 1.
-pub fn run(args: Args) -> Result<Outcome> {
+pub fn run(args: IsolateArguments) -> Result<Outcome> {
     let golden = Dump::open(&args.golden)?;
     let candidate = Dump::open(&args.candidate)?;
     let mut settings = Settings::of(&golden.manifest().producer);
@@ -67,7 +51,7 @@ pub fn run(args: Args) -> Result<Outcome> {
 }
 
 /// Isolates a run: a module may compute as the public code does, or as fused kernels do, which round at other places.
-fn isolated(args: &Args, golden: &Dump, run: &Path, dtype: TorchDtype) -> Result<Vec<Isolated>> {
+fn isolated(args: &IsolateArguments, golden: &Dump, run: &Path, dtype: TorchDtype) -> Result<Vec<Isolated>> {
     let ways = args.model.math.map_or(vec![Math::Exact, Math::Fast], |math| vec![math]);
     let mut found = Vec::new();
     for math in ways {

@@ -6,20 +6,16 @@ mod interrupt;
 pub mod isolate;
 pub mod preprocess;
 pub mod replay;
-mod request;
 pub mod run;
-mod sampling;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
 use converter::normalized::TorchDtype;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Math;
 use reference::NemotronVl;
-use reference::device::DeviceChoice;
+use reference::arguments::ModelArguments;
 use reference::request::PreparedRequest;
 
 /// What a command that could be carried out found.
@@ -31,50 +27,12 @@ pub enum Outcome {
     No,
 }
 
-/// Which model, and where and how it runs.
-#[derive(Debug, Args)]
-pub struct ModelArgs {
-    /// Folder of a normalized checkpoint, made by `nvl-convert convert`
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// dtype to compute in [default: the checkpoint's own; in `replay` the golden's]
-    #[arg(long, value_enum)]
-    pub dtype: Option<DtypeArg>,
-    /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-    /// How to compute: `exact` has the public code's own operations in their order, `fast` has fused attention and, on a
-    /// CPU without bfloat16 instructions, products in float32 [default: fast; in `replay` exact]
-    #[arg(long, value_name = "exact|fast")]
-    pub math: Option<Math>,
-    /// Threads of an operation on the CPU [default: libtorch's choice; in `replay` the golden's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
-    pub threads: Option<u64>,
-}
-
-/// A dtype on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeArg {
-    /// IEEE 754 binary32
-    Float32,
-    /// 8 exponent and 7 fraction bits
-    Bfloat16,
-    /// IEEE 754 binary16
-    Float16,
-}
-
-impl From<DtypeArg> for TorchDtype {
-    fn from(dtype: DtypeArg) -> Self {
-        match dtype {
-            DtypeArg::Float32 => Self::Float32,
-            DtypeArg::Bfloat16 => Self::Bfloat16,
-            DtypeArg::Float16 => Self::Float16,
-        }
-    }
-}
-
 /// Loads the model, telling so.
-pub fn load_model(args: &ModelArgs, dtype: Option<TorchDtype>, math: Math) -> reference::Result<NemotronVl> {
+pub fn load_model(
+    args: &ModelArguments,
+    dtype: Option<TorchDtype>,
+    math: Math,
+) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
     let spinner = spinner(format!("loading {}", args.model.display()));
     let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;

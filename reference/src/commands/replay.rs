@@ -1,43 +1,19 @@
 //! `nvl-reference replay`.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use clap::Args as ClapArgs;
 use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
 use reference::Error;
 use reference::Math;
+use reference::arguments::ReplayArguments;
 use reference::prompt::Tokenizer;
 use reference::replay::{ReplaySummary, replay};
 use reference::settings::Settings;
 
-use super::{ModelArgs, Outcome, load_model, spinner};
-
-/// Arguments of `replay`.
-#[derive(Debug, ClapArgs)]
-pub struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Folder of the golden dump
-    #[arg(value_name = "GOLDEN")]
-    golden: PathBuf,
-    /// Folder to write this run's dump to
-    #[arg(long, value_name = "OUT")]
-    record: PathBuf,
-    /// Replace OUT where it exists
-    #[arg(long)]
-    force: bool,
-    /// Use the best kernels of this machine, and not those that the golden was recorded with
-    #[arg(long)]
-    native_kernels: bool,
-    /// Print the summary as JSON
-    #[arg(long)]
-    json: bool,
-}
+use super::{Outcome, load_model, spinner};
 
 /// Runs the command: 0 where the generated ids are the golden's, else 1.
-pub fn run(args: Args) -> Result<Outcome> {
+pub fn run(args: ReplayArguments) -> Result<Outcome> {
     let golden = Dump::open(&args.golden)?;
     let mut settings = Settings::of(&golden.manifest().producer);
     if args.native_kernels {

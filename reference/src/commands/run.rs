@@ -1,42 +1,20 @@
 //! `nvl-reference run`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
-use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Error;
 use reference::Math;
+use reference::arguments::RunArguments;
 use reference::prompt::PromptBuilder;
-use reference::run::{Runner, Shard, run as run_requests};
+use reference::run::{Runner, run as run_requests};
 use reference::settings::Settings;
 
-use super::{ModelArgs, Outcome, interrupt, load_model};
-
-/// Arguments of `run`.
-#[derive(Debug, ClapArgs)]
-pub struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Requests, a JSON object a line
-    #[arg(value_name = "REQUESTS.jsonl")]
-    requests: PathBuf,
-    /// Answers, a JSON object a line; requests that are answered here already are left out
-    #[arg(value_name = "OUT.jsonl")]
-    answers: PathBuf,
-    /// Answer only part i of n of the requests (i from 0), for independent processes with an OUT of their own each
-    #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE)]
-    shard: Shard,
-    /// Folder to write an activation dump of each request to
-    #[arg(long, value_name = "DIR")]
-    record: Option<PathBuf>,
-    /// Record only sites whose name matches; may be given more than once
-    #[arg(long, value_name = "GLOB", requires = "record")]
-    sites: Vec<String>,
-}
+use super::{Outcome, interrupt, load_model};
 
 /// Runs the command: 0 where every request was answered, 1 where one was not.
-pub fn run(args: Args) -> Result<Outcome> {
+pub fn run(args: RunArguments) -> Result<Outcome> {
     let settings = Settings { threads: args.model.threads, cpu_capability: None };
     settings.apply();
     interrupt::listen()?;
@@ -46,7 +24,7 @@ pub fn run(args: Args) -> Result<Outcome> {
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} requests, {eta} left {msg}") {
         progress.set_style(style);
     }
-    let load = move |args: &Args| -> reference::Result<Runner> {
+    let load = move |args: &RunArguments| -> reference::Result<Runner> {
         let model = load_model(&args.model, args.model.dtype.map(Into::into), math)?;
         let prompts = PromptBuilder::load(&args.model.model, model.config())?;
         if let Some(dir) = &args.record {

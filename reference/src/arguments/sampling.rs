@@ -1,12 +1,13 @@
 //! How tokens are chosen, on the command line.
 
 use clap::Args;
-use reference::Error;
-use reference::generate::Sampling;
+
+use crate::Result;
+use crate::generate::Sampling;
 
 /// How tokens are chosen.
 #[derive(Debug, Args)]
-pub struct SamplingArgs {
+pub struct SamplingArguments {
     /// Draw tokens by chance, logits divided by T; 0 is greedy
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
@@ -24,9 +25,9 @@ pub struct SamplingArgs {
     seed: u64,
 }
 
-impl SamplingArgs {
+impl SamplingArguments {
     /// The settings, if each is in its range.
-    pub fn sampling(&self) -> Result<Sampling, Error> {
+    pub fn sampling(&self) -> Result<Sampling> {
         let sampling = Sampling {
             temperature: self.temperature,
             top_k: self.top_k,

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
-use reference::request::{ChatRequest, DEFAULT_NUM_FRAMES, read_history};
+
+use crate::Result;
+use crate::request::{ChatRequest, DEFAULT_NUM_FRAMES, read_history};
 
 /// What is asked.
 #[derive(Debug, Args)]
-pub struct RequestArgs {
+pub struct RequestArguments {
     /// A picture; once for each, in the order of their `<image>` in the prompt
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
@@ -29,7 +30,7 @@ pub struct RequestArgs {
     history: Option<PathBuf>,
 }
 
-impl RequestArgs {
+impl RequestArguments {
     /// The request.
     pub fn request(&self) -> Result<ChatRequest> {
         Ok(ChatRequest {

@@ -1,0 +1,61 @@
+//! `nvl-validate diff`.
+
+use std::io;
+
+use golden::Dump;
+use validate::arguments::DiffArguments;
+use validate::tolerance::Preset;
+use validate::{Error, NameMap, Noise, Policy, Result, Tokens, diff_with_names, report};
+
+use super::open_all;
+use super::output::{print, progress_bar, write_file};
+
+/// Runs the command: whether the candidate passes.
+pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
+    if arguments.out.is_none() && arguments.format.len() > 1 {
+        return Err(Error::SeveralFormats { found: arguments.format.len() });
+    }
+    let mut policy = arguments.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
+    if let Some(preset) = &arguments.preset {
+        policy.preset = Preset::named(preset);
+    }
+    let names = arguments.names.as_deref().map(NameMap::read).transpose()?;
+    let tokens = arguments.tokenizer.as_ref().map(Tokens::read).transpose()?;
+    let golden = Dump::open(&arguments.golden)?;
+    let candidate = Dump::open(&arguments.candidate)?;
+    let runs = open_all(&arguments.noise)?;
+    let noise_bytes: u64 = runs.iter().map(Dump::size_bytes).sum();
+    let bar = progress_bar(golden.size_bytes() + candidate.size_bytes() + noise_bytes);
+    let (verify, progress) = (!arguments.no_verify, |bytes| bar.inc(bytes));
+    let noise = if runs.is_empty() {
+        None
+    } else {
+        Some(Noise::measure(&golden, &runs, arguments.noise_factor, verify, &progress)?)
+    };
+    let (noise, names) = (noise.as_ref(), names.as_ref());
+    let mut report = diff_with_names(&golden, &candidate, &policy, noise, names, verify, &progress)?;
+    bar.finish_and_clear();
+    tokens.iter().for_each(|tokens| report.name_tokens(tokens));
+
+    let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+    let on_stdout = match (&arguments.out, arguments.format.first()) {
+        (None, Some(format)) => format,
+        _ => "table",
+    };
+    if let Some(folder) = &arguments.out {
+        let names: Vec<&str> = if arguments.format.is_empty() {
+            report::NAMES.to_vec()
+        } else {
+            arguments.format.iter().map(String::as_str).collect()
+        };
+        let options = report::Options { all: arguments.all, colour: false };
+        for format in names.into_iter().filter_map(|name| report::format(name, options)) {
+            write_file(folder, &format!("report.{}", format.extension()), &format.render(&report))?;
+        }
+    }
+    let options = report::Options { all: arguments.all, colour };
+    if let Some(format) = report::format(on_stdout, options) {
+        print(&format.render(&report))?;
+    }
+    Ok(report.passes())
+}
