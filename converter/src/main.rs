@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use converter::arguments::{Arguments, Command, ConvertArguments};
+use converter::arguments::{self, Arguments, Command, ConvertArguments};
 use converter::plan::{PlanOptions, ShardSize};
 use converter::report::{Inspection, plan_text, verification_text};
 use converter::resolve::Settings;
@@ -71,6 +71,10 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             let summary = progress.finish();
             let (files, tensors) = (exported.files, exported.tensors);
             eprintln!("{} written: {files} files, {tensors} tensors; {summary}", hf_dir.display());
+            Ok(true)
+        }
+        Command::Release(command) => {
+            command.run(arguments::command())?;
             Ok(true)
         }
     }

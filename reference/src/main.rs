@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::run(args),
         Command::Replay(args) => commands::replay::run(args),
         Command::Isolate(args) => commands::isolate::run(args),
+        Command::Release(command) => commands::release(command),
     };
     match result {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,

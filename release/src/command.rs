@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use clap_complete::Shell;
@@ -26,7 +26,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Carries the command out for a program.
+    /// Carries the command out for the program that `program` describes.
     ///
     /// # Errors
     ///
@@ -34,23 +34,23 @@ impl Command {
     pub fn run(self, mut program: clap::Command) -> Result<()> {
         let name = program.get_name().to_owned();
         let mut text = Vec::new();
+        // A page of the command `help` would tell nothing.
+        let documented = || program.clone().disable_help_subcommand(true);
         match self {
             Self::Completions { shell } => clap_complete::generate(shell, &mut program, name, &mut text),
             Self::Man { out: None } => {
-                clap_mangen::Man::new(program).render(&mut text).map_err(Error::Stdout)?;
+                clap_mangen::Man::new(documented()).render(&mut text).map_err(Error::Stdout)?;
             }
             Self::Man { out: Some(folder) } => {
-                return pages(program, &folder).map_err(|source| Error::Folder { folder, source });
+                let written =
+                    fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(documented(), &folder));
+                return written.map_err(|source| Error::Folder { folder, source });
             }
         }
         match io::stdout().lock().write_all(&text) {
+            // A reader that has seen enough, such as `head`, is no failure.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Stdout(error)),
             _ => Ok(()),
         }
     }
-}
-
-fn pages(program: clap::Command, folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(program, folder)
 }

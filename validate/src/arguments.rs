@@ -14,13 +14,13 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Compares activation dumps layer by layer and names the first divergence.
+/// Compares activation dumps layer by layer and names the first divergence
 ///
 /// Exit status: 0 if everything is within its tolerance, 1 if something is not, 2 if that could not be told.
 #[derive(Debug, Parser)]
-#[command(name = "nvl-validate", version)]
+#[command(name = "nvl-validate", version = release::VERSION, max_term_width = 100)]
 pub struct Arguments {
-    /// What to do.
+    /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
@@ -28,70 +28,73 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compares a candidate's dump with the golden one.
+    /// Compare a candidate's dump with the golden one
     Diff(DiffArguments),
-    /// Writes a policy from right runs, to standard output.
+    /// Write a policy from right runs, to standard output
     Calibrate(CalibrateArguments),
-    /// Lists the ready-made maps of names and layouts, or prints one.
+    /// List the ready-made maps of names and layouts, or print one
     Maps {
-        /// The map to print.
+        /// The map to print
         #[arg(value_parser = PossibleValuesParser::new(names::builtin::names()))]
         name: Option<String>,
     },
-    /// Proposes a map from a candidate's names and layouts to those of a golden dump.
+    /// Propose a map from a candidate's names and layouts to those of a golden dump
     Names {
-        /// The folder of the dump that is right.
+        /// The folder of the dump that is right
         golden: PathBuf,
-        /// The folder of the dump with names of its own, of the same request.
+        /// The folder of the dump with names of its own, of the same request
         candidate: PathBuf,
-        /// A file for the map; standard output if none is named.
+        /// A file for the map; standard output if none is named
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Makes a dump of sketches from a dump in full: small enough for git, and compared by estimates.
+    /// Make a dump of sketches from a dump in full: small enough for git, and compared by estimates
     Sketch(SketchArguments),
-    /// Shows what is in a dump.
+    /// Show what is in a dump
     Show {
-        /// The dump's folder.
+        /// The dump's folder
         dump: PathBuf,
     },
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
+    Release(release::Command),
 }
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// The folder of the dump that is right.
+    /// The folder of the dump that is right
     pub golden: PathBuf,
-    /// The folder of the dump to be judged.
+    /// The folder of the dump to be judged
     pub candidate: PathBuf,
-    /// A policy with a name: every bit, or the limits of one dtype for all entries.
+    /// A policy with a name: every bit, or the limits of one dtype for all entries
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::NAMES))]
     pub preset: Option<String>,
-    /// A TOML file with tolerances of your own.
+    /// A TOML file with tolerances of your own
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// A map of the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`).
+    /// A map of the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`)
     #[arg(long, value_name = "FILE|NAME")]
     pub names: Option<String>,
-    /// A right run of the same request, whose noise gives the limits; several times for the largest of several.
+    /// A right run of the same request, whose noise gives the limits; several times for the largest of several
     #[arg(long, value_name = "DUMP")]
     pub noise: Vec<PathBuf>,
-    /// How many times the noise an error may be.
+    /// How many times the noise an error may be
     #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor, requires = "noise")]
     pub noise_factor: f64,
-    /// How to present the result; several times with `--out`.
+    /// How to present the result; several times with `--out`
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::NAMES))]
     pub format: Vec<String>,
-    /// A folder for one `report.*` file of each format (all formats if none is named).
+    /// A folder for one `report.*` file of each format (all formats if none is named)
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// A checkpoint's folder or its `tokenizer.json`, for the texts of the ids where the answers part.
+    /// A checkpoint's folder or its `tokenizer.json`, for the texts of the ids where the answers part
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Give each entry a row of its own in the table.
+    /// Give each entry a row of its own in the table
     #[arg(long)]
     pub all: bool,
-    /// Do not check the tensors against their recorded hashes.
+    /// Do not check the tensors against their recorded hashes
     #[arg(long)]
     pub no_verify: bool,
 }
@@ -99,15 +102,15 @@ pub struct DiffArguments {
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateArguments {
-    /// The folder of the dump that is right.
+    /// The folder of the dump that is right
     pub golden: PathBuf,
-    /// The folders of other right runs of the same request.
+    /// The folders of other right runs of the same request
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// How many times the noise an error may be.
+    /// How many times the noise an error may be
     #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor)]
     pub factor: f64,
-    /// Do not check the tensors against their recorded hashes.
+    /// Do not check the tensors against their recorded hashes
     #[arg(long)]
     pub no_verify: bool,
 }
@@ -115,14 +118,14 @@ pub struct CalibrateArguments {
 /// Arguments of `sketch`.
 #[derive(Debug, Args)]
 pub struct SketchArguments {
-    /// The folder of the dump in full.
+    /// The folder of the dump in full
     pub dump: PathBuf,
-    /// The folder to make, which must not exist or be empty.
+    /// The folder to make, which must not exist or be empty
     pub out: PathBuf,
-    /// What signs and places are drawn from: only sketches of one seed can be compared.
+    /// What signs and places are drawn from: only sketches of one seed can be compared
     #[arg(long, value_name = "N", default_value_t = sketch::DEFAULT_SEED, value_parser = seed())]
     pub seed: u64,
-    /// Take the place of a dump that is there.
+    /// Take the place of a dump that is there
     #[arg(long)]
     pub force: bool,
 }

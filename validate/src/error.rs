@@ -14,6 +14,10 @@ pub enum Error {
     #[error(transparent)]
     Dump(#[from] golden::Error),
 
+    /// Completions or manual pages cannot be written.
+    #[error(transparent)]
+    Release(#[from] release::Error),
+
     /// Sketches were drawn from different seeds, so that they do not tell of each other.
     #[error(
         "entry `{name}`: expected a sketch of seed {expected}, as the golden dump has, found one of seed {found}"

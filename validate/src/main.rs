@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Maps { name } => commands::maps::run(name.as_deref()),
         Command::Sketch(arguments) => commands::sketch::run(&arguments),
         Command::Show { dump } => commands::show::run(&dump),
+        Command::Release(command) => commands::release(command),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

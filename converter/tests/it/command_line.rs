@@ -55,11 +55,13 @@ fn help_names_every_command_and_flag() {
     Usage: nvl-convert <COMMAND>
 
     Commands:
-      inspect  Show what a checkpoint holds and how each behaviour of the model is known
-      convert  Write a normalized checkpoint with a ledger of everything that was done
-      verify   Hash a normalized checkpoint and compare it with its ledger, and with its source
-      export   Write the checkpoint back that a normalized one was made of, byte by byte
-      help     Print this message or the help of the given subcommand(s)
+      inspect      Show what a checkpoint holds and how each behaviour of the model is known
+      convert      Write a normalized checkpoint with a ledger of everything that was done
+      verify       Hash a normalized checkpoint and compare it with its ledger, and with its source
+      export       Write the checkpoint back that a normalized one was made of, byte by byte
+      completions  Print the completions of a shell
+      man          Print the manual page, or write it and a page for each command
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help

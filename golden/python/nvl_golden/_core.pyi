@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, final
 
 __version__: str
+__build__: str
 
 _Path: TypeAlias = str | os.PathLike[str]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ._core import GoldenError, Sites, __version__
+from ._core import GoldenError, Sites, __build__
 from .rows import Rows
 from .sizes import parse_size
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nvl-golden", description="Records what a model computes, layer by layer.")
-    parser.add_argument("--version", action="version", version=f"nvl-golden {__version__}")
+    parser.add_argument("--version", action="version", version=f"nvl-golden {__build__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     record = commands.add_parser(
         "record",

@@ -29,4 +29,9 @@ mod _core {
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "a Python module's own name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// The version, and the commit where it is known.
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "as above")]
+    const __build__: &str = release::VERSION;
 }

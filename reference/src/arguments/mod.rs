@@ -21,7 +21,7 @@ pub fn command() -> clap::Command {
 
 /// Runs Llama-3.1-Nemotron-Nano-VL from a normalized checkpoint: reference answers, and activations of every layer.
 #[derive(Debug, Parser)]
-#[command(name = "nvl-reference", version, max_term_width = 100)]
+#[command(name = "nvl-reference", version = release::VERSION, max_term_width = 100)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -43,6 +43,9 @@ pub enum Command {
     Replay(ReplayArguments),
     /// Name every module that computed wrongly in a recorded run, whatever came before it
     Isolate(IsolateArguments),
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
+    Release(release::Command),
 }
 
 /// Arguments of `generate`.

@@ -15,7 +15,7 @@ use converter::normalized::TorchDtype;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Math;
 use reference::NemotronVl;
-use reference::arguments::ModelArguments;
+use reference::arguments::{self, ModelArguments};
 use reference::request::PreparedRequest;
 
 /// What a command that could be carried out found.
@@ -75,4 +75,10 @@ pub fn print_error(error: &anyhow::Error) {
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
     }
+}
+
+/// Prints completions or manual pages of the program itself.
+pub fn release(command: release::Command) -> anyhow::Result<Outcome> {
+    command.run(arguments::command())?;
+    Ok(Outcome::Yes)
 }

@@ -11,8 +11,14 @@ pub(crate) mod sketch;
 use std::path::PathBuf;
 
 use golden::Dump;
-use validate::Result;
+use validate::{Result, arguments};
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<Dump>> {
     paths.iter().map(|path| Ok(Dump::open(path)?)).collect()
+}
+
+/// Prints completions or manual pages of the program itself.
+pub(crate) fn release(command: release::Command) -> Result<bool> {
+    command.run(arguments::command())?;
+    Ok(true)
 }

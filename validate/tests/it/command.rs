@@ -497,7 +497,7 @@ fn what_is_in_a_dump() {
 #[test]
 fn help() {
     assert_snapshot!(run(&["diff", "--help"]).stdout, @r#"
-    Compares a candidate's dump with the golden one
+    Compare a candidate's dump with the golden one
 
     Usage: nvl-validate diff [OPTIONS] <GOLDEN> <CANDIDATE>
 
