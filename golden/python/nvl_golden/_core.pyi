@@ -75,6 +75,7 @@ def compare(
     *,
     policy: _Path | None = None,
     preset: str | None = None,
+    names: str | None = None,
     noise: Sequence[_Path] = (),
     noise_factor: float = 3.0,
     ignore_unpaired: bool = False,

@@ -46,6 +46,7 @@ def compare(
     candidate: PathLike,
     *,
     policy: PathLike | None = None,
+    names: PathLike | None = None,
     noise: PathLike | Sequence[PathLike] = (),
     noise_factor: float = 3.0,
     ignore_unpaired: bool = False,
@@ -55,6 +56,7 @@ def compare(
     """Compares two dumps as `nvl-validate diff` does, with the same numbers and verdicts.
 
     - `policy`: `exact`, `float32`, `bfloat16`, or a policy file (`docs/tolerances.md`); the built-in limits without one.
+    - `names`: a map of the candidate's names and layouts: a file, or a ready-made one (`docs/names.md`).
     - `noise`: dumps of other right runs, whose noise gives the limits.
     - `ignore_unpaired`: whether entries that only one side has are listed without being judged.
     - `formats`: of `table`, `json`, `junit`, `markdown` and `html`.
@@ -69,6 +71,7 @@ def compare(
         os.fspath(candidate),
         policy=os.fspath(policy) if policy is not None and preset is None else None,
         preset=preset,
+        names=os.fspath(names) if names is not None else None,
         noise=[os.fspath(run) for run in runs],
         noise_factor=noise_factor,
         ignore_unpaired=ignore_unpaired,
@@ -83,6 +86,7 @@ def assert_matches(
     candidate: PathLike | Dump | torch.nn.Module,
     *,
     policy: PathLike | None = None,
+    names: PathLike | None = None,
     noise: PathLike | Sequence[PathLike] = (),
     noise_factor: float = 3.0,
     run: Callable[[Any], Any] | None = None,
@@ -94,9 +98,9 @@ def assert_matches(
 
     The candidate is a dump, or a model. A model is recorded at the golden's own sites while `run(model)` calls it; without
     `run` it is called with the golden's `input_ids` and, where there are any, `pixel_values`. What it does not compute is then
-    not judged, unless `ignore_unpaired` says otherwise.
+    not judged, unless `ignore_unpaired` says otherwise. With `names` all of its sites are recorded, under its own names.
 
-    - `policy`, `noise`, `noise_factor`: as in `compare`.
+    - `policy`, `names`, `noise`, `noise_factor`: as in `compare`.
     - `prefix`: what stands in front of the model's module paths in the golden (`language_model`).
     - `out`: a folder for the reports in every format, and for a model's own dump, `candidate`.
 
@@ -112,12 +116,13 @@ def assert_matches(
         if not isinstance(candidate, str | os.PathLike):
             scratch = Path(tempfile.mkdtemp(prefix="nvl-golden-")) if out is None else None
             folder = (scratch or Path(out or ".")) / "candidate"
-            candidate = _recorded(Dump(golden), candidate, folder, run, prefix)
+            candidate = _recorded(Dump(golden), candidate, folder, run, prefix, mapped=names is not None)
             ignore_unpaired = True if ignore_unpaired is None else ignore_unpaired
         comparison = compare(
             golden,
             candidate,
             policy=policy,
+            names=names,
             noise=noise,
             noise_factor=noise_factor,
             ignore_unpaired=bool(ignore_unpaired),
@@ -133,8 +138,10 @@ def assert_matches(
     return comparison
 
 
-def _recorded(golden: Dump, model: Any, folder: Path, run: Callable[[Any], Any] | None, prefix: str) -> Path:
-    """Records a model at a golden's sites; the dump's folder."""
+def _recorded(
+    golden: Dump, model: Any, folder: Path, run: Callable[[Any], Any] | None, prefix: str, *, mapped: bool
+) -> Path:
+    """Records a model at a golden's sites, or at all of its own where a map gives their names; the dump's folder."""
     import torch
 
     from .recorder import record
@@ -143,7 +150,8 @@ def _recorded(golden: Dump, model: Any, folder: Path, run: Callable[[Any], Any] 
         raise GoldenError(f"expected a dump or a `torch.nn.Module` to judge, found `{type(model).__name__}`")
     tokens = next((entry.extra["rows"]["kept"] for entry in golden if "rows" in entry.extra), None)
     given = {name: golden.tensor(name) for name in ("input_ids", "pixel_values") if name in golden}
-    with record(model, folder, prefix=prefix, tokens=tokens, overwrite=True, only=golden.names()) as recorder:
+    only = None if mapped else golden.names()
+    with record(model, folder, prefix=prefix, tokens=tokens, overwrite=True, only=only) as recorder:
         # Of the prompt and the pictures the golden's are taken for granted; an answer there is none.
         recorder.request = {"turns": [], **golden.manifest.get("request", {}), "max_new_tokens": 0}
         recorder.prompt = golden.manifest.get("prompt")

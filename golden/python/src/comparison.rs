@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use golden::Dump;
 use pyo3::prelude::*;
 use validate::tolerance::{Preset, Unpaired};
-use validate::{Noise, Policy, diff_with_noise, report};
+use validate::{NameMap, Noise, Policy, diff_with_names, report};
 
 use crate::error::{exception, of_validate};
 
 /// Compares two dumps; whether the candidate passes, and the report in each format that was asked for.
 #[pyfunction]
 #[pyo3(signature = (
-    golden, candidate, *, policy = None, preset = None, noise = Vec::new(), noise_factor = 3.0, ignore_unpaired = false,
-    verify = true, formats = Vec::new(), all = false
+    golden, candidate, *, policy = None, preset = None, names = None, noise = Vec::new(), noise_factor = 3.0,
+    ignore_unpaired = false, verify = true, formats = Vec::new(), all = false
 ))]
 #[expect(clippy::too_many_arguments, reason = "the options of `nvl-validate diff`, by keyword")]
 pub(crate) fn compare(
@@ -23,6 +23,7 @@ pub(crate) fn compare(
     candidate: PathBuf,
     policy: Option<PathBuf>,
     preset: Option<String>,
+    names: Option<String>,
     noise: Vec<PathBuf>,
     noise_factor: f64,
     ignore_unpaired: bool,
@@ -58,6 +59,7 @@ pub(crate) fn compare(
         if ignore_unpaired {
             policy.unpaired = Unpaired::Ignore;
         }
+        let names = names.as_deref().map(NameMap::read).transpose()?;
         let golden = Dump::open(&golden)?;
         let candidate = Dump::open(&candidate)?;
         let runs: Vec<Dump> = noise.iter().map(Dump::open).collect::<Result<_, _>>()?;
@@ -66,7 +68,7 @@ pub(crate) fn compare(
         } else {
             Some(Noise::measure(&golden, &runs, noise_factor, verify, &|_| {})?)
         };
-        diff_with_noise(&golden, &candidate, &policy, noise.as_ref(), verify, &|_| {})
+        diff_with_names(&golden, &candidate, &policy, noise.as_ref(), names.as_ref(), verify, &|_| {})
     });
     let report = result.map_err(|error| of_validate(py, &error))?;
     let texts = presentations.into_iter().map(|(name, format)| (name, format.render(&report))).collect();

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from conftest import LLAMA, ROOT
 
 GOLDENS = ROOT / "golden/fixtures/goldens"
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+# The command of the environment that the tests run in.
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 INPUT_IDS = torch.arange(1, 20).reshape(1, -1)
 
 
@@ -85,6 +89,26 @@ def test_a_question_that_cannot_be_answered_is_no_failed_assertion(golden, tmp_p
             nvl_golden.assert_matches(golden, **arguments)
     with pytest.raises(nvl_golden.GoldenError, match="format: expected one of `table`"):
         nvl_golden.compare(golden, golden, formats=["pdf"])
+
+
+def test_a_model_with_names_of_its_own_is_judged_through_a_map(golden, model, tmp_path):
+    assert nvl_golden.assert_matches(golden, model, names="transformers-llama", policy="exact").passes
+    with pytest.raises(AssertionError, match="none of its"):
+        nvl_golden.assert_matches(golden, model)
+    break_it(model)
+    with pytest.raises(AssertionError) as error:
+        nvl_golden.assert_matches(golden, model, names="transformers-llama")
+    assert "first divergence: language_model.model.layers.1.mlp.down_proj" in str(error.value)
+    mine = tmp_path / "mine.toml"
+    mine.write_text("version = 1\n[[rules]]\ngolden = 3\n")
+    with pytest.raises(nvl_golden.GoldenError, match=r"mine\.toml"):
+        nvl_golden.assert_matches(golden, model, names=mine)
+
+
+def test_the_command_tells_its_version_and_commit():
+    done = subprocess.run(["nvl-golden", "--version"], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert re.fullmatch(r"nvl-golden \d+\.\d+\.\d+ \([0-9a-f]{9,} \d{4}-\d\d-\d\d(, modified)?\)\n", done.stdout)
+    assert done.stdout.split()[1] == nvl_golden.__version__
 
 
 def test_a_changed_dump_is_not_judged(golden):
