@@ -77,6 +77,8 @@ pub struct EntryReport {
     /// The entry: the golden one, or the candidate's if the golden dump has none. Its shape is that of the part that is
     /// compared, where a map leaves some of it out.
     pub entry: Entry,
+    /// Whether the golden dump has none, so that the entry and its order are the candidate's.
+    pub only_candidate: bool,
     /// What it is held to.
     pub tolerance: Tolerance,
     /// How far it is off; `None` if one side lacks it, or its shapes or kinds of dtype differ.
@@ -485,6 +487,7 @@ fn paired(
     };
     Ok(EntryReport {
         entry,
+        only_candidate: false,
         tolerance,
         measurement,
         verdict,
@@ -496,12 +499,14 @@ fn paired(
 
 /// An entry of one side only, which is no fault if the policy or an excuse says so.
 fn unpaired(entry: &Entry, failure: Failure, excuse: Option<&str>, limits: &Limits<'_>) -> EntryReport {
+    let only_candidate = failure == Failure::Extra;
     let verdict = match limits.policy.excuse(entry).or_else(|| excuse.map(str::to_owned)) {
         Some(reason) => Verdict::Ignored { reason },
         None => Verdict::Fail(failure),
     };
     EntryReport {
         entry: entry.clone(),
+        only_candidate,
         tolerance: limits.policy.tolerance(entry, limits.run),
         measurement: None,
         verdict,

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::SourceFile;
-use super::hub_settings::home;
+use super::hub_settings::{HubFolders, environment};
 use crate::digest::sha256;
 
 /// Longer files are taken for absent: they are no code of this model.
@@ -37,16 +37,8 @@ pub(crate) struct CodeFile {
 impl CodeCaches {
     /// The caches that the environment names, as huggingface_hub and transformers read it.
     pub fn from_env() -> Self {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let variable = |name: &str| set(name).map(PathBuf::from);
-        let home = home(set);
-        let or_home = |named: Option<PathBuf>, name: &str| {
-            named.or_else(|| home.as_ref().map(|home| home.join(name))).into_iter().collect()
-        };
-        Self {
-            hub: or_home(variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")), "hub"),
-            modules: or_home(variable("HF_MODULES_CACHE"), "modules"),
-        }
+        let folders = HubFolders { variable: &environment };
+        Self { hub: folders.hub().into_iter().collect(), modules: folders.modules().into_iter().collect() }
     }
 
     /// The file `name` of `repository`, if a cache has it in one version only, or in the one that `main` is.

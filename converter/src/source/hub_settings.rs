@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 
@@ -14,11 +14,11 @@ const ENDPOINT: &str = "https://huggingface.co";
 pub struct HubSettings {
     /// `HF_ENDPOINT`.
     pub endpoint: String,
-    /// `HF_HUB_CACHE`, or `hub` in `HF_HOME`.
+    /// `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, or `hub` in `HF_HOME`.
     pub cache: PathBuf,
-    /// `HF_TOKEN`, or the content of `HF_TOKEN_PATH` or of `token` in `HF_HOME`.
+    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, or the content of `HF_TOKEN_PATH` or of `token` in `HF_HOME`.
     pub token: Option<String>,
-    /// `HF_HUB_OFFLINE`.
+    /// `HF_HUB_OFFLINE`, or `TRANSFORMERS_OFFLINE`.
     pub offline: bool,
 }
 
@@ -26,18 +26,16 @@ impl HubSettings {
     /// The settings of this process.
     ///
     /// # Errors
-    /// [`Error::Hub`] where neither `HF_HOME` nor a home folder says where the cache is.
+    /// [`Error::Hub`] where neither a variable nor a home folder says where the cache is.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from(|name| std::env::var_os(name))
+        Self::from(environment)
     }
 
     /// The settings that `variable` gives; one that is empty is as good as none.
     fn from(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
-        let home = home(set);
-        let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("hub")));
-        let Some(cache) = cache else {
+        let folders = HubFolders { variable: &variable };
+        let text = |name: &str| folders.set(name).and_then(|value| value.into_string().ok());
+        let Some(cache) = folders.hub() else {
             return Err(Error::Hub {
                 repository: "the hub's cache".into(),
                 file: None,
@@ -48,13 +46,14 @@ impl HubSettings {
         };
         // hf-hub makes links relative to the cache, and needs both ends absolute for it.
         let cache = std::path::absolute(&cache).map_err(Error::io("find", &cache))?;
-        let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home?.join("token")));
         let token = text("HF_TOKEN")
-            .or_else(|| fs::read_to_string(token_file?).ok())
+            .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
+            .or_else(|| fs::read_to_string(folders.token_file()?).ok())
             .map(|token| token.trim().to_string())
             // A header has no room for anything else.
             .filter(|token| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic()));
         let offline = text("HF_HUB_OFFLINE")
+            .or_else(|| text("TRANSFORMERS_OFFLINE"))
             .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()));
         let endpoint =
             text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()).trim_end_matches('/').to_string();
@@ -62,12 +61,78 @@ impl HubSettings {
     }
 }
 
-/// The folder of Hugging Face's programs, as the variables say that `set` gives: `HF_HOME`, or `huggingface` where caches are.
-pub(super) fn home(set: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    set("HF_HOME")
-        .map(PathBuf::from)
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface")))
-        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface")))
+/// The variables of this process; where `HOME` is not set, the home folder that the system knows stands for it.
+pub(super) fn environment(name: &str) -> Option<OsString> {
+    let home = || (name == "HOME").then(std::env::home_dir).flatten().map(PathBuf::into_os_string);
+    std::env::var_os(name).or_else(home)
+}
+
+/// The folders of Hugging Face's programs, in the order of precedence that they have, for downloads and the search for code.
+pub(super) struct HubFolders<'a> {
+    /// The variable of this name.
+    pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl HubFolders<'_> {
+    fn set(&self, name: &str) -> Option<OsString> {
+        (self.variable)(name).filter(|value| !value.is_empty())
+    }
+
+    /// `HF_HOME`, or `huggingface` where caches are.
+    fn home(&self) -> Option<PathBuf> {
+        let home = self
+            .set("HF_HOME")
+            .or_else(|| Some(Path::new(&self.set("XDG_CACHE_HOME")?).join("huggingface").into()))
+            .or_else(|| Some(Path::new(&self.set("HOME")?).join(".cache/huggingface").into()))?;
+        Some(self.expanded(home))
+    }
+
+    /// The cache of repositories: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` as it was called before, or `hub` in `HF_HOME`.
+    pub(super) fn hub(&self) -> Option<PathBuf> {
+        let named = self.set("HF_HUB_CACHE").or_else(|| self.set("HUGGINGFACE_HUB_CACHE"));
+        named.map(|named| self.expanded(named)).or_else(|| Some(self.home()?.join("hub")))
+    }
+
+    /// The cache of the code that transformers ran: `HF_MODULES_CACHE`, or `modules` in `HF_HOME`.
+    pub(super) fn modules(&self) -> Option<PathBuf> {
+        // transformers takes this one as it stands.
+        self.set("HF_MODULES_CACHE").map(PathBuf::from).or_else(|| Some(self.home()?.join("modules")))
+    }
+
+    /// The file that `hf auth login` writes: `HF_TOKEN_PATH`, or `token` in `HF_HOME`.
+    fn token_file(&self) -> Option<PathBuf> {
+        let named = self.set("HF_TOKEN_PATH").map(|named| self.expanded(named));
+        named.or_else(|| Some(self.home()?.join("token")))
+    }
+
+    /// The path with `~` in front, `$NAME` and `${NAME}` replaced, which a shell leaves alone between quotes or in a file of
+    /// variables; what is not set stays as it is.
+    fn expanded(&self, path: OsString) -> PathBuf {
+        let Some(text) = path.to_str() else { return path.into() };
+        let mut expanded = OsString::new();
+        let mut rest = text;
+        if let Some(below) = text.strip_prefix('~').filter(|below| below.is_empty() || below.starts_with('/'))
+            && let Some(home) = self.set("HOME")
+        {
+            expanded.push(home);
+            rest = below;
+        }
+        while let Some((before, after)) = rest.split_once('$') {
+            expanded.push(before);
+            let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+            let (name, behind) = braced.unwrap_or_else(|| {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len()))
+            });
+            match (self.variable)(name).filter(|_| !name.is_empty()) {
+                Some(value) => expanded.push(value),
+                None => expanded.push(&rest[before.len()..rest.len() - behind.len()]),
+            }
+            rest = behind;
+        }
+        expanded.push(rest);
+        expanded.into()
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +166,48 @@ mod tests {
         assert_eq!(settings.cache, PathBuf::from("/nobody/.cache/huggingface/hub"));
         assert_eq!((settings.token, settings.offline, settings.endpoint.as_str()), (None, false, ENDPOINT));
         assert_eq!(of(&[("XDG_CACHE_HOME", "/x")]).cache, PathBuf::from("/x/huggingface/hub"));
+        let settings =
+            of(&[("HOME", "/h"), ("HUGGING_FACE_HUB_TOKEN", "old"), ("TRANSFORMERS_OFFLINE", "ON")]);
+        assert_eq!((settings.token.as_deref(), settings.offline), (Some("old"), true));
         let error = HubSettings::from(|_| None).err().unwrap();
         assert!(error.hint().unwrap().contains("HF_HOME"));
+    }
+
+    /// What `huggingface_hub.constants.HF_HUB_CACHE` is for the same variables.
+    #[test]
+    fn the_cache_is_where_huggingface_hub_has_it() {
+        const ALL: [(&str, &str); 5] = [
+            ("HF_HUB_CACHE", "/1"),
+            ("HUGGINGFACE_HUB_CACHE", "/2"),
+            ("HF_HOME", "/3"),
+            ("XDG_CACHE_HOME", "/4"),
+            ("HOME", "/5"),
+        ];
+        let expected = ["/1", "/2", "/3/hub", "/4/huggingface/hub", "/5/.cache/huggingface/hub"];
+        for (first, expected) in expected.into_iter().enumerate() {
+            assert_eq!(of(&ALL[first..]).cache, PathBuf::from(expected));
+            // One that is empty is none.
+            let empty: Vec<_> =
+                ALL.iter().enumerate().map(|(i, &(n, v))| (n, if i < first { "" } else { v })).collect();
+            assert_eq!(of(&empty).cache, PathBuf::from(expected));
+        }
+    }
+
+    #[test]
+    fn a_home_folder_and_variables_are_expanded_in_a_path() {
+        for (named, expected) in [
+            ("~", "/h"),
+            ("~/c", "/h/c"),
+            ("/a~/c", "/a~/c"),
+            ("/$X/${X}-c/$X.d", "/x/x-c/x.d"),
+            ("/$NONE/${NONE}/$/${X/$", "/$NONE/${NONE}/$/${X/$"),
+        ] {
+            for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
+                let cache = of(&[(name, named), ("HOME", "/h"), ("X", "x")]).cache;
+                assert_eq!(cache, PathBuf::from(expected), "{named}");
+            }
+            let cache = of(&[("HF_HOME", named), ("HOME", "/h"), ("X", "x")]).cache;
+            assert_eq!(cache, Path::new(expected).join("hub"), "{named}");
+        }
     }
 }

@@ -252,7 +252,11 @@ fn the_program_reads_the_caches_that_the_environment_names() {
     let dir = source.write();
     let inspect = |variable: &str, path: &Path| {
         let mut command = Command::cargo_bin("nvl-convert").unwrap();
-        command.env_remove("HF_HUB_CACHE").env_remove("HF_MODULES_CACHE").env("HF_HOME", "/nowhere");
+        command
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HUGGINGFACE_HUB_CACHE")
+            .env_remove("HF_MODULES_CACHE")
+            .env("HF_HOME", "/nowhere");
         let output = command.env(variable, path).arg("inspect").arg(dir.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stdout).unwrap()
@@ -261,6 +265,7 @@ fn the_program_reads_the_caches_that_the_environment_names() {
         "position_interpolation_align_corners = false: owner/tower-x, `vit_patch_generator.py`, line 3: ";
     assert!(inspect("HF_HOME", cache.path()).contains(expected));
     assert!(inspect("HF_HUB_CACHE", &cache.path().join("hub")).contains(expected));
+    assert!(inspect("HUGGINGFACE_HUB_CACHE", &cache.path().join("hub")).contains(expected));
     assert!(inspect("HF_HOME", dir.path()).contains("position_interpolation_align_corners = true: assumed"));
 }
 

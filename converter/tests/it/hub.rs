@@ -166,6 +166,16 @@ impl Server {
         reply("206 Partial Content", &headers, body.len(), body)
     }
 
+    /// With a behaviour in the code of the other repository.
+    fn with_code() -> Self {
+        let server = Self::with_checkpoint();
+        let code = "class ViTPatchGenerator:\n    def _get_pos_embeddings(self, size):\n        \
+                    return F.interpolate(self.table, size=size, mode='bilinear', align_corners=False)\n";
+        let file = ("vit_patch_generator.py".to_string(), code.as_bytes().to_vec());
+        server.state.lock().unwrap().repositories.get_mut(CODE).unwrap().extend([file]);
+        server
+    }
+
     fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
@@ -174,9 +184,13 @@ impl Server {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("nvl-convert"));
         for name in [
             "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
             "HF_TOKEN_PATH",
             "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "HF_MODULES_CACHE",
             "HF_HUB_OFFLINE",
+            "TRANSFORMERS_OFFLINE",
             "XDG_CACHE_HOME",
             "http_proxy",
             "HTTP_PROXY",
@@ -249,6 +263,30 @@ fn a_repository_is_fetched_once_only_what_is_needed_and_converted() {
         server.run(home.path(), &["inspect", &format!("nvidia/small@{COMMIT}")], &[("HF_HUB_OFFLINE", "1")]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn a_download_goes_where_the_search_for_code_looks_whichever_variable_names_it() {
+    let server = Server::with_code();
+    for (variable, below) in [("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")] {
+        let (home, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let named = [(variable, cache.path().to_str().unwrap())];
+        let output = server.run(home.path(), &["inspect", REPOSITORY], &named);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let snapshot = |name: &str| {
+            cache.path().join(below).join(format!("models--{}/snapshots/{COMMIT}", name.replace('/', "--")))
+        };
+        assert!(snapshot(REPOSITORY).join("config.json").exists(), "{variable}");
+        assert_eq!(entries(home.path()), Vec::<String>::new(), "{variable}");
+
+        // The checkpoint as a folder: the code of the other repository is found where it was fetched to.
+        server.requests();
+        let folder = snapshot(REPOSITORY);
+        let output = server.run(home.path(), &["inspect", folder.to_str().unwrap(), "--json"], &named);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(behaviour(&output)["evidence"]["repository"], CODE, "{variable}");
+        assert_eq!(server.requests(), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -393,19 +431,19 @@ fn a_repository_without_safetensors_is_refused() {
     );
 }
 
-#[test]
-fn what_the_code_of_another_repository_does_is_read_where_it_was_fetched() {
-    let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
-    let code = "class ViTPatchGenerator:\n    def _get_pos_embeddings(self, size):\n        \
-                return F.interpolate(self.table, size=size, mode='bilinear', align_corners=False)\n";
-    let file = ("vit_patch_generator.py".to_string(), code.as_bytes().to_vec());
-    server.state.lock().unwrap().repositories.get_mut(CODE).unwrap().extend([file]);
-    let output = server.run(home.path(), &["inspect", REPOSITORY, "--json"], &[]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+/// The row that the code of the other repository settles.
+fn behaviour(output: &Output) -> serde_json::Value {
     let inspection: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let behaviours = inspection["behaviours"].as_array().unwrap();
-    let found = |row: &&serde_json::Value| row["name"] == "position_interpolation_align_corners";
-    let row = behaviours.iter().find(found).unwrap();
+    behaviours.iter().find(|row| row["name"] == "position_interpolation_align_corners").unwrap().clone()
+}
+
+#[test]
+fn what_the_code_of_another_repository_does_is_read_where_it_was_fetched() {
+    let (server, home) = (Server::with_code(), TempDir::new().unwrap());
+    let output = server.run(home.path(), &["inspect", REPOSITORY, "--json"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let row = behaviour(&output);
     assert_eq!(row["value"], false);
     let evidence = &row["evidence"];
     assert_eq!((&evidence["how"], &evidence["line"]), (&json!("parsed"), &json!(3)));

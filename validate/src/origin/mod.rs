@@ -185,6 +185,7 @@ pub fn origins_alone(
         .zip(measurements)
         .map(|(entry, measurement)| EntryReport {
             entry: entry.clone(),
+            only_candidate: false,
             tolerance: policy.tolerance(entry, run),
             measurement: measurement.clone(),
             verdict: Verdict::Pass,

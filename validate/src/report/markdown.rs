@@ -94,7 +94,7 @@ fn failing(out: &mut String, report: &DiffReport) {
             out,
             &format!(
                 "| {} | {} |{candidate} {} | {} | {} | {} |",
-                entry.entry.order,
+                words::order(entry),
                 code(&entry.entry.name),
                 text(&relative_l2(measurement)),
                 of(Metric::RowRelativeL2),

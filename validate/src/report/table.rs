@@ -163,8 +163,10 @@ impl Table {
 impl Row<'_> {
     fn order(&self) -> String {
         match self.entries {
-            [first, .., last] => format!("{}-{}", first.entry.order, last.entry.order),
-            _ => self.shown.entry.order.to_string(),
+            [first, .., last] if !first.only_candidate => {
+                format!("{}-{}", first.entry.order, last.entry.order)
+            }
+            _ => words::order(self.shown),
         }
     }
 
@@ -176,11 +178,12 @@ impl Row<'_> {
         if self.entries.iter().all(EntryReport::is_bit_equal) {
             return format!("{sites} sites, all bit-equal");
         }
-        let start = if self.shown.is_failure() {
-            format!("{sites} more, worst ")
-        } else {
-            format!("{sites} sites, worst ")
-        };
+        let whose = if self.shown.only_candidate { " of the candidate only" } else { "" };
+        let what = format!("{sites} {}{whose}", if self.shown.is_failure() { "more" } else { "sites" });
+        if self.entries.iter().all(|entry| entry.measurement.is_none()) {
+            return what;
+        }
+        let start = format!("{what}, worst ");
         let left = width.saturating_sub(start.chars().count());
         format!("{start}{}", abbreviations.fit(&escaped(&self.shown.entry.name), left))
     }
@@ -190,9 +193,10 @@ fn unfolded(entries: &[EntryReport]) -> Vec<Row<'_>> {
     entries.iter().map(|shown| Row { entries: std::slice::from_ref(shown), shown }).collect()
 }
 
-/// A row for each run of passing entries, and for the rest of each long run of failing ones.
+/// A row for each run of passing entries, and for the rest of each long run of failing ones; what only the candidate has is
+/// apart.
 fn folded(entries: &[EntryReport]) -> Vec<Row<'_>> {
-    let kind = |entry: &EntryReport| std::mem::discriminant(&entry.verdict);
+    let kind = |entry: &EntryReport| (std::mem::discriminant(&entry.verdict), entry.only_candidate);
     let mut rows = Vec::new();
     for run in entries.chunk_by(|a, b| kind(a) == kind(b)) {
         let own_rows = match run {

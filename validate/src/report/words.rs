@@ -137,7 +137,13 @@ pub(super) fn difference(difference: &Difference) -> String {
 
 /// An entry by name, class and order.
 pub(super) fn site(entry: &EntryReport) -> String {
-    format!("{} ({}, order {})", entry.entry.name, class(entry), entry.entry.order)
+    let whose = if entry.only_candidate { " of the candidate" } else { "" };
+    format!("{} ({}, order {}{whose})", entry.entry.name, class(entry), entry.entry.order)
+}
+
+/// The golden order of an entry, for a column of them; that of the candidate would be no place in it.
+pub(super) fn order(entry: &EntryReport) -> String {
+    if entry.only_candidate { "-".to_owned() } else { entry.entry.order.to_string() }
 }
 
 /// The class of an entry's module, or its role if it is no module's output.

@@ -168,6 +168,76 @@ fn a_missing_entry() {
 }
 
 #[test]
+fn what_only_the_candidate_has_stands_apart_and_has_no_order() {
+    // The last golden entries without a counterpart, so that the two kinds are neighbours.
+    let renamed = |count: usize| {
+        let from = 105 - count;
+        Candidate::with(
+            NAME,
+            |_| (),
+            move |entry, tensor| {
+                if entry.order as usize >= from {
+                    tensor.name = format!("own.{}", entry.order);
+                }
+                true
+            },
+        )
+    };
+    let rows = |run: &Run| {
+        let rows = run.stdout.lines().skip_while(|line| !line.trim_start().starts_with("order"));
+        rows.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    let rules = "[[rules]]\nsites = ['own.*', 'language_model', '*.lm_head', 'step_logits']\nignore = true\nreason = 'not asked for'\n";
+    fs::write(&policy, format!("version = 1\n{rules}")).unwrap();
+    let run = diff(&renamed(3), &["--policy", policy.to_str().unwrap()]);
+    assert_eq!(run.status, 0, "{}", run.stdout);
+    assert_snapshot!(rows(&run), @"
+      order  site                                  rel L2  max abs     ulps  verdict
+      0-101  102 sites, all bit-equal                   0        0        0  equal
+    102-104  3 sites                                    -        -        -  ignored
+          -  3 sites of the candidate only              -        -        -  ignored
+    ");
+    let run = diff(&renamed(15), &[]);
+    assert_eq!(run.status, 1);
+    assert_snapshot!(rows(&run), @"
+      order  site                                  rel L2  max abs     ulps  verdict
+       0-89  90 sites, all bit-equal                    0        0        0  equal
+         90  language….self_attn.v_proj                 -        -        -  MISSING
+         91  language….self_attn.o_proj                 -        -        -  MISSING
+         92  language….self_attn                        -        -        -  MISSING
+         93  language….post_attention_layernorm         -        -        -  MISSING
+         94  language….mlp.gate_proj                    -        -        -  MISSING
+         95  language….mlp.act_fn                       -        -        -  MISSING
+         96  language….mlp.up_proj                      -        -        -  MISSING
+         97  language….mlp.down_proj                    -        -        -  MISSING
+         98  language….mlp                              -        -        -  MISSING
+         99  language_model.model.layers.3              -        -        -  MISSING
+        100  language_model.model.norm                  -        -        -  MISSING
+        101  language_model.model                       -        -        -  MISSING
+    102-104  3 more                                     -        -        -  MISSING
+          -  own.90                                     -        -        -  EXTRA
+          -  own.91                                     -        -        -  EXTRA
+          -  own.92                                     -        -        -  EXTRA
+          -  own.93                                     -        -        -  EXTRA
+          -  own.94                                     -        -        -  EXTRA
+          -  own.95                                     -        -        -  EXTRA
+          -  own.96                                     -        -        -  EXTRA
+          -  own.97                                     -        -        -  EXTRA
+          -  own.98                                     -        -        -  EXTRA
+          -  own.99                                     -        -        -  EXTRA
+          -  own.100                                    -        -        -  EXTRA
+          -  own.101                                    -        -        -  EXTRA
+          -  3 more of the candidate only               -        -        -  EXTRA
+    ");
+    let run = diff(&renamed(1), &["--all"]);
+    let rows = rows(&run);
+    let last = rows.lines().last().unwrap();
+    assert_eq!(last.split_whitespace().collect::<Vec<_>>(), ["-", "own.104", "-", "-", "-", "EXTRA"]);
+}
+
+#[test]
 fn many_faults_share_rows_unless_all_are_asked_for() {
     let everything = Candidate::of(NAME, |tensor| {
         tensor.set(1, -3e4);

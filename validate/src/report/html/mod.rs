@@ -59,7 +59,8 @@ struct Data<'a> {
 
 #[derive(Serialize)]
 struct EntryData<'a> {
-    order: u64,
+    /// None of what only the candidate has.
+    order: Option<u64>,
     name: &'a str,
     class: &'a str,
     dtype: &'static str,
@@ -126,7 +127,7 @@ impl<'a> EntryData<'a> {
             Tolerance::Exact | Tolerance::Ignored { .. } => None,
         };
         EntryData {
-            order: entry.entry.order,
+            order: (!entry.only_candidate).then_some(entry.entry.order),
             name: &entry.entry.name,
             class: words::class(entry),
             dtype: entry.entry.dtype.name(),
@@ -254,7 +255,7 @@ fn table(report: &DiffReport) -> String {
             "<tr data-index=\"{index}\" class=\"{}\"><td>{}</td><td><code>{}</code>{}</td><td>{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             verdict.to_lowercase().replace('/', "-"),
-            entry.entry.order,
+            words::order(entry),
             text(&entry.entry.name),
             words::counterpart(entry)
                 .map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),

@@ -71,7 +71,7 @@
     svg.append(shape("text", { x: 6, y: floor }, "0"));
     const every = Math.max(1, Math.ceil(entries.length / 12));
     entries.forEach((entry, index) => {
-      if (index % every === 0) svg.append(shape("text", { x: x(index) - 4, y: height - 6 }, entry.order));
+      if (index % every === 0) svg.append(shape("text", { x: x(index) - 4, y: height - 6 }, entry.order ?? "–"));
     });
     for (const [name, key] of [["limit", "limit"], ["rounding", "floor"], ["row", "row"], ["l2", "l2"]]) {
       let path = "", pen = "M";
@@ -122,7 +122,7 @@
     const entry = entries[chosen];
     const list = element("ul");
     list.append(element("li",
-      `${entry.class}, ${entry.dtype} [${entry.shape.join(", ")}], order ${entry.order}: ${entry.verdict.toLowerCase()}, ${entry.origin}`));
+      `${entry.class}, ${entry.dtype} [${entry.shape.join(", ")}], ${entry.order === null ? "in the candidate only" : `order ${entry.order}`}: ${entry.verdict.toLowerCase()}, ${entry.origin}`));
     list.append(element("li",
       `relative L2 ${entry.estimated ? "about " : ""}${number(entry.l2)}, worst row ${number(entry.row)}, max abs ${number(entry.abs)}; ` +
       `limit ${number(entry.limit)}, rounding explains ${number(entry.rounding)}` +
