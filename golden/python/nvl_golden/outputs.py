@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 OutputNames = Mapping[str, Sequence["str | None"]]
 
-#: What the outputs of a class are called where it returns a bare tuple, by a glob over the class's name.
+#: What the outputs of a class are called where it returns a bare tuple, by a glob over the class's name. These two are
+#: tables, of one shape; engines have classes of such names that return queries and keys, which differ in theirs.
 OUTPUT_NAMES: OutputNames = {"*RotaryEmbedding": ("cos", "sin")}
 
 
@@ -34,6 +35,8 @@ def name_outputs(module_class: str, value: Any, names: OutputNames) -> list[tupl
     if len(tensors) == 1:
         return [("", tensors[0][1])]
     for pattern, given in names.items():
+        if given is OUTPUT_NAMES.get(pattern) and len({tensor.shape for _, tensor in tensors}) > 1:
+            continue
         if fnmatchcase(module_class, pattern) and len(given) == len(tensors):
             return [(name, tensor) for name, (_, tensor) in zip(given, tensors, strict=True) if name is not None]
     return tensors

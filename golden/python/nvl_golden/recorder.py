@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._core import GoldenError, Sites, Writer
+from .calls import OwnCall, Places
 from .outputs import OUTPUT_NAMES, OutputNames, name_outputs, tensors_of
 from .producer import describe_producer
 from .rows import Rows
@@ -139,7 +140,11 @@ class Recorder:
         self._prefix = prefix
         self._max_calls = max_calls
         self._identities = identities
-        self._output_names: OutputNames = {**(output_names or {}), **OUTPUT_NAMES}
+        given = output_names or {}
+        self._output_names: OutputNames = {
+            **given,
+            **{kind: names for kind, names in OUTPUT_NAMES.items() if kind not in given},
+        }
         self._sketch = sketch_seed if sketch else None
         self._paused = 0
         self._staging: Staging | None = None
@@ -250,15 +255,21 @@ class Recorder:
         self._handles.clear()
 
     def _add_hooks(self) -> None:
-        seen: set[str] = set()
+        names: dict[torch.nn.Module, str] = {}
         for path, module in self._model.named_modules():
             # `torch.compile` wraps a module in another, which is not part of the model's names.
             parts = [part for part in path.split(".") if part and part != "_orig_mod"]
-            base = ".".join(filter(None, [self._prefix, *parts]))
+            names[module] = ".".join(filter(None, [self._prefix, *parts]))
+        self._places = Places(names)
+        self._handles.extend(self._places.watch())
+        seen: set[str] = set()
+        for module, base in names.items():
             if base in seen:
                 continue
             seen.add(base)
             output_hook, input_hook = self._hooks(base)
+            if OwnCall.may_pass_by_hooks(module):
+                self._handles.append(OwnCall(module, input_hook if self._inputs else None, output_hook))
             if self._inputs:
                 self._handles.append(module.register_forward_pre_hook(input_hook, with_kwargs=True))
             self._handles.append(module.register_forward_hook(output_hook, with_kwargs=True, always_call=self._inputs))
@@ -279,26 +290,28 @@ class Recorder:
         def after(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if is_compiling():
                 return
-            call = self._next_call(self._ended, base)
+            name = self._places.of(module, base)
+            call = self._next_call(self._ended, name)
             if call is None:
                 return
             if not self._identities and _is_identity(module, args, output):
                 return
             kind = _class_of(module)
             for suffix, tensor in name_outputs(kind, output, self._output_names):
-                self._keep(base or "output", suffix, call, "activation", kind, tensor)
+                self._keep(name or "output", suffix, call, "activation", kind, tensor)
 
         def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if is_compiling():
                 return
-            call = self._next_call(self._begun, base)
+            name = self._places.of(module, base)
+            call = self._next_call(self._begun, name)
             if call is None:
                 return
             given: dict[str, Any] = {str(index): value for index, value in enumerate(args)} | kwargs
             tensors = tensors_of(given)
             for path, tensor in tensors:
                 suffix = "input" if len(tensors) == 1 else f"input.{path}"
-                self._keep(base, suffix, call, "input", _class_of(module), tensor)
+                self._keep(name, suffix, call, "input", _class_of(module), tensor)
 
         return after, before
 
