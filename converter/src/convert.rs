@@ -238,7 +238,11 @@ impl Conversion {
         Ok(Ledger {
             format: LEDGER_FORMAT.into(),
             format_version: LEDGER_VERSION,
-            tool: Tool { name: "nvl-convert".into(), version: env!("CARGO_PKG_VERSION").into() },
+            tool: Tool {
+                name: "nvl-convert".into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                commit: release::COMMIT.map(Into::into),
+            },
             options: LedgerOptions {
                 part: self.config.part,
                 dtype: self.options.dtype.map_or("keep", |dtype| dtype.as_str()).into(),

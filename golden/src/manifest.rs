@@ -80,6 +80,9 @@ pub struct Producer {
     /// The program's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The commit that the program was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// The version of torch or libtorch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub torch: Option<String>,
@@ -243,6 +246,7 @@ impl Producer {
         Producer {
             name: name.into(),
             version: None,
+            commit: None,
             torch: None,
             transformers: None,
             timm: None,

@@ -6,4 +6,4 @@ mod version;
 
 pub use command::Command;
 pub use error::{Error, Result};
-pub use version::VERSION;
+pub use version::{COMMIT, VERSION};

@@ -1,5 +1,6 @@
 """What every program has beside its work: a version with the commit, completions, manual pages."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+SHAPES = ROOT / "golden/fixtures/checkpoints/shapes"
+GOLDENS = ROOT / "golden/fixtures/goldens"
 COMMANDS = {
     "nvl-convert": ["inspect", "convert", "verify", "export"],
     "nvl-reference": ["generate", "run", "preprocess", "bench", "replay", "isolate"],
@@ -38,6 +41,24 @@ def test_the_version_has_the_commit(program):
     assert f'version = "{version[2]}"' in manifest
     assert git("rev-parse", "HEAD").startswith(version[3])
     assert version[4] == git("log", "-1", "--format=%cs")
+
+
+def test_what_the_programs_write_has_the_commit(tmp_path):
+    commit = re.search(r"\((.*)\)", run("nvl-convert", "--version").stdout)[1]
+    run("nvl-convert", "convert", str(SHAPES), str(tmp_path / "model"))
+    ledger = json.loads((tmp_path / "model/conversion.json").read_text())
+    assert ledger["tool"]["commit"] == commit
+    golden = str(GOLDENS / "shapes-text-float32")
+    report = json.loads(run("nvl-validate", "diff", golden, golden, "--format", "json").stdout)
+    assert report["tool"]["commit"] == commit
+    dump = str(tmp_path / "dump")
+    run("nvl-reference", "replay", "--model", str(tmp_path / "model"), golden, "--record", dump)
+    assert json.loads((tmp_path / "dump/manifest.json").read_text())["producer"]["commit"] == commit
+    assert re.search(
+        rf"^producer +nvl-reference [0-9.]+ \({re.escape(commit)}\)$",
+        run("nvl-validate", "show", dump).stdout,
+        re.MULTILINE,
+    )
 
 
 @pytest.mark.parametrize("program", COMMANDS)

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, final
 
 __version__: str
 __build__: str
+__commit__: str | None
 
 _Path: TypeAlias = str | os.PathLike[str]
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ._core import __version__
+from ._core import __commit__, __version__
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,10 @@ def describe_producer(model: torch.nn.Module) -> dict[str, Any]:
     import torch
 
     device, dtype = _most_of(model)
-    producer: dict[str, Any] = {"name": "nvl_golden", "version": __version__, "torch": torch.__version__}
+    producer: dict[str, Any] = {"name": "nvl_golden", "version": __version__}
+    if __commit__ is not None:
+        producer["commit"] = __commit__
+    producer["torch"] = torch.__version__
     for library in ("transformers", "timm"):
         if (version := getattr(sys.modules.get(library), "__version__", None)) is not None:
             producer[library] = version

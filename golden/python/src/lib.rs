@@ -30,6 +30,11 @@ mod _core {
     #[expect(non_upper_case_globals, reason = "a Python module's own name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    /// The commit, where it is known.
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "as above")]
+    const __commit__: Option<&str> = release::COMMIT;
+
     /// The version, and the commit where it is known.
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]

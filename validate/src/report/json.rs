@@ -80,6 +80,8 @@ struct LevelJson {
 struct Tool {
     name: &'static str,
     version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -304,7 +306,11 @@ impl<'a> Document<'a> {
         Document {
             format: "diff-report",
             version: 1,
-            tool: Tool { name: "nvl-validate", version: env!("CARGO_PKG_VERSION") },
+            tool: Tool {
+                name: "nvl-validate",
+                version: env!("CARGO_PKG_VERSION"),
+                commit: release::COMMIT,
+            },
             verdict: if report.passes() { "pass" } else { "fail" },
             golden: SideJson::of(&report.golden),
             candidate: SideJson::of(&report.candidate),

@@ -25,9 +25,10 @@ pub fn show(dump: &Dump, statistics: &[Statistics]) -> String {
 fn head(out: &mut String, dump: &Dump) -> std::fmt::Result {
     let manifest = dump.manifest();
     let producer = &manifest.producer;
-    let version = producer.version.as_deref().unwrap_or_default();
+    let version = producer.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let commit = producer.commit.as_ref().map(|commit| format!(" ({commit})")).unwrap_or_default();
     writeln!(out, "dump         {}", dump.path().display())?;
-    writeln!(out, "producer     {}", format!("{} {version}", producer.name).trim_end())?;
+    writeln!(out, "producer     {}{version}{commit}", producer.name)?;
     let libraries =
         [("torch", &producer.torch), ("transformers", &producer.transformers), ("timm", &producer.timm)];
     for (name, version) in libraries {
