@@ -1,6 +1,8 @@
 //! Two ways to compute the same model.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind};
 
@@ -37,6 +39,27 @@ impl Math {
     /// product is several times slower than casting the weights first, and further from the truth.
     pub fn upcasts_products(self, kind: Kind, device: Device) -> bool {
         self == Self::Fast && kind == Kind::BFloat16 && device == Device::Cpu && !has_bfloat16_instructions()
+    }
+}
+
+/// How the modules of one model compute: all of them hold the same, so that it is set for all at once.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedMath {
+    is_fast: Arc<AtomicBool>,
+}
+
+impl SharedMath {
+    pub(crate) fn new(math: Math) -> Self {
+        Self { is_fast: Arc::new(AtomicBool::new(math == Math::Fast)) }
+    }
+
+    pub(crate) fn get(&self) -> Math {
+        // Nothing else is told by it, and it changes only while no module runs.
+        if self.is_fast.load(Ordering::Relaxed) { Math::Fast } else { Math::Exact }
+    }
+
+    pub(crate) fn set(&self, math: Math) {
+        self.is_fast.store(math == Math::Fast, Ordering::Relaxed);
     }
 }
 

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::math::Math;
+use crate::math::{Math, SharedMath};
 
 /// libtorch's name of a dtype of the configuration.
 pub fn kind_of(dtype: TorchDtype) -> Kind {
@@ -25,7 +25,7 @@ pub struct Weights {
     prefix: String,
     kind: Kind,
     device: Device,
-    math: Math,
+    math: SharedMath,
 }
 
 impl Weights {
@@ -33,7 +33,7 @@ impl Weights {
     ///
     /// The tensors that come from it may point into the checkpoint's mapped files: it must live as long as they do.
     pub fn new(checkpoint: Arc<Checkpoint>, kind: Kind, device: Device, math: Math) -> Self {
-        Self { checkpoint, prefix: String::new(), kind, device, math }
+        Self { checkpoint, prefix: String::new(), kind, device, math: SharedMath::new(math) }
     }
 
     /// The place below this one.
@@ -54,8 +54,8 @@ impl Weights {
     }
 
     /// How the modules of these weights compute.
-    pub fn math(&self) -> Math {
-        self.math
+    pub(crate) fn math(&self) -> SharedMath {
+        self.math.clone()
     }
 
     /// The device that weights from here are on.

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use converter::normalized::TorchDtype;
 use golden::Dump;
 use reference::arguments::IsolateArguments;
 use reference::isolate::{Fault, Isolated, in_any_way, isolate};
 use reference::settings::Settings;
-use reference::{Error, Math};
+use reference::{Error, Math, NemotronVl};
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
@@ -29,8 +28,11 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
         Some(dtype) => dtype.into(),
         None => own,
     });
+    // A module may compute as the public code does, or as fused kernels do, which round at other places.
+    let ways = args.model.math.map_or(vec![Math::Exact, Math::Fast], |math| vec![math]);
+    let mut model = load_model(&args.model, Some(dtypes[0]), Math::Exact)?;
     // The golden run tells whether this is the model that it was made by.
-    let own = isolated(&args, &golden, &args.golden, dtypes[0])?;
+    let own = isolated(&mut model, &ways, &golden, &args.golden)?;
     if let Some(at_fault) = at_fault(&own).next() {
         let problem = format!(
             "`{}`: expected what the model computes of the recorded inputs, found otherwise: {}",
@@ -40,7 +42,12 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
         let (dir, model) = (args.golden.clone(), args.model.model.clone());
         return Err(Error::NotTheModel { dir, model, problem }.into());
     }
-    let found = isolated(&args, &golden, &args.candidate, dtypes[1])?;
+    if dtypes[1] != dtypes[0] {
+        // Before the other one is loaded: memory need not have room for two.
+        drop(model);
+        model = load_model(&args.model, Some(dtypes[1]), Math::Exact)?;
+    }
+    let found = isolated(&mut model, &ways, &golden, &args.candidate)?;
 
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report(&found))?);
@@ -50,14 +57,13 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Outcome::No } else { Outcome::Yes })
 }
 
-/// Isolates a run: a module may compute as the public code does, or as fused kernels do, which round at other places.
-fn isolated(args: &IsolateArguments, golden: &Dump, run: &Path, dtype: TorchDtype) -> Result<Vec<Isolated>> {
-    let ways = args.model.math.map_or(vec![Math::Exact, Math::Fast], |math| vec![math]);
+/// Isolates a run, whose modules may have computed in any of these ways.
+fn isolated(model: &mut NemotronVl, ways: &[Math], golden: &Dump, run: &Path) -> Result<Vec<Isolated>> {
     let mut found = Vec::new();
-    for math in ways {
-        let model = load_model(&args.model, Some(dtype), math)?;
+    for &math in ways {
+        model.set_math(math);
         let progress = spinner(format!("isolating {}", run.display()));
-        found.push(isolate(&model, golden, Dump::open(run)?)?);
+        found.push(isolate(model, golden, Dump::open(run)?)?);
         progress.finish_and_clear();
     }
     Ok(in_any_way(found))

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::one_row;
 use crate::error::Result;
 use crate::faults::fault;
-use crate::math::Math;
+use crate::math::{Math, SharedMath};
 use crate::record::Recorder;
 use crate::weights::Weights;
 
@@ -20,7 +20,8 @@ pub struct Linear {
     module: &'static str,
     weight: Tensor,
     bias: Option<Tensor>,
-    math: Math,
+    math: SharedMath,
+    /// Whether [`Math::Fast`] computes products of many rows in float32.
     upcasts: bool,
 }
 
@@ -33,9 +34,8 @@ impl Linear {
 
     /// A layer of these tensors, that computes as others of `weights` do.
     pub fn new(weights: &Weights, weight: Tensor, bias: Option<Tensor>, site: impl Into<String>) -> Self {
-        let math = weights.math();
-        let upcasts = math.upcasts_products(weight.kind(), weight.device());
-        Self { site: site.into(), module: "Linear", weight, bias, math, upcasts }
+        let upcasts = Math::Fast.upcasts_products(weight.kind(), weight.device());
+        Self { site: site.into(), module: "Linear", weight, bias, math: weights.math(), upcasts }
     }
 
     /// The same layer, recorded as an instance of a subclass.
@@ -48,13 +48,14 @@ impl Linear {
     /// [.., in] → [.., out]
     pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
         let rows = input.numel() / input.size().last().map_or(1, |&width| width.max(1) as usize);
-        let one_row = match self.math {
+        let math = self.math.get();
+        let one_row = match math {
             Math::Fast if rows == 1 => one_row::linear(input, &self.weight, self.bias.as_ref())?,
             _ => None,
         };
         let output = if let Some(output) = one_row {
             output
-        } else if self.upcasts && rows >= MANY_ROWS {
+        } else if math == Math::Fast && self.upcasts && rows >= MANY_ROWS {
             let weight = self.weight.f_to_kind(Kind::Float)?;
             let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
             input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?

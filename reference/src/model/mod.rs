@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::faults::fault;
-use crate::math::Math;
+use crate::math::{Math, SharedMath};
 use crate::record::Recorder;
 use crate::weights::{Weights, kind_of};
 use llama::{KvCache, LlamaForCausalLm};
@@ -33,7 +33,7 @@ pub struct NemotronVl {
     language_model: LlamaForCausalLm,
     dtype: TorchDtype,
     device: Device,
-    math: Math,
+    math: SharedMath,
     // Last: the weights above may point into its mapped files.
     checkpoint: Arc<Checkpoint>,
 }
@@ -61,7 +61,7 @@ impl NemotronVl {
             language_model: LlamaForCausalLm::load(&config.text_config, &root.pp("language_model"))?,
             dtype,
             device,
-            math,
+            math: root.math(),
             checkpoint,
         })
     }
@@ -90,7 +90,12 @@ impl NemotronVl {
 
     /// How the model computes.
     pub fn math(&self) -> Math {
-        self.math
+        self.math.get()
+    }
+
+    /// Lets the model compute in another way, with the weights that it has.
+    pub fn set_math(&mut self, math: Math) {
+        self.math.set(math);
     }
 
     /// The device that the model runs on.

@@ -31,8 +31,9 @@ fn faulty(golden: &str, planted: &[Fault], math: Math) -> (TempDir, PathBuf) {
 fn at_fault(golden: &str, candidate: &Path) -> Vec<String> {
     let golden = Dump::open(runs::golden(golden)).unwrap();
     let dtype = runs::dtype_of(&golden);
+    let mut model = NemotronVl::load(runs::checkpoint(), Some(dtype), Device::Cpu, Math::Exact).unwrap();
     let ways = [Math::Exact, Math::Fast].map(|math| {
-        let model = NemotronVl::load(runs::checkpoint(), Some(dtype), Device::Cpu, math).unwrap();
+        model.set_math(math);
         isolate(&model, &golden, Dump::open(candidate).unwrap()).unwrap()
     });
     let found = in_any_way(ways.into());
@@ -153,6 +154,29 @@ fn the_exit_status_tells_whether_a_module_is_at_fault() {
     let sites: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(sites[0], format!("{LLAMA}.layers.0.mlp.act_fn"), "{text}");
     assert!(sites[..4].iter().all(|site| site.ends_with(".mlp.act_fn")), "{text}");
+}
+
+#[test]
+fn a_model_that_is_told_to_compute_otherwise_does_as_one_that_was_loaded_so() {
+    runs::prepare();
+    let golden = Dump::open(runs::golden(F32)).unwrap();
+    let load = |math| {
+        NemotronVl::load(runs::checkpoint(), Some(runs::dtype_of(&golden)), Device::Cpu, math).unwrap()
+    };
+    // Prefill and decoding: how far each entry is from what this model computes of the same inputs.
+    let computed = |model: &NemotronVl| {
+        let found = isolate(model, &golden, Dump::open(runs::golden(F32)).unwrap()).unwrap();
+        found.iter().map(|isolated| isolated.relative_l2()).collect::<Vec<_>>()
+    };
+    let mut model = load(Math::Exact);
+    let exact = computed(&model);
+    model.set_math(Math::Fast);
+    assert_eq!(model.math(), Math::Fast);
+    let fast = computed(&model);
+    assert_eq!(fast, computed(&load(Math::Fast)));
+    assert_ne!(fast, exact);
+    model.set_math(Math::Exact);
+    assert_eq!(computed(&model), exact);
 }
 
 #[test]

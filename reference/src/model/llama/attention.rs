@@ -7,7 +7,7 @@ use super::kv_cache::KvCache;
 use super::rotary::{PositionEmbeddings, apply_rotary_pos_emb};
 use crate::error::Result;
 use crate::faults::fault;
-use crate::math::Math;
+use crate::math::{Math, SharedMath};
 use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
@@ -24,7 +24,7 @@ pub struct Attention {
     head_dim: i64,
     num_key_value_groups: i64,
     scaling: f64,
-    math: Math,
+    math: SharedMath,
 }
 
 impl Attention {
@@ -73,7 +73,7 @@ impl Attention {
             fault!(KeysNotRotated => key_states, apply_rotary_pos_emb(&key_states, position_embeddings)?);
         let (key_states, value_states) = cache.update(self.layer, &key_states, &value_states)?; // [b, kv, k, d]
 
-        let attn_output = match self.math {
+        let attn_output = match self.math.get() {
             Math::Exact => self.eager(&query_states, &key_states, &value_states, attention_mask)?,
             Math::Fast => self.fused(&query_states, &key_states, &value_states, attention_mask)?,
         }; // [b, h, s, d]
