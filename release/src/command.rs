@@ -42,8 +42,8 @@ impl Command {
                 clap_mangen::Man::new(documented()).render(&mut text).map_err(Error::Stdout)?;
             }
             Self::Man { out: Some(folder) } => {
-                let written =
-                    fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(documented(), &folder));
+                let written = fs::create_dir_all(&folder)
+                    .and_then(|()| clap_mangen::generate_to(documented(), &folder));
                 return written.map_err(|source| Error::Folder { folder, source });
             }
         }

@@ -306,11 +306,7 @@ impl<'a> Document<'a> {
         Document {
             format: "diff-report",
             version: 1,
-            tool: Tool {
-                name: "nvl-validate",
-                version: env!("CARGO_PKG_VERSION"),
-                commit: release::COMMIT,
-            },
+            tool: Tool { name: "nvl-validate", version: env!("CARGO_PKG_VERSION"), commit: release::COMMIT },
             verdict: if report.passes() { "pass" } else { "fail" },
             golden: SideJson::of(&report.golden),
             candidate: SideJson::of(&report.candidate),
