@@ -109,7 +109,7 @@ def run_python(whole: Path, text: Path, dtype: str, ours: dict, arguments, envir
 def compare(checkpoint: str, dtype: str, ours: list[dict], python: list[dict]) -> list[str]:
     """A row for the tower, the prompt and a decoded token."""
     names = {
-        "vision_secs": "tower, a tile",
+        "vision_secs": "tower and projector, a tile",
         "prefill_secs": f"prefill, {ours[0]['prompt_tokens']} tokens",
         "decode_secs_per_token": "a decoded token",
     }

@@ -28,11 +28,13 @@ def main() -> None:
 
 
 def vision(whole: Path, dtype, runs: int) -> float:
-    """Seconds of timm's tower on one tile: times do not depend on the weights, so it has any."""
+    """Seconds of timm's tower and the projector on one tile: times do not depend on the weights, so they have any."""
     import torch
     from timm.models.vision_transformer import VisionTransformer
+    from torch import nn
 
-    config = json.loads((whole / "config.json").read_text())["vision_config"]
+    whole_config = json.loads((whole / "config.json").read_text())
+    config = whole_config["vision_config"]
     tower = VisionTransformer(
         img_size=config["image_size"],
         patch_size=config["patch_size"],
@@ -44,8 +46,21 @@ def vision(whole: Path, dtype, runs: int) -> float:
         num_classes=0,
     )
     tower = tower.to(dtype).eval()
+    # Patches that become one token, and those of a side.
+    merged = round(1 / whole_config["downsample_ratio"])
+    side = config["image_size"] // config["patch_size"] // merged
+    wide = config["hidden_size"] * merged**2
+    middle, hidden = whole_config["projector_hidden_size"], whole_config["text_config"]["hidden_size"]
+    projector = nn.Sequential(nn.LayerNorm(wide), nn.Linear(wide, middle), nn.GELU(), nn.Linear(middle, hidden))
+    projector = projector.to(dtype).eval()
     pixels = torch.rand(1, 3, config["image_size"], config["image_size"], dtype=dtype)
-    return timed(lambda: tower.forward_features(pixels), runs)
+
+    def features() -> torch.Tensor:
+        patches = tower.forward_features(pixels)[:, tower.num_prefix_tokens :]
+        squares = patches.reshape(1, side, merged, side, merged, -1).transpose(2, 3)
+        return projector(squares.reshape(1, side * side, wide))
+
+    return timed(features, runs)
 
 
 def decoder(text: str, dtype, prompt_tokens: int, new_tokens: int, runs: int) -> dict:
