@@ -219,6 +219,12 @@ class Watch:
             text.model.embed_tokens.register_forward_pre_hook(self.looked_up),
             text.logits_processor.register_forward_hook(self.after),
         ]
+        if text is not model and GivenPixels.tiles is None:
+            self.handles.append(model.vision_model.register_forward_pre_hook(self.saw, with_kwargs=True))
+
+    def saw(self, _model, _args, given: dict) -> None:
+        """vLLM's own pixels."""
+        self.recorder.add("pixel_values", given["x"], role="input")
 
     def looked_up(self, _module, given: tuple[torch.Tensor]) -> None:
         """The prompt's token ids, as vLLM has them."""
@@ -242,11 +248,11 @@ class Watch:
             handle.remove()
 
 
-def deviations(model: Model, constants: bool) -> list[str]:
+def deviations(model: Model, arguments: argparse.Namespace) -> list[str]:
     """What is not as vLLM would run the checkpoint by itself."""
-    found = ["pixel_values are the golden's"]
+    found = [] if arguments.images else ["pixel_values are the golden's"]
     if isinstance(model.vision_model, Tower):
-        source = "CLIP's" if constants else "the checkpoint's"
+        source = "CLIP's" if arguments.clip_constants else "the checkpoint's"
         found.append(f"the tower is vLLM's RadioModel after a conditioner with {source} mean and deviation")
     if model.model_config.dtype != torch.bfloat16:
         found.append("the cast of the tower's features to bfloat16 is left out")
@@ -271,6 +277,9 @@ def main() -> None:
     for option in ("--model", "--golden", "--out"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="let vLLM prepare the pictures of this folder itself"
+    )
+    parser.add_argument(
         "--clip-constants",
         action="store_true",
         help="normalise pixels as vLLM does, which drops the checkpoint's values",
@@ -284,11 +293,14 @@ def main() -> None:
     whole = isinstance(model, Model)
     prompt = {"prompt_token_ids": golden.tensor("input_ids").flatten().tolist()}
     if whole and "pixel_values" in golden.names():
-        GivenPixels.tiles = golden.tensor("pixel_values")
-        side = GivenPixels.tiles.shape[-1]
-        # Pictures that vLLM cuts into as many tiles: one, or a row of them and a thumbnail.
-        tiles = [picture["tiles"] for picture in manifest["request"]["images"]]
-        pictures = [Image.new("RGB", (side * max(count - 1, 1), side)) for count in tiles]
+        asked = manifest["request"]["images"]
+        if arguments.images:
+            pictures = [Image.open(arguments.images / picture["file"]) for picture in asked]
+        else:
+            GivenPixels.tiles = golden.tensor("pixel_values")
+            side = GivenPixels.tiles.shape[-1]
+            # Pictures that vLLM cuts into as many tiles: one, or a row of them and a thumbnail.
+            pictures = [Image.new("RGB", (side * max(picture["tiles"] - 1, 1), side)) for picture in asked]
         prompt["prompt_token_ids"] = collapse(
             prompt["prompt_token_ids"], llm.get_tokenizer().convert_tokens_to_ids("<image>")
         )
@@ -303,7 +315,7 @@ def main() -> None:
         recorder.add("step_logits", torch.cat(watch.logits), role="output")
         recorder.producer |= {"name": "vLLM", "version": vllm.__version__, "attention": attention(model)}
         if whole:
-            recorder.producer["deviations"] = deviations(model, arguments.clip_constants)
+            recorder.producer["deviations"] = deviations(model, arguments)
         recorder.request, recorder.prompt = manifest["request"], manifest["prompt"]
         recorder.generated_ids = list(output.outputs[0].token_ids)
         recorder.text = output.outputs[0].text.strip()

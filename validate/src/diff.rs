@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::answer::{self, AnswerReport, Comparison};
 use crate::diagnosis::{Findings, findings};
-use crate::metric::{Measurement, measure, measure_entry};
+use crate::metric::{Measurement, measure, measure_entry, measure_tensor};
 use crate::names::{Counterpart, Idle, NameMap, Pairing, RulePlace};
 use crate::noise::{Level, Noise};
 use crate::origin::{Origin, OriginKind, origins, rounds_more};
@@ -456,14 +456,17 @@ fn paired(
     let level = noise.and_then(|noise| noise.level(&entry.name));
     let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(&entry, level, run));
     let tolerance = policy.tolerance_with(&entry, run, bounds);
-    let assembled = pairing.golden(&entry.name).zip(pairing.candidate(&entry.name));
-    let sides = assembled.as_ref().and_then(|(golden, candidate)| golden.view().zip(candidate.view()));
-    let (measurement, shape, dtype) = match &sides {
-        Some((golden, candidate)) => {
-            (measure(golden, candidate), candidate.shape().to_vec(), candidate.dtype())
+    let (golden, candidate) = (pairing.golden(&entry.name), pairing.candidate(&entry.name));
+    let views = [&golden, &candidate].map(|side| side.as_ref().and_then(|tensor| tensor.view()));
+    let (measurement, shape, dtype) = match (views.into(), pairing.golden_sketch(&entry.name)) {
+        ((Some(golden), Some(candidate)), _) => {
+            (measure(&golden, &candidate), candidate.shape().to_vec(), candidate.dtype())
         }
-        // One side, or both, have a sketch only.
-        None => {
+        // The golden side is a sketch, and the candidate is sketched in the golden layout.
+        ((None, Some(candidate)), Some(sketch)) => {
+            (measure_tensor(sketch, &candidate)?, candidate.shape().to_vec(), candidate.dtype())
+        }
+        _ => {
             let (golden, candidate, found) = pairing.sketched(&entry.name)?;
             let measurement = measure_entry((golden, &entry.name), (candidate, &found.name))?;
             (measurement, found.shape.clone(), found.dtype)

@@ -43,6 +43,27 @@ pub(crate) fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> 
     })
 }
 
+/// Measures a tensor against the sketch of a golden one, as [`measure_entry`] does.
+///
+/// # Errors
+///
+/// Those of [`measure_entry`].
+pub(crate) fn measure_tensor(
+    golden: (&Entry, &Sketch),
+    candidate: &TensorView<'_>,
+) -> Result<Option<Measurement>> {
+    let (entry, sketch) = golden;
+    let (dtype, is_float) = (candidate.dtype(), candidate.dtype().is_float());
+    if entry.shape != candidate.shape() || entry.dtype.is_float() != is_float {
+        return Ok(None);
+    }
+    if entry.dtype != dtype && !is_float {
+        return Ok(None);
+    }
+    let found = Entry { dtype, sha256: golden::sha256_hex(candidate.data()), ..entry.clone() };
+    Ok(Some(estimate(golden, (&found, &Sketch::of(candidate, sketch.seed)))?))
+}
+
 /// What two sketches tell of their tensors.
 fn estimate(golden: (&Entry, &Sketch), candidate: (&Entry, &Sketch)) -> Result<Measurement> {
     let ((entry, expected), (other, found)) = (golden, candidate);

@@ -89,6 +89,11 @@ impl Plan {
         self.stages.push(view);
     }
 
+    /// Whether the tensor of this shape is seen as it is.
+    pub(super) fn is_whole(&self, shape: &[usize]) -> bool {
+        self.stages.len() == 1 && *self.last() == Strides::contiguous(shape)
+    }
+
     /// Whether the bytes must be moved to be seen so.
     pub(super) fn copies(&self) -> bool {
         self.stages.len() > 1 || !self.last().is_contiguous()

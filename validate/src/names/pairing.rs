@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use golden::{Dtype, Dump, Entry};
+use golden::{Dtype, Dump, Entry, Sketch};
 
 use super::assembly::{Assembled, Plan, added, can_add, concatenated};
 use super::step::{Refusal, Step, dimension};
@@ -385,6 +385,14 @@ impl<'a> Pairing<'a> {
     /// The ids that the golden run and the candidate generated.
     pub(crate) fn generated_ids(&self) -> [Option<&[i64]>; 2] {
         [self.golden, self.candidate].map(|dump| dump.manifest().generated_ids.as_deref())
+    }
+
+    /// The sketch that a golden entry is compared by, and what is told of its tensor; `None` if it is in full, or if a part of
+    /// it is wanted, of which a sketch tells nothing.
+    pub(crate) fn golden_sketch(&self, golden: &str) -> Option<(&'a Entry, &'a Sketch)> {
+        let (entry, sketch) = (self.golden.entry(golden)?, self.golden.sketch(golden)?);
+        let whole = self.sources.get(golden).is_none_or(|source| source.golden.is_whole(&entry.shape));
+        whole.then_some((entry, sketch))
     }
 
     /// Both dumps, and the candidate's entry that stands for a golden one where a side has a sketch only.

@@ -16,3 +16,4 @@ mod policies;
 mod reports;
 mod sketches;
 mod teeth;
+mod vllm;

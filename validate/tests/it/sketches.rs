@@ -280,7 +280,7 @@ fn sketches_of_other_seeds_are_refused_unless_nothing_differs() {
 }
 
 #[test]
-fn a_map_of_names_leads_to_sketches_and_refuses_to_lay_them_out_anew() {
+fn a_map_of_names_leads_to_sketches_and_refuses_to_lay_those_of_a_candidate_out_anew() {
     const SITE: &str = "vision_model.radio_model.model.blocks.2.norm1";
     let golden = Sketched::of(&bundled(FLOATS), &[]);
     let candidate = Candidate::of(FLOATS, |tensor| {
@@ -302,13 +302,51 @@ fn a_map_of_names_leads_to_sketches_and_refuses_to_lay_them_out_anew() {
     assert!(found.estimated && (estimate / 0.3 - 1.0).abs() < 0.25, "{estimate}");
     assert_eq!(report.entries.iter().filter(|entry| entry.is_failure()).count(), 1);
 
-    let error = compared("steps = [{ squeeze = 0 }, { unsqueeze = 0 }]").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "name map `map.toml`: rules[0]: expected tensors in full for the layout of `{SITE}`, found a sketch"
-        )
+    // A candidate in full is sketched in the golden layout.
+    let report = compared("steps = [{ squeeze = 0 }, { unsqueeze = 0 }]").unwrap();
+    assert_eq!(measurement(&report, SITE).relative_l2, Some(estimate));
+
+    // Of a part of the golden tensor, or of the candidate's sketch in another layout, nothing can be told.
+    let refused = format!(
+        "name map `map.toml`: rules[0]: expected tensors in full for the layout of `{SITE}`, found a sketch"
     );
+    let part = "steps = [{ last_tokens = 8 }]\ngolden_steps = [{ last_tokens = 8 }]";
+    assert_eq!(compared(part).unwrap_err().to_string(), refused);
+    let sketched = Sketched::of(&candidate.path(), &[]);
+    let map = format!(
+        "version = 1\n[[rules]]\ncandidate = 'theirs'\ngolden = \"{SITE}\"\nsteps = [{{ transpose = [1, 2] }}, {{ transpose = [1, 2] }}]"
+    );
+    let map = NameMap::parse("map.toml", &map).unwrap();
+    let policy = Policy::default();
+    let error =
+        validate::diff_with_names(&golden.open(), &sketched.open(), &policy, None, Some(&map), true, &|_| ())
+            .unwrap_err();
+    assert_eq!(error.to_string(), refused);
+}
+
+#[test]
+fn a_sketched_golden_dump_judges_what_an_engine_recorded_in_full() {
+    let golden = Sketched::of(&bundled(NAME), &[]);
+    let candidate = Dump::open(bundled("../ports/vllm-nemotron-bfloat16")).unwrap();
+    let map = NameMap::read("vllm-nemotron").unwrap();
+    let policy = Policy::default();
+    let by = |golden: &Dump| {
+        validate::diff_with_names(golden, &candidate, &policy, None, Some(&map), true, &|_| ()).unwrap()
+    };
+    let (estimated, full) = (by(&golden.open()), by(&Dump::open(bundled(NAME)).unwrap()));
+    let compared = |report: &DiffReport| report.entries.iter().filter(|e| e.measurement.is_some()).count();
+    assert_eq!((compared(&estimated), compared(&full)), (99, 99));
+    for (estimated, full) in estimated.entries.iter().zip(&full.entries) {
+        let (Some(estimated), Some(full)) = (&estimated.measurement, &full.measurement) else { continue };
+        assert_eq!(estimated.bit_equal, full.bit_equal);
+        let (Some(estimated), Some(full)) = (estimated.relative_l2, full.relative_l2) else { continue };
+        assert!((estimated - full).abs() <= 0.35 * full, "{estimated} for {full}");
+    }
+    let first = estimated
+        .entries
+        .iter()
+        .find(|entry| entry.measurement.is_some() && !entry.measurement.as_ref().unwrap().bit_equal);
+    assert_eq!(first.unwrap().entry.name, "vision_model.radio_model.model.patch_generator.cls_token");
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! What vLLM itself recorded, through the ready-made maps; `golden/fixtures/ports/README.md` says how it was made.
+
+use golden::Dump;
+use validate::diagnosis::Mistake;
+use validate::origin::OriginKind;
+use validate::tolerance::Verdict;
+use validate::{Comparison, DiffReport, EntryReport, NameMap, Note, Policy};
+
+use crate::dumps::{bundled, failing, goldens};
+
+const TOWER: &str = "vision_model.radio_model.model";
+const LAYERS: &str = "language_model.model.layers";
+
+fn compare(golden: &str, candidate: &str, map: &str) -> DiffReport {
+    compare_with(golden, candidate, &NameMap::read(map).unwrap())
+}
+
+fn compare_with(golden: &str, candidate: &str, map: &NameMap) -> DiffReport {
+    let golden = Dump::open(bundled(golden)).unwrap();
+    let candidate = Dump::open(goldens().join("../ports").join(candidate)).unwrap();
+    validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(map), true, &|_| ())
+        .unwrap()
+}
+
+/// The golden sites that were compared, and those that the map says vLLM does not have.
+fn sites(report: &DiffReport, count: usize) -> (Vec<&EntryReport>, Vec<&str>) {
+    // The golden entries come first.
+    let (compared, left): (Vec<_>, Vec<_>) =
+        report.entries[..count].iter().partition(|entry| entry.measurement.is_some());
+    assert!(left.iter().all(|entry| matches!(entry.verdict, Verdict::Ignored { .. })), "{left:?}");
+    (compared, left.iter().map(|entry| entry.entry.name.as_str()).collect())
+}
+
+/// Tables that vLLM keeps in a cache, and activations that it computes in one with the product behind them.
+fn without_a_module() -> Vec<String> {
+    let rotary = ["cos", "sin"].map(|table| format!("language_model.model.rotary_emb.{table}"));
+    rotary.into_iter().chain((0..4).map(|layer| format!("{LAYERS}.{layer}.mlp.act_fn"))).collect()
+}
+
+#[test]
+fn the_whole_model_differs_where_vllm_resizes_positions_otherwise() {
+    let report = compare("shapes-describe-bfloat16", "vllm-nemotron-bfloat16", "vllm-nemotron");
+    let (compared, left) = sites(&report, 105);
+    assert_eq!(compared.len(), 99);
+    assert_eq!(left, without_a_module());
+
+    let fresh: Vec<&EntryReport> =
+        compared.iter().copied().filter(|entry| entry.origin.kind == OriginKind::Fresh).collect();
+    assert_eq!(fresh.len(), 1);
+    assert_eq!(fresh[0].entry.name, format!("{TOWER}.patch_generator.cls_token"));
+    let findings = report.findings.as_ref().unwrap();
+    assert_eq!(report.entries[findings.index].entry.name, fresh[0].entry.name);
+    assert_eq!(findings.places, ["all 64 patch tokens are off and no prefix token is"]);
+    let mistakes: Vec<Mistake> = findings.diagnoses.iter().map(|diagnosis| diagnosis.mistake).collect();
+    assert_eq!(mistakes, [Mistake::AlignCorners]);
+
+    // Before it all is equal to the last bit, and so are the token ids; attention in bfloat16 makes more of what it inherits
+    // than the built-in limits allow.
+    let equal = compared.iter().filter(|entry| entry.measurement.as_ref().unwrap().bit_equal);
+    let equal: Vec<&str> = equal.map(|entry| entry.entry.name.as_str()).collect();
+    let expected = [
+        "pixel_values",
+        "input_ids",
+        "vision_model.radio_model.input_conditioner",
+        "vision_model.radio_model.model.patch_generator.im_to_patches",
+        "vision_model.radio_model.model.patch_generator.embedder",
+        "language_model.model.embed_tokens",
+    ];
+    assert_eq!(equal, expected);
+    let expected = [
+        format!("{TOWER}.patch_generator.cls_token"),
+        format!("{LAYERS}.2.self_attn.o_proj"),
+        format!("{LAYERS}.2.self_attn"),
+        format!("{LAYERS}.3.self_attn.o_proj"),
+        format!("{LAYERS}.3.self_attn"),
+    ];
+    assert_eq!(failing(&report), expected);
+    assert_eq!(report.answer.prompt, Comparison::Equal);
+    assert_eq!(report.answer.generated_ids, Comparison::Equal);
+    // Every rule matched; the engine has token ids as `int32`, and looks them up after the tower.
+    let notes = [
+        Note::Order { name: "vision_model.radio_model.input_conditioner".to_owned() },
+        Note::MappedDtypes { count: 1 },
+    ];
+    assert_eq!(report.notes, notes);
+}
+
+#[test]
+fn the_language_model_alone_passes() {
+    let report = compare("shapes-text-float32", "vllm-llama-float32", "vllm-llama");
+    let failing = failing(&report);
+    assert!(failing.is_empty(), "{failing:?}");
+    let (compared, mut left) = sites(&report, 62);
+    assert_eq!(compared.len(), 55);
+    let mut expected = without_a_module();
+    expected.push("inputs_embeds".to_owned());
+    expected.sort();
+    left.sort_unstable();
+    assert_eq!(left, expected);
+    for entry in compared {
+        let found = entry.measurement.as_ref().unwrap().relative_l2;
+        assert!(found.is_none_or(|found| found < 1e-6), "{}: {found:?}", entry.entry.name);
+    }
+    assert_eq!(report.answer.generated_ids, Comparison::Equal);
+    assert_eq!(report.notes, [Note::MappedDtypes { count: 1 }]);
+}
+
+#[test]
+fn halves_of_a_fused_projection_are_not_taken_for_each_other() {
+    let map = validate::names::BUILTIN.iter().find(|map| map.name == "vllm-llama").unwrap().text;
+    let [gate, up] = ["gate", "up"].map(|half| format!("\"{LAYERS}.$layer.mlp.{half}_proj\",\n"));
+    let swapped = map.replace(&gate, "GATE").replace(&up, &gate).replace("GATE", &up);
+    assert_ne!(swapped, map);
+    let report = compare_with(
+        "shapes-text-float32",
+        "vllm-llama-float32",
+        &NameMap::parse("swapped.toml", &swapped).unwrap(),
+    );
+    let halves = |layer| ["gate", "up"].map(|half| format!("{LAYERS}.{layer}.mlp.{half}_proj"));
+    assert_eq!(failing(&report), (0..4).flat_map(halves).collect::<Vec<_>>());
+}
