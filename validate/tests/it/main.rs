@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod browser;
 mod command;
 mod diagnoses;
 mod documents;
@@ -12,6 +13,7 @@ mod metrics;
 mod names;
 mod noises;
 mod origins;
+mod page;
 mod policies;
 mod reports;
 mod sketches;

@@ -133,7 +133,11 @@
       entry.inputs.forEach((input, place) => {
         if (place) item.append(", ");
         const link = element("button", entries[input].name, { className: "link", type: "button" });
-        link.addEventListener("click", () => choose(input));
+        link.addEventListener("click", () => {
+          choose(input);
+          // The link is gone: whoever came by keyboard goes on from here.
+          $("site").focus();
+        });
         item.append(link);
       });
       list.append(item);
@@ -307,14 +311,35 @@
   // ---- All entries
   const lines = [...document.querySelectorAll("tr[data-index]")];
   lines.forEach((line) => line.addEventListener("click", () => choose(Number(line.dataset.index))));
+  const shownLines = () => lines.filter((line) => !line.hidden);
+  // One stop for Tab: the chosen line, or the first where the filter hides that one.
+  const placeStop = () => {
+    const stop = lines[chosen].hidden ? shownLines()[0] : lines[chosen];
+    lines.forEach((line) => { line.tabIndex = line === stop ? 0 : -1; });
+  };
+  document.querySelector("#entries tbody").addEventListener("keydown", (event) => {
+    const shown = shownLines();
+    const at = shown.indexOf(event.target.closest("tr"));
+    const to = {
+      ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: shown.length - 1,
+      PageDown: at + 10, PageUp: at - 10, Enter: at, " ": at,
+    }[event.key];
+    if (to === undefined || at < 0) return;
+    event.preventDefault();
+    const line = shown[Math.min(shown.length - 1, Math.max(0, to))];
+    choose(Number(line.dataset.index));
+    line.focus();
+  });
   $("filter").addEventListener("input", (event) => {
     const wanted = event.target.value.toLowerCase();
     lines.forEach((line) => { line.hidden = !line.textContent.toLowerCase().includes(wanted); });
+    placeStop();
   });
 
   const choose = (index) => {
     chosen = Math.min(entries.length - 1, Math.max(0, index));
     lines.forEach((line) => line.classList.toggle("chosen", Number(line.dataset.index) === chosen));
+    placeStop();
     const group = groupOf(chosen);
     if (groups.get(group)?.length > 1 && $("group").value !== group) {
       $("group").value = group;

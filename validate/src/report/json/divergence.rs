@@ -1,0 +1,80 @@
+//! The first divergence, with what was found there.
+
+use serde::Serialize;
+
+use super::{Number, reason};
+use crate::diagnosis::Diagnosis;
+use crate::diff::{DiffReport, Divergence};
+use crate::report::words;
+
+#[derive(Serialize)]
+pub(super) struct DivergenceJson<'a> {
+    kind: &'static str,
+    name: Option<&'a str>,
+    order: Option<u64>,
+    module: Option<&'a str>,
+    reason: String,
+    last_agreement: Option<&'a str>,
+    places: Vec<&'a str>,
+    diagnoses: Vec<DiagnosisJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct DiagnosisJson<'a> {
+    mistake: &'static str,
+    text: &'a str,
+    before: Number,
+    after: Number,
+}
+
+impl<'a> DivergenceJson<'a> {
+    pub(super) fn of(report: &'a DiffReport, divergence: Divergence) -> Self {
+        let answer = |kind, reason| DivergenceJson {
+            kind,
+            name: None,
+            order: None,
+            module: None,
+            reason,
+            last_agreement: None,
+            places: Vec::new(),
+            diagnoses: Vec::new(),
+        };
+        match divergence {
+            Divergence::Prompt => {
+                let found = report.findings.iter().flat_map(|findings| &findings.diagnoses);
+                DivergenceJson {
+                    diagnoses: found.map(DiagnosisJson::of).collect(),
+                    ..answer("prompt", words::text("prompt", &report.answer.prompt))
+                }
+            }
+            Divergence::GeneratedIds => answer("generated_ids", words::ids(&report.answer.generated_ids)),
+            Divergence::Text => answer("text", words::text("text", &report.answer.text)),
+            Divergence::Entry(index) => {
+                let entry = &report.entries[index];
+                let last = report.last_agreement_before(index);
+                let findings = report.findings.as_ref().filter(|findings| findings.index == index);
+                DivergenceJson {
+                    kind: "entry",
+                    name: Some(&entry.entry.name),
+                    order: Some(entry.entry.order),
+                    module: Some(&entry.entry.module),
+                    reason: reason(&entry.verdict).unwrap_or_default(),
+                    last_agreement: last.map(|last| last.entry.name.as_str()),
+                    places: findings.iter().flat_map(|f| &f.places).map(String::as_str).collect(),
+                    diagnoses: findings.iter().flat_map(|f| &f.diagnoses).map(DiagnosisJson::of).collect(),
+                }
+            }
+        }
+    }
+}
+
+impl<'a> DiagnosisJson<'a> {
+    fn of(diagnosis: &'a Diagnosis) -> Self {
+        DiagnosisJson {
+            mistake: diagnosis.mistake.name(),
+            text: &diagnosis.text,
+            before: Number(diagnosis.before),
+            after: Number(diagnosis.after),
+        }
+    }
+}
