@@ -49,7 +49,6 @@ def shape(printed: str) -> str:
 def test_the_pages_commands_print_what_stands_there(tmp_path: Path):
     for name in ("golden", "scripts"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "work").mkdir()
     wrong: list[str] = []
 
     def rerun(match: re.Match) -> str:
