@@ -14,17 +14,18 @@ pub struct ModelArguments {
     /// Folder of a normalized checkpoint, made by `nvl-convert convert`
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// dtype to compute in [default: the checkpoint's own; in `replay` the golden's]
+    /// dtype to compute in [default: the checkpoint's own; in `replay` the golden's; in `isolate` that of each run]
     #[arg(long, value_enum)]
     pub dtype: Option<DtypeArgument>,
     /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// How to compute: `exact` has the public code's own operations in their order, `fast` has fused attention and, on a
-    /// CPU without bfloat16 instructions, products in float32 [default: fast; in `replay` exact]
+    /// CPU without bfloat16 instructions, products in float32 [default: fast; in `replay` and with `--record` exact; in
+    /// `isolate` a module may have taken either]
     #[arg(long, value_name = "exact|fast")]
     pub math: Option<Math>,
-    /// Threads of an operation on the CPU [default: libtorch's choice; in `replay` the golden's]
+    /// Threads of an operation on the CPU [default: libtorch's choice; in `replay` and `isolate` the golden's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub threads: Option<u64>,
 }

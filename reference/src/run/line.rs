@@ -147,6 +147,20 @@ mod tests {
     }
 
     #[test]
+    fn the_document_has_every_field_and_no_other() {
+        let document = include_str!("../../../docs/reference-runs.md");
+        let table = document.split("## Requests").nth(1).unwrap().split("## ").next().unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let mut described: Vec<&str> = rows.flat_map(|row| row.trim_end_matches('`').split("`, `")).collect();
+        let refusal = serde_json::from_str::<RequestLine>(r#"{"?": 0}"#).unwrap_err().to_string();
+        let mut known: Vec<&str> = refusal.split('`').skip(3).step_by(2).collect();
+        described.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(described, known);
+        assert_eq!(known.len(), 16, "{refusal}");
+    }
+
+    #[test]
     fn turns_become_a_question_and_its_history() {
         let line = parse(
             r#"{"turns": [{"user": "a", "assistant": "b"}, {"user": "c"}], "images": ["x.png", "/y.png"]}"#,
