@@ -1,12 +1,12 @@
 //! What vLLM itself recorded, through the ready-made maps; `golden/fixtures/ports/README.md` says how it was made.
 
-use golden::Dump;
+use golden::{Dump, DumpWriter};
 use validate::diagnosis::Mistake;
 use validate::origin::OriginKind;
 use validate::tolerance::Verdict;
 use validate::{Comparison, DiffReport, EntryReport, NameMap, Note, Policy};
 
-use crate::dumps::{bundled, failing, goldens};
+use crate::dumps::{bundled, failing, first_named, goldens};
 
 const TOWER: &str = "vision_model.radio_model.model";
 const LAYERS: &str = "language_model.model.layers";
@@ -118,4 +118,47 @@ fn halves_of_a_fused_projection_are_not_taken_for_each_other() {
     );
     let halves = |layer| ["gate", "up"].map(|half| format!("{LAYERS}.{layer}.mlp.{half}_proj"));
     assert_eq!(failing(&report), (0..4).flat_map(halves).collect::<Vec<_>>());
+}
+
+/// vLLM takes the tower of the 8B from the checkpoint's own code: it then has the golden names.
+#[test]
+fn a_tower_of_the_public_code_keeps_its_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("candidate");
+    let golden = Dump::open(bundled("shapes-describe-bfloat16")).unwrap();
+    let recorded = Dump::open(goldens().join("../ports/vllm-nemotron-bfloat16")).unwrap();
+    let mut writer = DumpWriter::create(&path).unwrap();
+    let towers = golden.tensors().filter(|(entry, _)| entry.name.starts_with("vision_model"));
+    let others = recorded.tensors().filter(|(entry, _)| !entry.name.starts_with("vision_model"));
+    for (entry, view) in towers.chain(others) {
+        // The class gives a summary as well.
+        let name = if entry.name == "vision_model" { "vision_model.features" } else { &entry.name };
+        writer.push(name, entry.role, &entry.module, entry.dtype, &entry.shape, view.data()).unwrap();
+        if name == "vision_model.features" {
+            writer
+                .push(
+                    "vision_model.summary",
+                    entry.role,
+                    &entry.module,
+                    entry.dtype,
+                    &entry.shape,
+                    view.data(),
+                )
+                .unwrap();
+        }
+    }
+    writer.finish(recorded.manifest().head()).unwrap();
+    let candidate = Dump::open(&path).unwrap();
+    let map = NameMap::read("vllm-nemotron").unwrap();
+    let report =
+        validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(&map), true, &|_| ())
+            .unwrap();
+    let (compared, left) = sites(&report, 105);
+    assert_eq!((compared.len(), left), (99, without_a_module().iter().map(String::as_str).collect()));
+    let tower = compared.iter().filter(|entry| entry.entry.name.starts_with("vision_model"));
+    let equal: Vec<bool> = tower.map(|entry| entry.measurement.as_ref().unwrap().bit_equal).collect();
+    assert_eq!(equal, [true; 37]);
+    // The features of vLLM's own tower went into the projector that was recorded.
+    assert_eq!(first_named(&report), "mlp1.0");
+    assert!(!report.entries.iter().any(EntryReport::is_unpaired));
 }
