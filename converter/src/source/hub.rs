@@ -147,13 +147,13 @@ impl Hub {
             ApiError::IoError(error)
                 if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
             {
-                let hint = "free some space, or set `HF_HOME` to a folder on another disk; run again, it goes on where it stopped";
+                let hint = "free some space, or set `HF_HUB_CACHE` to a folder on another disk; run again, it goes on where it stopped";
                 refuse(&format!("space in the cache `{}`", cache.display()), error.to_string(), hint.into())
             }
             ApiError::IoError(error)
                 if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
             {
-                let hint = "set `HF_HOME` to a folder that this user may write to";
+                let hint = "set `HF_HUB_CACHE` to a folder that this user may write to";
                 refuse(&format!("a cache to write to at `{}`", cache.display()), error.to_string(), hint.into())
             }
             ApiError::LockAcquisition(path) => refuse(
@@ -187,7 +187,7 @@ impl<'a> Snapshot<'a> {
                         hub.settings.cache.display()
                     ),
                     "none, and `HF_HUB_OFFLINE` is set".into(),
-                    "fetch it without `HF_HUB_OFFLINE` first, or set `HF_HOME` to the cache that has it"
+                    "fetch it without `HF_HUB_OFFLINE` first, or set `HF_HUB_CACHE` to the cache that has it"
                         .into(),
                 ));
             }

@@ -410,3 +410,12 @@ fn export_writes_the_source_back_and_says_so() {
         of_source.stderr
     );
 }
+
+#[test]
+fn the_library_describes_the_command_line() {
+    let command = converter::arguments::command();
+    assert_eq!(command.get_name(), "nvl-convert");
+    let names: Vec<&str> = command.get_subcommands().map(|command| command.get_name()).collect();
+    assert_eq!(names, ["inspect", "convert", "verify", "export"]);
+    command.debug_assert();
+}

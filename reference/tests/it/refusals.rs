@@ -109,3 +109,12 @@ fn a_failure_leaves_no_dump_behind() {
     refusal(command.arg(&out));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn the_library_describes_the_command_line() {
+    let command = reference::arguments::command();
+    assert_eq!(command.get_name(), "nvl-reference");
+    let names: Vec<&str> = command.get_subcommands().map(|command| command.get_name()).collect();
+    assert_eq!(names, ["generate", "run", "preprocess", "bench", "replay", "isolate"]);
+    command.debug_assert();
+}

@@ -624,3 +624,12 @@ fn limits_from_right_runs_on_the_command_line() {
         assert_eq!((refused.status, refused.stdout.as_str()), (2, ""), "{wrong:?}");
     }
 }
+
+#[test]
+fn the_library_describes_the_command_line() {
+    let command = validate::arguments::command();
+    assert_eq!(command.get_name(), "nvl-validate");
+    let names: Vec<&str> = command.get_subcommands().map(|command| command.get_name()).collect();
+    assert_eq!(names, ["diff", "calibrate", "maps", "names", "sketch", "show"]);
+    command.debug_assert();
+}
