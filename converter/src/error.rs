@@ -30,6 +30,12 @@ pub enum Error {
         /// `nothing` or `a file`.
         found: &'static str,
     },
+    /// The output would lie in a folder that isn't there.
+    #[error("`{path}`: expected a folder for the output, found nothing")]
+    OutputParent {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file that must be in the folder isn't.
     #[error("`{dir}`: expected a file {expected}, found none")]
     MissingFile {
@@ -348,6 +354,7 @@ impl Error {
             }
             Self::Hub { hint, .. } => Some(hint.clone()),
             Self::OutputExists { .. } => Some("`--force` replaces it once the conversion is complete".into()),
+            Self::OutputParent { path } => Some(format!("`mkdir -p {}` makes it", path.display())),
             Self::OutputBusy { .. } => Some("wait until it has finished, or give another output".into()),
             Self::NoSpace { .. } => {
                 Some("the output needs its whole size; `--force` frees the old one only afterwards".into())

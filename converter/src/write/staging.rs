@@ -21,7 +21,7 @@ pub struct Staging {
 ///
 /// # Errors
 /// [`Error::OutputExists`] where something is there and `force` is not set; [`Error::OutputPlace`] where it could not be
-/// replaced even so, or holds `source`.
+/// replaced even so, or holds `source`; [`Error::OutputParent`] where there is no folder for it to lie in.
 pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> {
     let place = |expected: &'static str, found: &str| Error::OutputPlace {
         path: out.to_path_buf(),
@@ -35,7 +35,7 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
     match fs::metadata(parent) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(Error::NotAFolder { path: parent.to_path_buf(), found: "a file" }),
-        Err(_) => return Err(Error::NotAFolder { path: parent.to_path_buf(), found: "nothing" }),
+        Err(_) => return Err(Error::OutputParent { path: parent.to_path_buf() }),
     }
     let Ok(metadata) = fs::symlink_metadata(out) else { return Ok(()) };
     let found = match metadata.file_type() {

@@ -416,6 +416,6 @@ fn the_library_describes_the_command_line() {
     let command = converter::arguments::command();
     assert_eq!(command.get_name(), "nvl-convert");
     let names: Vec<&str> = command.get_subcommands().map(|command| command.get_name()).collect();
-    assert_eq!(names, ["inspect", "convert", "verify", "export"]);
+    assert_eq!(names, ["inspect", "convert", "verify", "export", "completions", "man"]);
     command.debug_assert();
 }

@@ -412,7 +412,12 @@ fn an_output_that_would_destroy_something_is_refused_even_with_force() {
         assert!(matches!(&error, Error::OutputPlace { found: f, .. } if f == found), "{error}");
     }
     let error = conversion.write(&parent.path().join("no/such/out"), true, &Unwatched).unwrap_err();
-    assert!(matches!(error, Error::NotAFolder { found: "nothing", .. }), "{error}");
+    let missing = parent.path().join("no/such");
+    assert_eq!(
+        error.to_string(),
+        format!("`{}`: expected a folder for the output, found nothing", missing.display())
+    );
+    assert_eq!(error.hint(), Some(format!("`mkdir -p {}` makes it", missing.display())));
     assert_eq!(entries(parent.path()), ["file", "link", "models"]);
     assert_eq!(prepare(&inside, Settings::default(), KEEP).plan().rows.len(), 68);
 }

@@ -115,6 +115,6 @@ fn the_library_describes_the_command_line() {
     let command = reference::arguments::command();
     assert_eq!(command.get_name(), "nvl-reference");
     let names: Vec<&str> = command.get_subcommands().map(|command| command.get_name()).collect();
-    assert_eq!(names, ["generate", "run", "preprocess", "bench", "replay", "isolate"]);
+    assert_eq!(names, ["generate", "run", "preprocess", "bench", "replay", "isolate", "completions", "man"]);
     command.debug_assert();
 }

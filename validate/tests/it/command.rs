@@ -630,6 +630,6 @@ fn the_library_describes_the_command_line() {
     let command = validate::arguments::command();
     assert_eq!(command.get_name(), "nvl-validate");
     let names: Vec<&str> = command.get_subcommands().map(|command| command.get_name()).collect();
-    assert_eq!(names, ["diff", "calibrate", "maps", "names", "sketch", "show"]);
+    assert_eq!(names, ["diff", "calibrate", "maps", "names", "sketch", "show", "completions", "man"]);
     command.debug_assert();
 }
