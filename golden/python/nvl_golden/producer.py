@@ -21,10 +21,7 @@ def describe_producer(model: torch.nn.Module) -> dict[str, Any]:
     import torch
 
     device, dtype = _most_of(model)
-    producer: dict[str, Any] = {"name": "nvl_golden", "version": __version__}
-    if __commit__ is not None:
-        producer["commit"] = __commit__
-    producer["torch"] = torch.__version__
+    producer: dict[str, Any] = {"name": "nvl_golden", "version": __version__, "torch": torch.__version__}
     for library in ("transformers", "timm"):
         if (version := getattr(sys.modules.get(library), "__version__", None)) is not None:
             producer[library] = version
@@ -35,6 +32,13 @@ def describe_producer(model: torch.nn.Module) -> dict[str, Any]:
     producer["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     producer["model"] = type(model).__name__
     return producer
+
+
+def with_commit(producer: dict[str, Any]) -> dict[str, Any]:
+    """The producer with this package's commit, unless the version is an engine's, whose commit is another."""
+    if __commit__ is None or producer.get("version") != __version__:
+        return producer
+    return {"commit": __commit__, **producer}
 
 
 def _most_of(model: torch.nn.Module) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ._core import GoldenError, Sites, Writer
 from .calls import OwnCall, Places
 from .outputs import OUTPUT_NAMES, OutputNames, name_outputs, tensors_of
-from .producer import describe_producer
+from .producer import describe_producer, with_commit
 from .rows import Rows
 from .sizes import parse_size
 from .staging import Destination, Staging
@@ -243,7 +243,7 @@ class Recorder:
             self.resume()
 
     def _head(self) -> dict[str, Any]:
-        head: dict[str, Any] = {"producer": self.producer}
+        head: dict[str, Any] = {"producer": with_commit(self.producer)}
         for field in ("checkpoint", "remote_code", "request", "prompt", "generated_ids", "text"):
             if (value := getattr(self, field)) is not None:
                 head[field] = value

@@ -295,6 +295,15 @@ def test_sketches_stand_for_tensors(model, given, tmp_path):
         dump.tensor("first")
 
 
+def test_an_engines_version_does_not_get_this_packages_commit(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    with nvl_golden.record(model, tmp_path / "dump") as recorder:
+        model(torch.ones(1, 2))
+        recorder.producer |= {"name": "vLLM", "version": "0.32.0"}
+    producer = read_back(tmp_path / "dump").manifest["producer"]
+    assert (producer["name"], producer["version"]) == ("vLLM", "0.32.0") and "commit" not in producer
+
+
 def test_plain_entries_and_the_manifest(model, given, tmp_path):
     with nvl_golden.record(model, tmp_path / "dump", sites=["first", "*_ids", "step_logits"]) as recorder:
         recorder.add("input_ids", [[1, 2, 3]], role="input")
@@ -317,6 +326,7 @@ def test_plain_entries_and_the_manifest(model, given, tmp_path):
     ]
     assert dump.tensor("step_logits").sum() == 14
     manifest = dump.manifest
+    assert manifest["producer"]["commit"] == nvl_golden._core.__commit__
     assert manifest["producer"]["name"] == "my engine" and manifest["producer"]["torch"] == torch.__version__
     assert manifest["producer"]["dtype"] == "float32" and manifest["producer"]["threads"] == torch.get_num_threads()
     assert (manifest["prompt"], manifest["text"], manifest["generated_ids"]) == ("What?", "That.", [5, 6])
