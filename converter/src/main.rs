@@ -2,7 +2,6 @@
 
 mod progress;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -123,10 +122,6 @@ fn unsaid() -> Settings {
     Settings { caches: CodeCaches::from_env(), ..Settings::default() }
 }
 
-/// Writes to stdout; a reader that went away is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to stdout"),
-    }
+    release::print(text.as_bytes()).context("cannot write to stdout")
 }

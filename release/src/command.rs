@@ -1,13 +1,12 @@
 //! The commands that every program has.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::Subcommand;
 use clap_complete::Shell;
 
-use crate::{Error, Result};
+use crate::{Error, Result, print};
 
 /// The commands that every program has, made from its own arguments.
 #[derive(Debug, Subcommand)]
@@ -47,10 +46,6 @@ impl Command {
                 return written.map_err(|source| Error::Folder { folder, source });
             }
         }
-        match io::stdout().lock().write_all(&text) {
-            // A reader that has seen enough, such as `head`, is no failure.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Stdout(error)),
-            _ => Ok(()),
-        }
+        print(&text).map_err(Error::Stdout)
     }
 }

@@ -16,12 +16,7 @@ pub(super) fn progress_bar(bytes: u64) -> ProgressBar {
 }
 
 pub(super) fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // A reader that has seen enough, such as `head`, does not change the verdict.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(Error::Stdout),
-    }
+    release::print(text.as_bytes()).map_err(Error::Stdout)
 }
 
 /// Writes a file under a temporary name first, so that a partial one never has the final name.
