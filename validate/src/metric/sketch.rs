@@ -1,6 +1,6 @@
 //! Tensors of which at least one side has a sketch only.
 
-use golden::{Dump, Entry, Sketch, TensorView};
+use golden::{Dtype, Dump, Entry, Sketch, TensorView};
 
 use super::{Measurement, NonFinite, measure};
 use crate::{Error, Result};
@@ -21,10 +21,7 @@ pub(crate) fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> 
     let [Some(expected), Some(found)] = [golden, candidate].map(|(dump, name)| dump.entry(name)) else {
         return Ok(None);
     };
-    if expected.shape != found.shape || expected.dtype.is_float() != found.dtype.is_float() {
-        return Ok(None);
-    }
-    if expected.dtype != found.dtype && !expected.dtype.is_float() {
+    if !are_comparable((&expected.shape, expected.dtype), (&found.shape, found.dtype)) {
         return Ok(None);
     }
     let sketch = |tensor: &Option<TensorView<'_>>, seed| tensor.as_ref().map(|view| Sketch::of(view, seed));
@@ -53,15 +50,18 @@ pub(crate) fn measure_tensor(
     candidate: &TensorView<'_>,
 ) -> Result<Option<Measurement>> {
     let (entry, sketch) = golden;
-    let (dtype, is_float) = (candidate.dtype(), candidate.dtype().is_float());
-    if entry.shape != candidate.shape() || entry.dtype.is_float() != is_float {
-        return Ok(None);
-    }
-    if entry.dtype != dtype && !is_float {
+    let dtype = candidate.dtype();
+    if !are_comparable((&entry.shape, entry.dtype), (candidate.shape(), dtype)) {
         return Ok(None);
     }
     let found = Entry { dtype, sha256: golden::sha256_hex(candidate.data()), ..entry.clone() };
     Ok(Some(estimate(golden, (&found, &Sketch::of(candidate, sketch.seed)))?))
+}
+
+/// Whether shapes are equal, and dtypes equal or both of floating point.
+fn are_comparable(golden: (&[usize], Dtype), candidate: (&[usize], Dtype)) -> bool {
+    let both_float = golden.1.is_float() && candidate.1.is_float();
+    golden.0 == candidate.0 && (golden.1 == candidate.1 || both_float)
 }
 
 /// What two sketches tell of their tensors.
