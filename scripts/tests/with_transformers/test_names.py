@@ -1,8 +1,9 @@
 """The ready-made name maps for transformers, on transformers' own classes.
 
 `RadioModel` and `LlamaForCausalLM`, alone and in the port of scripts/ports/transformers_native.py, load the parts of the
-bundled checkpoint, run on a golden's own inputs, and are recorded by plain forward hooks under their own names. `nvl-validate diff --names` must find every site, and every site right: but
-for the resize of positions, which transformers does without aligned corners, and which must be named as what it is.
+bundled checkpoint, run on a golden's own inputs, and are recorded by plain forward hooks under their own names.
+`nvl-validate diff --names` must find every site, and every site right: but for the resize of positions, which transformers
+does without aligned corners, and which must be named as what it is.
 Runs in `.venv-transformers` (`scripts/setup --recorder`).
 """
 
