@@ -1,5 +1,6 @@
 //! `nvl-reference bench`.
 
+use std::fmt::{self, Write as _};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use reference::device::device_name;
 use reference::settings::{Settings, TORCH_VERSION};
 use serde::Serialize;
 
-use super::{Outcome, load_model, spinner};
+use super::{Outcome, load_model, print, print_json, spinner};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -55,37 +56,42 @@ pub fn run(args: BenchArguments) -> Result<Outcome> {
         benchmark,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?)
+        print_json(&report)?;
     } else {
-        print(&report)
+        print(&text(&report)?)?;
     }
     Ok(Outcome::Yes)
 }
 
-fn print(report: &Report) {
+fn text(report: &Report) -> Result<String, fmt::Error> {
+    let mut text = String::new();
     let Report { benchmark, .. } = report;
-    println!(
+    writeln!(
+        text,
         "{}, {}, math {}, {} threads, libtorch {}",
         report.device, report.dtype, report.math, report.threads, report.torch
-    );
-    println!("load     {:>10.3} s", report.load_secs);
+    )?;
+    writeln!(text, "load     {:>10.3} s", report.load_secs)?;
     if let Some(secs) = benchmark.vision_secs {
-        println!("vision   {secs:>10.3} s for {} tiles", benchmark.tiles);
+        writeln!(text, "vision   {secs:>10.3} s for {} tiles", benchmark.tiles)?;
     }
-    println!(
+    writeln!(
+        text,
         "prefill  {:>10.3} s for {} tokens, {:.1} tokens/s",
         benchmark.prefill_secs, benchmark.prompt_tokens, benchmark.prefill_tokens_per_sec
-    );
-    println!(
+    )?;
+    writeln!(
+        text,
         "decode   {:>10.3} ms a token, {:.2} GB/s of weights",
         benchmark.decode_secs_per_token * 1e3,
         benchmark.decode_gb_per_sec
-    );
+    )?;
     if let Some(speed) = benchmark.memory_gb_per_sec {
         let share = benchmark.decode_gb_per_sec / speed * 100.0;
-        println!("memory   {speed:>10.2} GB/s read by a sum: decoding uses {share:.0} %");
+        writeln!(text, "memory   {speed:>10.2} GB/s read by a sum: decoding uses {share:.0} %")?;
     }
     if let Some(bytes) = report.peak_resident_bytes {
-        println!("resident {:>10.2} GB at most, mapped weights included", bytes as f64 / 1e9);
+        writeln!(text, "resident {:>10.2} GB at most, mapped weights included", bytes as f64 / 1e9)?;
     }
+    Ok(text)
 }

@@ -16,7 +16,7 @@ use reference::request::PreparedRequest;
 use reference::settings::{Settings, producer};
 use serde::Serialize;
 
-use super::{Outcome, interrupt, load_model, spinner, warn};
+use super::{Outcome, interrupt, load_model, print_json, spinner, warn};
 
 /// Runs the command; the answer is streamed to stdout.
 pub fn run(args: GenerateArguments) -> Result<Outcome> {
@@ -65,7 +65,7 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
         writer.finish(answer.manifest_head(producer(&model, &settings), name, &prepared, &config))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&Report::new(&answer, &prepared))?);
+        print_json(&Report::new(&answer, &prepared))?;
     }
     Ok(Outcome::Yes)
 }

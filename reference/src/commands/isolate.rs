@@ -1,5 +1,6 @@
 //! `nvl-reference isolate`: every module of a run that computed wrongly.
 
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
 use super::replay::golden_dtype;
-use super::{Outcome, load_model, spinner};
+use super::{Outcome, load_model, print, print_json, spinner};
 
 /// Runs the command: 0 where no module is at fault, else 1.
 pub fn run(args: IsolateArguments) -> Result<Outcome> {
@@ -50,9 +51,9 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     let found = isolated(&mut model, &ways, &golden, &args.candidate)?;
 
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report(&found))?);
+        print_json(&report(&found))?;
     } else {
-        print(&found);
+        print(&text(&found)?)?;
     }
     Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Outcome::No } else { Outcome::Yes })
 }
@@ -73,17 +74,20 @@ fn at_fault(found: &[Isolated]) -> impl Iterator<Item = &Isolated> {
     found.iter().filter(|isolated| isolated.fault.is_some())
 }
 
-fn print(found: &[Isolated]) {
+fn text(found: &[Isolated]) -> Result<String, fmt::Error> {
+    let mut text = String::new();
     let width = at_fault(found).map(|isolated| isolated.entry.name.len()).max().unwrap_or(0);
     for isolated in at_fault(found) {
-        println!("{:<width$}  {:<22}  {}", isolated.entry.name, class(isolated), why(isolated));
+        writeln!(text, "{:<width$}  {:<22}  {}", isolated.entry.name, class(isolated), why(isolated))?;
     }
     let compared = found.iter().filter(|isolated| isolated.measurement.is_some()).count();
     let faults = at_fault(found).count();
-    println!(
+    writeln!(
+        text,
         "{compared} of {} entries computed again from the run's own inputs; at fault: {faults}",
         found.len()
-    );
+    )?;
+    Ok(text)
 }
 
 fn class(isolated: &Isolated) -> &str {

@@ -17,6 +17,7 @@ use reference::Math;
 use reference::NemotronVl;
 use reference::arguments::{self, ModelArguments};
 use reference::request::PreparedRequest;
+use serde::Serialize;
 
 /// What a command that could be carried out found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,16 @@ pub fn print_error(error: &anyhow::Error) {
     if let Some(hint) = hint {
         eprintln!("hint: {hint}");
     }
+}
+
+/// Writes to stdout; a reader that has seen enough is no failure.
+pub fn print(text: &str) -> reference::Result<()> {
+    release::print(text.as_bytes()).map_err(reference::Error::Output)
+}
+
+/// Writes a value to stdout as JSON.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
 }
 
 /// Prints completions or manual pages of the program itself.

@@ -9,7 +9,7 @@ use reference::pictures::write_contact_sheet;
 use reference::prompt::PromptBuilder;
 use reference::settings::Settings;
 
-use super::{Outcome, spinner, warn};
+use super::{Outcome, print, spinner, warn};
 
 /// Runs the command; prints the prompt as it is tokenised.
 pub fn run(args: PreprocessArguments) -> Result<Outcome> {
@@ -29,6 +29,6 @@ pub fn run(args: PreprocessArguments) -> Result<Outcome> {
     if let Some(file) = &args.tiles_png {
         write_contact_sheet(file, &prepared.preprocessed, &config.image_processor).map_err(Error::from)?;
     }
-    println!("{}", prepared.prompt);
+    print(&format!("{}\n", prepared.prompt))?;
     Ok(Outcome::Yes)
 }

@@ -1,5 +1,7 @@
 //! `nvl-reference replay`.
 
+use std::fmt::{self, Write as _};
+
 use anyhow::Result;
 use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
@@ -10,7 +12,7 @@ use reference::prompt::Tokenizer;
 use reference::replay::{ReplaySummary, replay};
 use reference::settings::Settings;
 
-use super::{Outcome, load_model, spinner};
+use super::{Outcome, load_model, print, print_json, spinner};
 
 /// Runs the command: 0 where the generated ids are the golden's, else 1.
 pub fn run(args: ReplayArguments) -> Result<Outcome> {
@@ -37,23 +39,26 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
     progress.finish_and_clear();
 
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        print_json(&summary)?;
     } else {
-        print_summary(&summary);
+        print(&text(&summary)?)?;
     }
     Ok(if summary.generated_ids_equal { Outcome::Yes } else { Outcome::No })
 }
 
-fn print_summary(summary: &ReplaySummary) {
-    println!("sites: {} of {} recorded", summary.recorded, summary.entries);
-    println!("equal to the last bit: {} of {}", summary.bit_equal, summary.entries);
+fn text(summary: &ReplaySummary) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "sites: {} of {} recorded", summary.recorded, summary.entries)?;
+    writeln!(text, "equal to the last bit: {} of {}", summary.bit_equal, summary.entries)?;
     if let Some(name) = &summary.first_difference {
-        println!("first that is not: {name}");
+        writeln!(text, "first that is not: {name}")?;
     }
-    println!(
+    writeln!(
+        text,
         "generated ids: {}",
         if summary.generated_ids_equal { "the golden's" } else { "not the golden's" }
-    );
+    )?;
+    Ok(text)
 }
 
 pub(super) fn golden_dtype(golden: &Dump) -> Result<TorchDtype> {

@@ -118,3 +118,26 @@ fn the_library_describes_the_command_line() {
     assert_eq!(names, ["generate", "run", "preprocess", "bench", "replay", "isolate", "completions", "man"]);
     command.debug_assert();
 }
+
+/// A stdout that takes nothing is told; one whose reader has seen enough is no failure.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_no_panic() {
+    let replay = |out: &std::path::Path| {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("nvl-reference"));
+        command.arg("replay").arg("--model").arg(checkpoint()).arg(golden("shapes-text-float32"));
+        command.arg("--record").arg(out).stderr(std::process::Stdio::piped());
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = replay(&folder.path().join("full")).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "error: writing the answer: No space left on device (os error 28)\n");
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = replay(&folder.path().join("closed")).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
