@@ -54,6 +54,14 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// A folder, a pipe, a device or a socket where a regular file should be.
+    #[error("`{path}`: {source}")]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        source: std::io::Error,
+    },
     /// Text that is not JSON, or JSON of another structure.
     #[error("`{path}`: line {line}, column {column}{}: {message}", field_suffix(.field))]
     Json {

@@ -92,13 +92,10 @@ impl Folder {
                 found: format!("a link to `{}`", visible(&real.to_string_lossy())),
             });
         }
-        // Before it is opened: opening a pipe would wait for a writer.
-        let metadata = fs::metadata(&real).map_err(Error::io("read", &path))?;
-        if !metadata.is_file() {
-            let found = if metadata.is_dir() { "a folder" } else { "a device, pipe or socket" };
-            return Err(Error::BadFile { path, expected: "a regular file", found: found.into() });
-        }
-        File::open(&real).map_err(Error::io("open", &path))
+        store::open(&real).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidInput => Error::NotRegular { path: path.clone(), source: error },
+            _ => Error::io("open", &path)(error),
+        })
     }
 
     /// Reads the file `name` whole.
