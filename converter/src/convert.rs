@@ -11,12 +11,13 @@ use crate::ledger::{
     LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
     ReadFile, Tool, WrittenFile,
 };
-use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part};
+use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Layers, Part, check_layers};
 use crate::parts::{self, PROJECTOR_FILE, WHOLE_CONFIG_FILE};
 use crate::plan::{Plan, PlanOptions, SourceTensor};
 use crate::resolve::{Findings, Settings, resolve};
 use crate::source::{
-    Buffers, CHAT_TEMPLATE_FILE, Location, SourceCheckpoint, chat_template, refuse_quantized,
+    Buffers, CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template,
+    refuse_quantized,
 };
 use crate::weights::{INDEX_FILE, LENGTH_BYTES};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
@@ -28,7 +29,7 @@ const COPIED: [&str; 5] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     CHAT_TEMPLATE_FILE,
-    "generation_config.json",
+    GENERATION_CONFIG_FILE,
 ];
 /// Skipped tensors up to this size are kept in the ledger.
 const KEPT_BYTES: usize = 4096;
@@ -57,6 +58,7 @@ impl Conversion {
         let buffers = Buffers::read(source.weights(), dir)?;
         let (config, mut findings) = resolve(&source, &buffers, settings)?;
         parts::check_vision(&config, &source.folder().file_path(CONFIG_FILE))?;
+        check_source_layers(&source, &config)?;
         let plan = Plan::new(SourceTensor::all(source.weights()), &config, options)
             .map_err(|problems| Error::Tensors { path: dir.to_path_buf(), problems })?;
         check_equal(&source, &plan)?;
@@ -304,6 +306,22 @@ impl Conversion {
         let text = &file.bytes()[LENGTH_BYTES..file.header().data_start];
         String::from_utf8(text.to_vec()).ok()
     }
+}
+
+/// Refuses layers that the source's tensors do not have, before each of their tensors is missed.
+fn check_source_layers(source: &SourceCheckpoint, config: &Config) -> Result<(), Error> {
+    let text = Layers {
+        configured: config.text_config.num_hidden_layers,
+        field: "llm_config.num_hidden_layers",
+        prefix: "language_model.model.layers.",
+    };
+    let vision = Layers {
+        configured: config.vision_config.num_hidden_layers,
+        field: "vision_config.args.model_kwargs.depth",
+        prefix: "vision_model.radio_model.model.blocks.",
+    };
+    let names = source.weights().iter().map(|tensor| tensor.name);
+    check_layers(&source.folder().file_path(CONFIG_FILE), &[text, vision], names)
 }
 
 /// Compares the tensors that the plan takes for equal.

@@ -62,6 +62,16 @@ pub enum Error {
         /// What was expected and found.
         source: std::io::Error,
     },
+    /// A file of another kind than its name says: a pointer of Git LFS, a web page, an unfinished download.
+    #[error("`{path}`: expected {expected}, found {content}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        content: store::Content,
+    },
     /// Text that is not JSON, or JSON of another structure.
     #[error("`{path}`: line {line}, column {column}{}: {message}", field_suffix(.field))]
     Json {
@@ -357,6 +367,7 @@ impl Error {
     /// What to try, where we know it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Content { content, .. } => content.hint().map(Into::into),
             Self::Header { found, .. } if found.contains("cut off") => {
                 Some("the file may be an unfinished download: compare its size and SHA-256".into())
             }

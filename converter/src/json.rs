@@ -5,18 +5,24 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use store::json::{Fault, Text};
 
 use crate::Error;
 use crate::error::without_controls;
 
-/// Deserializes `text`, the content of the file at `path`, which must be one JSON object.
+/// Deserializes `text`, the content of the file at `path`, which must be one JSON object. Python's `NaN` and `Infinity` are
+/// read as [`store::json`] says: a field that asks for a number has none there.
 ///
 /// # Errors
-/// [`Error::Json`] if it is not JSON, not an object, not a `T`, or gives a key twice.
+/// [`Error::Content`] if it is a file of another kind; [`Error::Json`] if it is not JSON, not an object, not a `T`, or gives a
+/// key twice.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
-    reject_duplicate_keys(path, text)?;
+    let fault = |fault| json_error(path, fault);
+    let text = Text::new(text).map_err(fault)?;
+    // Maps would keep the last of two in silence.
+    text.walk(UniqueKeys).map_err(fault)?;
     // A list would pass for a structure whose fields have defaults.
-    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+    if !text.is_object() {
         return Err(Error::Json {
             path: path.to_path_buf(),
             line: 1,
@@ -25,42 +31,18 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> 
             message: "expected an object, found another value".into(),
         });
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let field = match error.path().to_string() {
-            dot if dot == "." => String::new(),
-            field => field,
-        };
-        json_error(path, &field, error.inner())
-    })?;
-    deserializer.end().map_err(|error| json_error(path, "", &error))?;
-    Ok(value)
+    text.parse().map_err(fault)
 }
 
-/// The failure that `error` is, in the file at `path`.
-fn json_error(path: &Path, field: &str, error: &serde_json::Error) -> Error {
-    let text = error.to_string();
-    // serde_json puts the position behind its message; ours goes in front.
-    let message = match text.rfind(" at line ") {
-        Some(end) if error.line() > 0 => text[..end].to_string(),
-        _ => text,
-    };
-    Error::Json {
-        path: path.to_path_buf(),
-        line: error.line(),
-        column: error.column(),
-        field: field.to_string(),
-        message: without_controls(&message),
+/// The failure that `fault` is, in the file at `path`.
+fn json_error(path: &Path, fault: Fault) -> Error {
+    let path = path.to_path_buf();
+    match fault {
+        Fault { content: Some(content), .. } => Error::Content { path, expected: "a JSON file", content },
+        Fault { line, column, field, message, .. } => {
+            Error::Json { path, line, column, field, message: without_controls(&message) }
+        }
     }
-}
-
-/// Walks the whole text and refuses a key that one object gives twice: maps would keep the last in silence.
-fn reject_duplicate_keys(path: &Path, text: &[u8]) -> Result<(), Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    UniqueKeys
-        .deserialize(&mut deserializer)
-        .and_then(|()| deserializer.end())
-        .map_err(|error| json_error(path, "", &error))
 }
 
 struct UniqueKeys;
@@ -130,7 +112,22 @@ mod tests {
     fn names_line_and_column_of_broken_text() {
         assert_eq!(message("{\n  \"a\": }"), "`a.json`: line 2, column 8: expected value");
         assert_eq!(message("{} {}"), "`a.json`: line 1, column 4: trailing characters");
-        assert!(message("").starts_with("`a.json`: line 1, column 0: EOF"));
+        assert_eq!(message("{\"a\": NaN, \"b\": }"), "`a.json`: line 1, column 17: expected value");
+    }
+
+    #[test]
+    fn says_what_a_file_is_that_is_no_json() {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 17\n";
+        for (text, found) in [
+            ("", "an empty file"),
+            (pointer, "a Git LFS pointer to a file of 17 bytes"),
+            ("<!DOCTYPE html>", "a web page"),
+        ] {
+            assert_eq!(message(text), format!("`a.json`: expected a JSON file, found {found}"));
+        }
+        let error = parse::<Value>(Path::new("a.json"), pointer.as_bytes()).expect_err("refused");
+        assert!(error.hint().is_some_and(|hint| hint.contains("`git lfs pull`")));
+        assert!(message("\u{feff}{}").contains("expected JSON without a byte order mark (BOM), found one"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`normalized::Checkpoint`] reads what this crate writes; the other rooms are [`weights`] (safetensors
 //! files, one or many, always mapped) and [`json`] (JSON that is not trusted).
 
+mod added;
 pub mod arguments;
 mod convert;
 pub mod digest;
@@ -23,6 +24,7 @@ mod verify;
 pub mod weights;
 pub mod write;
 
+pub use added::files_not_in_ledger;
 pub use convert::Conversion;
 pub use error::{Error, TensorProblem};
 pub use export::{Export, Exported};

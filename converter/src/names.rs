@@ -85,10 +85,6 @@ pub const TABLE: &[Rule] = &[
         Fate::Rename("vision_model.encoder.layer.{i}.norm1.*"),
     ),
     rule(
-        "vision_model.radio_model.model.blocks.{i}.attn.qkv.parametrizations.*",
-        Fate::Refuse("spectral reparametrization is not supported"),
-    ),
-    rule(
         "vision_model.radio_model.model.blocks.{i}.attn.qkv.*",
         Fate::SplitQkv([
             "vision_model.encoder.layer.{i}.attention.q_proj.*",
@@ -152,8 +148,16 @@ pub const TABLE: &[Rule] = &[
 
 const INV_FREQ: &str = "a buffer, not a weight: computed from `text_config.rope_theta` and `rope_scaling`";
 
+/// Inside the name of a tensor that a weight is computed from, wherever torch's `register_parametrization` was used.
+const PARAMETRIZED: &str = ".parametrizations.";
+/// RADIO's own weights are no fixed function of these: torch's spectral norm is an estimate that depends on the kernels.
+const NOT_FOLDED: &str = "parametrized weights are not supported; torch's `remove_parametrizations` writes the weights themselves down";
+
 /// What becomes of the source tensor `name`, with the names of its targets; `None` for one that no line matches.
 pub fn fate(name: &str) -> Option<(Fate, Vec<String>)> {
+    if name.contains(PARAMETRIZED) {
+        return Some((Fate::Refuse(NOT_FOLDED), Vec::new()));
+    }
     TABLE.iter().find_map(|rule| {
         let captured = Captured::of(rule.source, name)?;
         let targets = match rule.fate {
@@ -261,6 +265,9 @@ mod tests {
             "vision_model.radio_model.adaptors.clip.head_mlp.fc1.weight",
             "vision_model.radio_model.feature_normalizer.mean",
             "vision_model.radio_model.model.blocks.3.attn.qkv.parametrizations.weight.original",
+            "vision_model.radio_model.model.blocks.0.mlp.fc1.parametrizations.weight.0.scale",
+            "language_model.model.layers.0.mlp.up_proj.parametrizations.weight.original",
+            "mlp1.1.parametrizations.weight.original",
         ] {
             assert!(matches!(only(name), Fate::Refuse(_)), "{name}");
         }

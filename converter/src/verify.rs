@@ -7,13 +7,15 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use crate::added::added_files;
 use crate::digest::sha256;
 use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerTarget, WrittenFile};
-use crate::normalized::{CONFIG_FILE, Checkpoint, TorchDtype};
+use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
+use crate::parts::WHOLE_CONFIG_FILE;
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
-use crate::weights::{Folder, HeaderEntry, INDEX_FILE, MappedFile, SINGLE_FILE};
+use crate::weights::{Folder, HeaderEntry, MappedFile};
 use crate::write::{Nowhere, Observer, stream};
 use crate::{Conversion, Error, json};
 
@@ -110,21 +112,25 @@ pub fn verify(out: &Path, observer: &dyn Observer) -> Result<(Ledger, Verificati
         verification.tensors += shard.tensors;
         verification.differences.extend(shard.differences);
     }
-    let listed: BTreeSet<&str> = ledger.files.iter().map(|file| file.name.as_str()).collect();
-    for name in folder.names()? {
-        let is_weights = name.ends_with(".safetensors") || name == INDEX_FILE || name == SINGLE_FILE;
-        if is_weights && !listed.contains(name.as_str()) {
-            verification.differ(format!("file `{}`", name.escape_debug()), "no such file", "it");
-        }
+    for name in added_files(&folder, &ledger)? {
+        verification.differ(format!("file `{}`", name.escape_debug()), "no such file", "it");
     }
     if verification.is_clean()
-        && ledger.options.part.is_all()
-        && let Err(error) = Checkpoint::open(out)
+        && let Err(error) = check_content(&folder, ledger.options.part)
     {
         // Every byte is as the ledger says: then the ledger is of another checkpoint.
         verification.differ("checkpoint".into(), "a complete normalized checkpoint", error.to_string());
     }
     Ok((ledger, verification))
+}
+
+/// Whether the folder is what a reader takes; of a part, whose weights are transformers' to read, the configuration.
+fn check_content(folder: &Folder, part: Part) -> Result<(), Error> {
+    if part.is_all() {
+        return Checkpoint::open(folder.path()).map(drop);
+    }
+    let config: Config = json::parse(&folder.file_path(WHOLE_CONFIG_FILE), &folder.read(WHOLE_CONFIG_FILE)?)?;
+    config.validate(&folder.file_path(WHOLE_CONFIG_FILE))
 }
 
 fn check_small_file(folder: &Folder, written: &WrittenFile, verification: &mut Verification) {

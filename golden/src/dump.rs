@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
+use store::Content;
 
 use crate::manifest::{self, Entry, Manifest};
 use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
@@ -239,18 +240,13 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Error::Manifest {
-        path: path.to_owned(),
-        field: error.path().to_string(),
-        source: error.into_inner(),
-    })?;
-    deserializer.end().map_err(|source| Error::Manifest {
-        path: path.to_owned(),
-        field: ".".to_owned(),
-        source,
-    })?;
-    Ok(value)
+    store::json::parse_keeping_literals(bytes).map_err(|mut source| match source.content.take() {
+        Some(content) => Error::Content { path: path.to_owned(), expected: "a manifest in JSON", content },
+        None => {
+            let field = if source.field.is_empty() { ".".to_owned() } else { source.field.clone() };
+            Error::Manifest { path: path.to_owned(), field, source }
+        }
+    })
 }
 
 /// Checks what the entries say among themselves; returns the index of each name.
@@ -300,9 +296,13 @@ fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<MappedFile>, HashMap
         // break the promise that its bytes do not change; as with every mapped checkpoint, a dump is written
         // once, under a temporary name, and not touched again.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::Read { path: path.clone(), source })?;
-        let (header_bytes, metadata) = SafeTensors::read_metadata(&map).map_err(|source| {
-            Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source }
-        })?;
+        let (header_bytes, metadata) =
+            SafeTensors::read_metadata(&map).map_err(|source| match Content::of(&map) {
+                Some(content) if content != Content::Safetensors => {
+                    Error::Content { path: path.clone(), expected: "a safetensors file", content }
+                }
+                _ => Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source },
+            })?;
         let data_start = header_bytes + size_of::<u64>();
         for (name, info) in metadata.tensors() {
             let dtype = Dtype::try_from(info.dtype).map_err(|source| Error::UnsupportedDtype {

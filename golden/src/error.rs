@@ -38,7 +38,18 @@ pub enum Error {
         /// The path of the field inside the JSON document (`.`: the document).
         field: String,
         /// What was expected and found there.
-        source: serde_json::Error,
+        source: store::json::Fault,
+    },
+
+    /// A file is of another kind than its name says: a pointer of Git LFS, a web page, an unfinished download.
+    #[error("`{}`: expected {expected}, found {content}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        content: store::Content,
     },
 
     /// `format` names another format.
@@ -324,6 +335,7 @@ impl Error {
             Error::Read { path, source } if source.kind() == io::ErrorKind::NotFound => (path.file_name()
                 == Some(manifest::FILE_NAME.as_ref()))
             .then_some("a dump is a folder with a `manifest.json` and its safetensors files"),
+            Error::Content { content, .. } => content.hint(),
             Error::Version { .. } => Some("a newer release may read it"),
             Error::DuplicateName { .. } => {
                 Some("a module that runs more than once is recorded as `name`, `name#1`, `name#2`, …")

@@ -185,5 +185,6 @@ impl PreparedRequest {
 pub fn read_history(path: &Path) -> Result<Vec<Turn>> {
     let fail = |problem: String| crate::Error::History { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| fail(error.to_string()))
+    let turns = store::json::Text::new(text.as_bytes()).and_then(|text| text.parse());
+    turns.map_err(|fault| fail(fault.to_string()))
 }

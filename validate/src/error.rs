@@ -96,6 +96,17 @@ pub enum Error {
         found: String,
     },
 
+    /// A file is of another kind than its name says: a pointer of Git LFS, a web page, an unfinished download.
+    #[error("`{}`: expected {expected}, found {content}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        content: store::Content,
+    },
+
     /// A tokenizer cannot be read.
     #[error("tokenizer `{}`: {message}", path.display())]
     Tokenizer {
@@ -131,6 +142,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Dump(error) => error.hint(),
+            Error::Content { content, .. } => content.hint(),
             Error::Seeds { .. } => {
                 Some("sketch the candidate anew with `--seed`, or compare its dump in full")
             }

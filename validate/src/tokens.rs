@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use store::Content;
+
 use crate::{Error, Result};
 
 /// A checkpoint's tokenizer.
@@ -19,14 +21,19 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] if it is not there or no tokenizer.
+    /// [`Error::Tokenizer`] if it is not there or no tokenizer; [`Error::Content`] if it is a file of another kind.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let path: PathBuf = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         let error = |message: String| Error::Tokenizer { path: path.clone(), message };
         let bytes = std::fs::read(&path).map_err(|source| error(format!("cannot be read: {source}")))?;
-        let tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|source| error(format!("expected a tokenizer, found `{source}`")))?;
+        let tokenizer =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|source| match Content::of(&bytes) {
+                Some(content) if content != Content::Json => {
+                    Error::Content { path: path.clone(), expected: "a tokenizer", content }
+                }
+                _ => error(format!("expected a tokenizer, found `{source}`")),
+            })?;
         Ok(Tokens(tokenizer))
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use safetensors::Dtype;
 
-use super::{Config, layout};
+use super::{Config, Layers, check_layers, layout};
 use crate::weights::{Folder, Weights};
 use crate::{Error, TensorProblem, json};
 
@@ -50,6 +50,17 @@ impl Checkpoint {
         let config: Config = json::parse(&path, &text)?;
         config.validate(&path)?;
         let weights = Weights::open(&folder)?;
+        let text = Layers {
+            configured: config.text_config.num_hidden_layers,
+            field: "text_config.num_hidden_layers",
+            prefix: "language_model.model.layers.",
+        };
+        let vision = Layers {
+            configured: config.vision_config.num_hidden_layers,
+            field: "vision_config.num_hidden_layers",
+            prefix: "vision_model.encoder.layer.",
+        };
+        check_layers(&path, &[text, vision], weights.iter().map(|tensor| tensor.name))?;
         check_tensors(&folder, &config, &weights)?;
         Ok(Self { folder, config, weights })
     }

@@ -3,11 +3,12 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use super::{Config, FORMAT, FORMAT_VERSION, ImageTagType};
+use super::rope_scaling::RopeFault;
+use super::{Config, FORMAT, FORMAT_VERSION, ImageTagType, RopeScaling};
 use crate::Error;
 
 /// Larger sizes would overflow the shapes that are computed from them.
-const MAX_SIZE: usize = (1 << 31) - 1;
+pub(super) const MAX_SIZE: usize = (1 << 31) - 1;
 /// More layers than any model has; a bound on the tensors that are listed before a file is looked at.
 const MAX_LAYERS: usize = 65_536;
 
@@ -54,8 +55,14 @@ impl Config {
             MAX_SIZE,
         )?;
         check.divides("text_config.head_dim", text.head_dim, 2)?;
-        check.positive("text_config.rms_norm_eps", text.rms_norm_eps)?;
+        check.epsilon("text_config.rms_norm_eps", text.rms_norm_eps)?;
         check.positive("text_config.rope_theta", text.rope_theta)?;
+        if let Some(Err(RopeFault { field, expected, found })) =
+            text.rope_scaling.as_ref().map(RopeScaling::check)
+        {
+            let field = format!("text_config.rope_scaling.{field}");
+            return Err(Error::field(check.path, field, expected, found));
+        }
         for &id in text.eos_token_id.iter().chain(&text.bos_token_id) {
             check.token("text_config.eos_token_id and bos_token_id", id, text.vocab_size)?;
         }
@@ -86,7 +93,7 @@ impl Config {
         if !(1.0..=MAX_SIZE as f64).contains(&intermediate) {
             return check.fail("vision_config.mlp_ratio", "a width of at least 1", vision.mlp_ratio);
         }
-        check.positive("vision_config.layer_norm_eps", vision.layer_norm_eps)?;
+        check.epsilon("vision_config.layer_norm_eps", vision.layer_norm_eps)?;
         check.size("vision_config.num_cls_tokens", vision.num_cls_tokens, MAX_LAYERS)?;
         check.size(
             "vision_config.num_registers, plus 1",
@@ -99,19 +106,15 @@ impl Config {
                 return check.fail("vision_config.summary_idxs", &expected, index);
             }
         }
-        check.channels("vision_config.norm_mean", &vision.norm_mean, vision.num_channels)?;
-        check.channels("vision_config.norm_std", &vision.norm_std, vision.num_channels)?;
-        for &std in &vision.norm_std {
-            check.positive("vision_config.norm_std", std)?;
-        }
-        Ok(())
+        check.means("vision_config.norm_mean", &vision.norm_mean, vision.num_channels)?;
+        check.deviations("vision_config.norm_std", &vision.norm_std, vision.num_channels)
     }
 
     fn validate_joint(&self, check: &Check<'_>) -> Result<(), Error> {
         let vision = &self.vision_config;
         check.size("projector_hidden_size", self.projector_hidden_size, MAX_SIZE)?;
         check.equal("vision_hidden_size", &self.vision_hidden_size, &vision.hidden_size)?;
-        check.positive("projector_layer_norm_eps", self.projector_layer_norm_eps)?;
+        check.epsilon("projector_layer_norm_eps", self.projector_layer_norm_eps)?;
 
         let grid = vision.image_size / vision.patch_size;
         let factor = 1.0 / self.downsample_ratio;
@@ -148,12 +151,25 @@ impl Config {
         check.size("image_processor.max_num_tiles", processor.max_num_tiles, 4096)?;
         check.size("image_processor.upscale_factor", processor.upscale_factor, 64)?;
         check.positive("image_processor.rescale_factor", processor.rescale_factor)?;
-        check.channels("image_processor.image_mean", &processor.image_mean, channels)?;
-        check.channels("image_processor.image_std", &processor.image_std, channels)?;
-        for &std in &processor.image_std {
-            check.positive("image_processor.image_std", std)?;
-        }
+        check.means("image_processor.image_mean", &processor.image_mean, channels)?;
+        check.deviations("image_processor.image_std", &processor.image_std, channels)
+    }
+}
+
+/// Whether a number that is not 0 is neither 0 nor infinite in float32, in which the model computes.
+fn within_float32(number: f64) -> bool {
+    let number = number as f32;
+    number.is_finite() && number != 0.0
+}
+
+/// Whether something can be multiplied with a number and divided by it; else what is expected.
+pub(crate) fn positive(number: f64) -> Result<(), &'static str> {
+    if number > 0.0 && within_float32(number) {
         Ok(())
+    } else if number > 0.0 {
+        Err("a number above 0 that float32 holds")
+    } else {
+        Err("a number above 0")
     }
 }
 
@@ -185,7 +201,28 @@ impl Check<'_> {
     }
 
     fn positive(&self, field: &str, found: f64) -> Result<(), Error> {
-        if found.is_finite() && found > 0.0 { Ok(()) } else { self.fail(field, "a number above 0", found) }
+        positive(found).or_else(|expected| self.fail(field, expected, found))
+    }
+
+    /// What is added to a variance so that nothing is divided by 0; from 1 on it would be the larger of the two.
+    fn epsilon(&self, field: &str, found: f64) -> Result<(), Error> {
+        if found >= 1.0 {
+            return self.fail(field, "a number above 0 and below 1", found);
+        }
+        self.positive(field, found)
+    }
+
+    fn means(&self, field: &str, found: &[f64], channels: usize) -> Result<(), Error> {
+        self.channels(field, found, channels)?;
+        match found.iter().find(|&&mean| mean != 0.0 && !within_float32(mean)) {
+            Some(mean) => self.fail(field, "numbers that float32 holds", mean),
+            None => Ok(()),
+        }
+    }
+
+    fn deviations(&self, field: &str, found: &[f64], channels: usize) -> Result<(), Error> {
+        self.channels(field, found, channels)?;
+        found.iter().try_for_each(|&deviation| self.positive(field, deviation))
     }
 
     fn channels(&self, field: &str, found: &[f64], channels: usize) -> Result<(), Error> {

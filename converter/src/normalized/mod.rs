@@ -3,14 +3,19 @@
 mod checkpoint;
 mod config;
 mod consistency;
+mod layers;
 mod layout;
+mod rope_scaling;
 mod text;
 mod vision;
 
 pub use checkpoint::{CONFIG_FILE, Checkpoint, TensorView};
 pub use config::{Config, FORMAT, FORMAT_VERSION, ImageProcessorConfig, ImageTagType, Part, PsVersion};
+pub(crate) use consistency::positive;
+pub(crate) use layers::{Layers, check_layers};
 pub use layout::{TensorLayout, layout};
-pub use text::{RopeScaling, TextConfig};
+pub use rope_scaling::RopeScaling;
+pub use text::TextConfig;
 pub use vision::VisionConfig;
 
 use serde::{Deserialize, Serialize};

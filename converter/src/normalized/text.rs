@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TorchDtype;
+use super::{RopeScaling, TorchDtype};
 
 /// The language model, under the field names of transformers' `LlamaConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,60 +58,4 @@ pub struct TextConfig {
     pub use_cache: bool,
     /// The dtype the weights were released in.
     pub torch_dtype: TorchDtype,
-}
-
-/// `rope_scaling` of the Llama family (transformers, `modeling_rope_utils.py`, `ROPE_INIT_FUNCTIONS`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum RopeScaling {
-    /// Frequencies divided by `factor`.
-    Linear {
-        /// Stretch of the context.
-        factor: f64,
-    },
-    /// The base grows with the sequence, beyond the original context.
-    Dynamic {
-        /// Stretch of the context.
-        factor: f64,
-        /// Context of pre-training in tokens, where it is not `max_position_embeddings`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        original_max_position_embeddings: Option<usize>,
-    },
-    /// Low frequencies divided by `factor`, high ones kept, a smooth ramp between.
-    Llama3 {
-        /// Stretch of the context.
-        factor: f64,
-        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are stretched fully.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// Context of pre-training in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// NTK by parts, with a temperature on the attention (YaRN).
-    Yarn {
-        /// Stretch of the context.
-        factor: f64,
-        /// Context of pre-training in tokens, where it is not `max_position_embeddings`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        original_max_position_embeddings: Option<usize>,
-        /// Scale of cos and sin; computed from `factor` where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        attention_factor: Option<f64>,
-        /// Rotations above which a dimension is kept; 32 where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        beta_fast: Option<f64>,
-        /// Rotations below which a dimension is stretched; 1 where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        beta_slow: Option<f64>,
-        /// Numerator of the computed `attention_factor`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mscale: Option<f64>,
-        /// Denominator of the computed `attention_factor`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mscale_all_dim: Option<f64>,
-        /// Whether the correction range is rounded to whole dimensions; true where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        truncate: Option<bool>,
-    },
 }

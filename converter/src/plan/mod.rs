@@ -6,7 +6,7 @@ mod size;
 pub use shards::Shard;
 pub use size::{ShardSize, human_bytes};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use safetensors::Dtype;
@@ -148,24 +148,18 @@ impl Plan {
         for tensor in tensors {
             draft.take(tensor, options.dtype);
         }
-        let missing = expected.iter().filter(|tensor| !draft.made.contains_key(&tensor.name));
-        let mut missing_sources: Vec<TensorProblem> = Vec::new();
-        for tensor in missing {
+        // Three targets of one missing `qkv` are one problem.
+        let mut told: HashSet<String> = draft.problems.iter().filter_map(expected_name).collect();
+        let mut missing = Vec::new();
+        for tensor in expected.iter().filter(|tensor| !draft.made.contains_key(&tensor.name)) {
             let name = source_of(&tensor.name).unwrap_or_else(|| tensor.name.clone());
-            // Three targets of one missing `qkv` are one problem.
-            let is_known = |problem: &TensorProblem| match problem {
-                TensorProblem::Missing { name: other, .. }
-                | TensorProblem::Shape { name: other, .. }
-                | TensorProblem::Dtype { name: other, .. } => *other == name,
-                _ => false,
-            };
-            if !missing_sources.iter().chain(&draft.problems).any(is_known) {
+            if told.insert(name.clone()) {
                 let shape = source_shape(&name, &tensor.shape);
-                missing_sources.push(TensorProblem::Missing { name, shape });
+                missing.push(TensorProblem::Missing { name, shape });
             }
         }
         let Draft { mut rows, mut made, mut problems, .. } = draft;
-        problems.extend(missing_sources);
+        problems.extend(missing);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -306,6 +300,16 @@ impl Draft<'_> {
 
     fn unknown(&mut self, source: SourceTensor) {
         self.problems.push(TensorProblem::Unknown { name: source.name, file: source.file });
+    }
+}
+
+/// The tensor that a problem is about, if the configuration implies it.
+fn expected_name(problem: &TensorProblem) -> Option<String> {
+    match problem {
+        TensorProblem::Missing { name, .. }
+        | TensorProblem::Shape { name, .. }
+        | TensorProblem::Dtype { name, .. } => Some(name.clone()),
+        _ => None,
     }
 }
 

@@ -55,6 +55,9 @@ impl<T> Judgement<T> {
 
 /// Longer files are not read: the real ones have a few hundred lines.
 const MAX_BYTES: usize = 1 << 18;
+/// More brackets inside each other are not read: the real files have about ten, and ruff's lexer takes time that grows with
+/// the square for replacement fields of f-strings inside each other.
+const MAX_NESTING: usize = 200;
 /// Room for the recursion of parser and walkers over the longest file; only what is used is taken.
 const STACK_BYTES: usize = 1 << 28;
 
@@ -62,6 +65,9 @@ const STACK_BYTES: usize = 1 << 28;
 fn with_module<T: Send>(text: &[u8], analyse: impl FnOnce(&Module<'_>) -> T + Send) -> Result<T, String> {
     if text.len() > MAX_BYTES {
         return Err(format!("it has {} bytes, more than {MAX_BYTES}", text.len()));
+    }
+    if nesting(text) > MAX_NESTING {
+        return Err(format!("it has more than {MAX_NESTING} brackets inside each other"));
     }
     let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_string())?;
     std::thread::scope(|scope| {
@@ -71,6 +77,20 @@ fn with_module<T: Send>(text: &[u8], analyse: impl FnOnce(&Module<'_>) -> T + Se
             thread.spawn_scoped(scope, work).map_err(|error| format!("no thread to read it on: {error}"))?;
         running.join().map_err(|_| "the parser failed".to_string())?
     })
+}
+
+/// How many brackets are open at once, at most. Those in texts and comments count, too: there they are few.
+fn nesting(text: &[u8]) -> usize {
+    let (mut open, mut most) = (0usize, 0);
+    for byte in text {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// Analyses `text` for one behaviour.

@@ -260,4 +260,16 @@ mod tests {
         }
         assert!(matches!(align_corners(&vec![b' '; 2 << 20]), Judgement::Unknown { .. }));
     }
+
+    #[test]
+    fn brackets_inside_each_other_are_counted_before_anything_is_parsed() {
+        let unknown = Judgement::unknown(None, "it has more than 200 brackets inside each other");
+        for nested in ["f'{", "(", "[", "a{", "print(("] {
+            let text = format!("x = {}", nested.repeat(1000));
+            assert_eq!(align_corners(text.as_bytes()), unknown, "{nested}");
+        }
+        let call = "table = F.interpolate(table, size=9, mode='bilinear', align_corners=True)";
+        let beside = format!("{}{}", "x = ((1))\n".repeat(1000), generator(call));
+        assert!(matches!(align_corners(beside.as_bytes()), Judgement::Found { value: true, .. }));
+    }
 }

@@ -3,34 +3,62 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
+use store::json;
 
 use crate::Error;
 use crate::error::without_controls;
 
 /// A JSON object of a source file.
 ///
-/// A `null` counts as absent, as it does in Hugging Face's configurations.
+/// A `null` counts as absent, as it does in Hugging Face's configurations; where the public code would not take it for that,
+/// [`Fields::refuse_null`] does.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     path: &'a Path,
     prefix: String,
     object: &'a Map<String, Value>,
-    asked: RefCell<HashSet<String>>,
+    /// Shared by all objects of a file, so that nothing is lost inside one that somebody looked into.
+    seen: Rc<RefCell<Seen>>,
+}
+
+/// Dotted paths of a file.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Fields that were read, or dealt with otherwise.
+    asked: HashSet<String>,
+    /// Objects, and lists of objects, whose own fields were looked at.
+    opened: HashSet<String>,
+    /// Fields that have no influence, as somebody found who looked at them.
+    unused: HashSet<String>,
+}
+
+/// A field that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unasked {
+    /// Its dotted path.
+    pub(super) path: String,
+    /// Its own name.
+    pub(super) name: String,
+    /// Whether it is `null`, or somebody found that it has no influence.
+    pub(super) is_unused: bool,
 }
 
 impl<'a> Fields<'a> {
     /// The object that is the whole file at `path`.
     pub(super) fn root(path: &'a Path, value: &'a Value) -> Result<Self, Error> {
-        match value {
-            Value::Object(object) => Ok(Self::new(path, String::new(), object)),
-            other => Err(Error::field(path, ".", "an object", show(other))),
+        match value.as_object() {
+            Some(object) if json::literal(value).is_none() => {
+                Ok(Self { path, prefix: String::new(), object, seen: Rc::default() })
+            }
+            _ => Err(Error::field(path, ".", "an object", show(value))),
         }
     }
 
-    fn new(path: &'a Path, prefix: String, object: &'a Map<String, Value>) -> Self {
-        Self { path, prefix, object, asked: RefCell::default() }
+    fn inner(&self, prefix: String, object: &'a Map<String, Value>) -> Self {
+        Self { path: self.path, prefix, object, seen: Rc::clone(&self.seen) }
     }
 
     /// The file.
@@ -40,8 +68,12 @@ impl<'a> Fields<'a> {
 
     /// The dotted path of the field `name`.
     pub(super) fn name(&self, name: &str) -> String {
-        let name = without_controls(name);
-        if self.prefix.is_empty() { name } else { format!("{}.{name}", self.prefix) }
+        dotted(&self.prefix, name)
+    }
+
+    /// The names of the fields that are there and not `null`.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.object.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
     }
 
     /// Whether the field is written at all, be it as `null`.
@@ -51,8 +83,16 @@ impl<'a> Fields<'a> {
 
     /// The value of a field that is there and not `null`.
     pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
-        self.asked.borrow_mut().insert(name.to_string());
+        self.seen.borrow_mut().asked.insert(self.name(name));
         self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Says that a field has no influence here, whether or not it was asked for: it is to be listed.
+    pub(super) fn unused(&self, name: &str) {
+        let name = self.name(name);
+        let mut seen = self.seen.borrow_mut();
+        seen.asked.remove(&name);
+        seen.unused.insert(name);
     }
 
     fn typed<T>(
@@ -71,7 +111,7 @@ impl<'a> Fields<'a> {
         self.typed(name, "a whole number", |value| value.as_u64().and_then(|n| usize::try_from(n).ok()))
     }
 
-    /// A number.
+    /// A number; it is finite.
     pub(super) fn number(&self, name: &str) -> Result<Option<f64>, Error> {
         self.typed(name, "a number", Value::as_f64)
     }
@@ -104,31 +144,45 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A list of numbers.
+    /// A list of numbers; they are finite.
     pub(super) fn numbers(&self, name: &str) -> Result<Option<Vec<f64>>, Error> {
         self.typed(name, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     /// An object inside this one.
     pub(super) fn child(&self, name: &str) -> Result<Option<Fields<'a>>, Error> {
-        let object = self.typed(name, "an object", Value::as_object)?;
-        Ok(object.map(|object| Fields::new(self.path, self.name(name), object)))
+        let object = self.typed(name, "an object", object)?;
+        Ok(object.map(|object| self.inner(self.opened(name), object)))
     }
 
     /// A list of objects inside this one.
     pub(super) fn children(&self, name: &str) -> Result<Option<Vec<Fields<'a>>>, Error> {
-        let items: Option<Vec<&Map<String, Value>>> = self.typed(name, "a list of objects", |value| {
-            value.as_array()?.iter().map(Value::as_object).collect()
-        })?;
+        let items: Option<Vec<&Map<String, Value>>> =
+            self.typed(name, "a list of objects", |value| value.as_array()?.iter().map(object).collect())?;
         Ok(items.map(|items| {
-            let fields = |(i, object)| Fields::new(self.path, format!("{}[{i}]", self.name(name)), object);
+            let name = self.opened(name);
+            let fields = |(i, object)| self.inner(format!("{name}[{i}]"), object);
             items.into_iter().enumerate().map(fields).collect()
         }))
+    }
+
+    fn opened(&self, name: &str) -> String {
+        let name = self.name(name);
+        self.seen.borrow_mut().opened.insert(name.clone());
+        name
     }
 
     /// `value`, or the failure that the field is not there.
     pub(super) fn required<T>(&self, name: &str, expected: &str, value: Option<T>) -> Result<T, Error> {
         value.ok_or_else(|| self.wrong(name, expected, "none"))
+    }
+
+    /// Refuses a written `null` where the public code has a default that it keeps only for an absent field.
+    pub(super) fn refuse_null(&self, name: &str, expected: &str) -> Result<(), Error> {
+        match self.object.get(name) {
+            Some(Value::Null) => Err(self.wrong(name, expected, "`null`")),
+            _ => Ok(()),
+        }
     }
 
     /// The failure that a field is not what it should be.
@@ -142,35 +196,116 @@ impl<'a> Fields<'a> {
         Error::unsupported(self.path, self.name(name), expected, found, reason)
     }
 
-    /// Refuses any value but `null`, an empty list or object, and those in `harmless`.
+    /// Refuses any value but `null`, an empty list or object, and those in `harmless`; such a value has no influence.
     pub(super) fn refuse(&self, name: &str, harmless: &[Value], reason: &str) -> Result<(), Error> {
-        match self.value(name) {
-            None => Ok(()),
-            Some(Value::Array(items)) if items.is_empty() => Ok(()),
-            Some(Value::Object(entries)) if entries.is_empty() => Ok(()),
-            Some(value) if harmless.contains(value) => Ok(()),
-            Some(_) => {
-                let allowed: Vec<String> =
-                    ["`null`".into()].into_iter().chain(harmless.iter().map(show)).collect();
-                Err(self.unsupported(name, &allowed.join(" or "), reason))
+        let is_harmless = match self.value(name) {
+            None => true,
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(entries)) => entries.is_empty(),
+            Some(value) => harmless.iter().any(|harmless| equal_in_python(value, harmless)),
+        };
+        if is_harmless {
+            self.unused(name);
+            return Ok(());
+        }
+        let allowed: Vec<String> = ["`null`".into()].into_iter().chain(harmless.iter().map(show)).collect();
+        Err(self.unsupported(name, &allowed.join(" or "), reason))
+    }
+
+    /// The fields that nobody asked for, those of inner objects that somebody looked into included; from now on they count
+    /// as asked for.
+    pub(super) fn take_unasked(&self) -> Vec<Unasked> {
+        let mut found = Vec::new();
+        let mut seen = self.seen.borrow_mut();
+        seen.collect_unasked(&self.prefix, self.object, &mut found);
+        seen.asked.extend(found.iter().map(|field| field.path.clone()));
+        found
+    }
+}
+
+impl Seen {
+    fn collect_unasked(&self, prefix: &str, fields: &Map<String, Value>, found: &mut Vec<Unasked>) {
+        for (name, value) in fields {
+            let path = dotted(prefix, name);
+            if !self.asked.contains(&path) {
+                let is_unused = value.is_null() || self.unused.contains(&path);
+                found.push(Unasked { path, name: name.clone(), is_unused });
+            } else if self.opened.contains(&path) {
+                if let Some(object) = object(value) {
+                    self.collect_unasked(&path, object, found);
+                }
+                let items = value.as_array().into_iter().flatten().enumerate();
+                for (i, object) in items.filter_map(|(i, item)| Some((i, object(item)?))) {
+                    self.collect_unasked(&format!("{path}[{i}]"), object, found);
+                }
             }
         }
     }
+}
 
-    /// The fields that nobody asked for and that are not `null`.
-    pub(super) fn unasked(&self) -> Vec<&'a str> {
-        let asked = self.asked.borrow();
-        self.object
-            .iter()
-            .filter(|(name, value)| !value.is_null() && !asked.contains(*name))
-            .map(|(name, _)| name.as_str())
-            .collect()
-    }
+fn dotted(prefix: &str, name: &str) -> String {
+    let name = without_controls(name);
+    if prefix.is_empty() { name } else { format!("{prefix}.{name}") }
+}
+
+/// The object that `value` is; what stands for one of Python's literals is none.
+fn object(value: &Value) -> Option<&Map<String, Value>> {
+    value.as_object().filter(|_| json::literal(value).is_none())
+}
+
+/// Whether Python takes two values for equal: `False` is `0`, and `0.0` is `0`.
+pub(super) fn equal_in_python(a: &Value, b: &Value) -> bool {
+    let number = |value: &Value| match value {
+        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        other => other.as_f64(),
+    };
+    a == b || number(a).is_some_and(|a| number(b) == Some(a))
 }
 
 /// A JSON value in backticks, cut where it is long.
 pub(super) fn show(value: &Value) -> String {
-    let text = without_controls(&value.to_string());
+    let text = without_controls(&json::show(value));
     let short: String = text.chars().take(80).collect();
     if short.len() < text.len() { format!("`{short}…`") } else { format!("`{text}`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn unasked(fields: &Fields<'_>) -> Vec<String> {
+        fields.take_unasked().into_iter().map(|field| field.path).collect()
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_found_at_any_depth_and_once() {
+        let value = json!({
+            "a": 1, "b": { "c": 1, "d": { "e": 1 } }, "f": [{ "g": 1, "h": 2 }, { "i": null }], "j": { "k": 1 }
+        });
+        let root = Fields::root(Path::new("x.json"), &value).unwrap();
+        root.size("a").unwrap();
+        let b = root.child("b").unwrap().unwrap();
+        b.child("d").unwrap().unwrap().size("e").unwrap();
+        root.children("f").unwrap().unwrap()[0].size("g").unwrap();
+        assert_eq!(unasked(&b), ["b.c"]);
+        assert_eq!(unasked(&root), ["f[0].h", "f[1].i", "j"]);
+        assert_eq!(unasked(&root), Vec::<String>::new());
+        root.unused("a");
+        assert_eq!(unasked(&root), ["a"]);
+    }
+
+    #[test]
+    fn pythons_equality_is_wider_than_jsons() {
+        for (a, b, equal) in [
+            (json!(false), json!(0), true),
+            (json!(1.0), json!(true), true),
+            (json!("0"), json!(0), false),
+            (json!(2), json!(true), false),
+            (json!([]), json!(0), false),
+        ] {
+            assert_eq!(equal_in_python(&a, &b), equal, "{a} {b}");
+        }
+    }
 }

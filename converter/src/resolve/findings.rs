@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::{Fields, Unasked};
 use crate::source::{Behaviour, Evidence};
 
 /// What the resolution of a configuration has to say about it.
@@ -65,16 +65,20 @@ impl Findings {
         });
     }
 
-    /// Lists what nobody asked for; a field that isn't in `known` is worth a warning.
+    /// Lists a field of `file` that was not used.
+    pub(super) fn ignore(&mut self, file: &str, field: String, known: bool) {
+        self.ignored.push(IgnoredField { file: file.into(), field, known });
+    }
+
+    /// Lists what nobody asked for, here and inside; a field that is neither in `known` nor `null` is worth a warning.
     pub(super) fn ignore_rest(&mut self, file: &str, fields: &Fields<'_>, known: &[&str]) {
         let mut unknown = Vec::new();
-        for name in fields.unasked() {
-            let is_known = known.contains(&name);
-            let field = fields.name(name);
+        for field in fields.take_unasked() {
+            let is_known = field.is_unused || known.contains(&field.name.as_str());
             if !is_known {
-                unknown.push(format!("`{field}`"));
+                unknown.push(format!("`{}`", field.path));
             }
-            self.ignored.push(IgnoredField { file: file.into(), field, known: is_known });
+            self.ignore(file, field.path, is_known);
         }
         if !unknown.is_empty() {
             self.warnings.push(format!(
@@ -85,10 +89,10 @@ impl Findings {
         }
     }
 
-    /// Lists what nobody asked for as known to have no influence.
+    /// Lists what nobody asked for, here and inside, as known to have no influence.
     pub(super) fn ignore_all(&mut self, file: &str, fields: &Fields<'_>) {
-        for name in fields.unasked() {
-            self.ignored.push(IgnoredField { file: file.into(), field: fields.name(name), known: true });
+        for Unasked { path, .. } in fields.take_unasked() {
+            self.ignore(file, path, true);
         }
     }
 }
@@ -159,4 +163,33 @@ pub(super) const BOOKKEEPING: &[&str] = &[
     "typical_p",
     "use_bfloat16",
     "use_cache",
+];
+
+/// Settings of generation that transformers takes from a language model's configuration, each with its default, as JSON. Other
+/// values change which tokens its `generate` chooses, and nothing that a forward pass computes.
+///
+/// # Source
+/// transformers 4.57, `PretrainedConfig._get_global_generation_defaults` and `GenerationConfig.from_model_config`
+pub(super) const GENERATION: &[(&str, &str)] = &[
+    ("bad_words_ids", "null"),
+    ("begin_suppress_tokens", "null"),
+    ("diversity_penalty", "0"),
+    ("do_sample", "false"),
+    ("early_stopping", "false"),
+    ("encoder_no_repeat_ngram_size", "0"),
+    ("exponential_decay_length_penalty", "null"),
+    ("forced_bos_token_id", "null"),
+    ("forced_eos_token_id", "null"),
+    ("length_penalty", "1"),
+    ("min_length", "0"),
+    ("no_repeat_ngram_size", "0"),
+    ("num_beam_groups", "1"),
+    ("num_beams", "1"),
+    ("num_return_sequences", "1"),
+    ("repetition_penalty", "1"),
+    ("suppress_tokens", "null"),
+    ("temperature", "1"),
+    ("top_k", "50"),
+    ("top_p", "1"),
+    ("typical_p", "1"),
 ];

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::findings::Findings;
 use super::tower::{CLIP_MEAN, CLIP_STD};
 use crate::Error;
-use crate::normalized::ImageProcessorConfig;
+use crate::normalized::{ImageProcessorConfig, positive};
 use crate::source::{CONFIG_FILE, PREPROCESSOR_FILE};
 
 /// The class whose defaults hold for absent fields.
@@ -22,6 +22,9 @@ pub(super) fn image_processor(
     if fields.text("image_processor_type")?.is_some_and(|class| class != CLASS) {
         let reason = "only this image processor is supported";
         return Err(fields.unsupported("image_processor_type", &format!("`{CLASS}`"), reason));
+    }
+    for (name, expected) in [("image_size", "a size in pixels"), ("max_num_tiles", "a whole number")] {
+        fields.refuse_null(name, expected)?;
     }
     let declared = fields.size("image_size")?;
     if let Some(declared) = declared
@@ -52,21 +55,42 @@ pub(super) fn image_processor(
     let use_thumbnail = truth("use_thumbnail", true)?;
     let do_rescale = truth("do_rescale", false)?;
     let do_normalize = truth("do_normalize", false)?;
-    let rescale_factor = match fields.number("rescale_factor")? {
-        Some(factor) => factor,
-        None if do_rescale => {
-            defaults.take("image_processor.rescale_factor", fields, "rescale_factor", 1.0 / 255.0, findings)
+    let rescale_factor = match (fields.number("rescale_factor"), do_rescale) {
+        (found, true) => match found? {
+            Some(factor) => factor,
+            None => defaults.take(
+                "image_processor.rescale_factor",
+                fields,
+                "rescale_factor",
+                1.0 / 255.0,
+                findings,
+            ),
+        },
+        (Ok(Some(factor)), false) if positive(factor).is_ok() => factor,
+        _ => {
+            fields.unused("rescale_factor");
+            1.0 / 255.0
         }
-        None => 1.0 / 255.0,
     };
-    let channels = |name: &str, unused: [f64; 3]| match fields.numbers(name)? {
-        Some(values) if values.len() == 3 => Ok(values),
-        None if !do_normalize => Ok(unused.to_vec()),
-        found => {
-            let found = found.map_or("none".into(), |values| format!("{} numbers", values.len()));
+    let channels = |name: &str, unused: [f64; 3]| match (fields.numbers(name), do_normalize) {
+        (Ok(Some(values)), true) if values.len() == 3 => Ok(values),
+        (found, true) => {
+            let found = found?.map_or("none".into(), |values| format!("{} numbers", values.len()));
             Err(fields.wrong(name, "3 numbers", found))
         }
+        (Ok(Some(values)), false)
+            if values.len() == 3 && values.iter().all(|&value| positive(value).is_ok()) =>
+        {
+            Ok(values)
+        }
+        _ => {
+            fields.unused(name);
+            Ok(unused.to_vec())
+        }
     };
+    let reason = "pictures with their channels elsewhere are not supported";
+    fields.refuse("input_data_format", &["channels_first".into()], reason)?;
+    convert_rgb(fields, findings)?;
     let config = ImageProcessorConfig {
         image_size,
         max_num_tiles,
@@ -82,17 +106,35 @@ pub(super) fn image_processor(
     Ok(config)
 }
 
-/// Fields that the class does not act on: it always converts to RGB and resizes bilinearly.
+/// Pictures are converted to RGB, whatever the file says: without that the public code gives the tower other channels.
+fn convert_rgb(fields: &Fields<'_>, findings: &mut Findings) -> Result<(), Error> {
+    const NAME: &str = "do_convert_rgb";
+    if fields.truth(NAME)?.unwrap_or(true) {
+        fields.unused(NAME);
+    } else {
+        findings.ignore(PREPROCESSOR_FILE, fields.name(NAME), false);
+        findings.warnings.push(format!(
+            "`{PREPROCESSOR_FILE}`: `{NAME}` was ignored: pictures are always converted to RGB"
+        ));
+    }
+    Ok(())
+}
+
+/// Fields that the class does not act on: its own steps cut tiles and resize bilinearly, whatever its base class is told.
 const KNOWN: &[&str] = &[
     "auto_map",
+    "crop_size",
     "data_format",
     "default_to_square",
     "device",
     "disable_grouping",
-    "do_convert_rgb",
+    "do_center_crop",
+    "do_pad",
+    "do_resize",
     "image_processor_type",
-    "input_data_format",
+    "pad_size",
     "processor_class",
     "resample",
     "return_tensors",
+    "size",
 ];

@@ -7,6 +7,7 @@ mod findings;
 mod image_processor;
 mod rope;
 mod text;
+mod timm_options;
 mod tower;
 mod tower_models;
 
@@ -21,14 +22,24 @@ use findings::BOOKKEEPING;
 use crate::Error;
 use crate::normalized::{Config, FORMAT, FORMAT_VERSION, ImageTagType, Part, PsVersion, TorchDtype};
 use crate::source::{
-    Behaviour, Buffers, CONFIG_FILE, CodeCaches, Evidence, MODEL, PREPROCESSOR_FILE, SourceCheckpoint,
-    image_token_id,
+    Behaviour, Buffers, CONFIG_FILE, CodeCaches, Evidence, GENERATION_CONFIG_FILE, MODEL, PREPROCESSOR_FILE,
+    SourceCheckpoint, image_token_id,
 };
 
 /// The source's configuration class.
 const CLASS: &str = "Llama_Nemotron_Nano_VL_Config";
 /// The text of the token that features replace.
 const IMAGE_TOKEN: &str = "<image>";
+
+/// Fields whose default the model's class keeps only where they are absent.
+const NEVER_NULL: [(&str, &str); 5] = [
+    ("downsample_ratio", "a number"),
+    ("image_tag_type", "`internvl` or `nvlm`"),
+    ("projector_hidden_size", "a whole number"),
+    // Of anything but `v1` the public code makes `v2`.
+    ("ps_version", "`v1` or `v2`"),
+    ("vit_hidden_size", "a whole number"),
+];
 
 /// What the user said about behaviours that come from Python code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +69,9 @@ pub fn resolve(
     let mut findings = Findings::default();
     for name in ["model_type", "architectures"] {
         fields.value(name);
+    }
+    for (name, expected) in NEVER_NULL {
+        fields.refuse_null(name, expected)?;
     }
     fields.refuse("quantization_config", &[], "quantized weights are not supported")?;
     fields.refuse("select_layer", &[(-1).into()], "features of another layer are not supported")?;
@@ -117,7 +131,9 @@ pub fn resolve(
         findings.warnings.push(format!(
             "`{CONFIG_FILE}`: `template` was ignored: the prompt is made by the tokenizer's chat template"
         ));
+        fields.unused("template");
     }
+    generation_config(source, settings.part, &mut findings)?;
     findings.ignore_rest(CONFIG_FILE, &fields, BOOKKEEPING);
 
     let (image_start_token, image_end_token) = match image_tag_type {
@@ -151,6 +167,18 @@ pub fn resolve(
     config.validate(&path).map_err(|error| in_source_terms(error, &path, &preprocessor_path))?;
     named_by_architecture(&config, config_sha256, code_eps.is_some(), &mut findings);
     Ok((config, findings))
+}
+
+/// Lists the fields of `generation_config.json`: the public `chat` generates with what its caller says, and not by this file.
+fn generation_config(source: &SourceCheckpoint, part: Part, findings: &mut Findings) -> Result<(), Error> {
+    // A language model of its own is transformers' to run, and that reads the file.
+    if source.file(GENERATION_CONFIG_FILE).is_none() || part == Part::Text {
+        return Ok(());
+    }
+    let path = source.folder().file_path(GENERATION_CONFIG_FILE);
+    let json = source.json(GENERATION_CONFIG_FILE)?;
+    findings.ignore_all(GENERATION_CONFIG_FILE, &Fields::root(&path, &json)?);
+    Ok(())
 }
 
 /// The names that the source has for fields of the normalized configuration.

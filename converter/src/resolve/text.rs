@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::dtype::dtype;
-use super::fields::{Fields, show};
-use super::findings::{BOOKKEEPING, Findings};
+use super::fields::{Fields, equal_in_python, show};
+use super::findings::{BOOKKEEPING, Findings, GENERATION};
 use super::rope::rope;
 use crate::Error;
 use crate::normalized::{TextConfig, TorchDtype};
@@ -34,11 +34,7 @@ pub(super) fn text_config(
     fields.refuse("layer_types", &[], "layers of different kinds are not supported")?;
     fields.refuse("num_experts", &[], "experts are not supported")?;
     fields.refuse("pruned_heads", &[], "pruned heads are not supported")?;
-    fields.refuse(
-        "partial_rotary_factor",
-        &[1.0.into(), 1.into()],
-        "rotating part of a head is not supported",
-    )?;
+    fields.refuse("partial_rotary_factor", &[1.0.into()], "rotating part of a head is not supported")?;
 
     let mut defaults = Defaults { fields, findings };
     let hidden_size = defaults.size("hidden_size", 4096)?;
@@ -62,10 +58,17 @@ pub(super) fn text_config(
         return Err(fields.unsupported("hidden_act", "`silu`", reason));
     }
     if hidden_act.is_none() {
+        fields.refuse_null("hidden_act", "a text")?;
         defaults.give("hidden_act", "silu");
     }
-    let rope = rope(fields)?;
-    let rope_theta = rope.theta.unwrap_or_else(|| defaults.give("rope_theta", 10_000.0));
+    let rope = rope(fields, defaults.findings)?;
+    let rope_theta = match rope.theta {
+        Some(theta) => theta,
+        None => {
+            fields.refuse_null("rope_theta", "a number")?;
+            defaults.give("rope_theta", 10_000.0)
+        }
+    };
 
     let config = TextConfig {
         architectures,
@@ -79,12 +82,12 @@ pub(super) fn text_config(
         head_dim,
         hidden_act: "silu".into(),
         max_position_embeddings: defaults.size("max_position_embeddings", 2048)?,
-        initializer_range: defaults.number("initializer_range", 0.02)?,
+        initializer_range: defaults.unused_number("initializer_range", 0.02),
         rms_norm_eps: defaults.number("rms_norm_eps", 1e-6)?,
         rope_theta,
         rope_scaling: rope.scaling,
         attention_bias: defaults.flag("attention_bias", false)?,
-        attention_dropout: defaults.number("attention_dropout", 0.0)?,
+        attention_dropout: defaults.unused_number("attention_dropout", 0.0),
         mlp_bias: defaults.flag("mlp_bias", false)?,
         tie_word_embeddings: defaults.flag("tie_word_embeddings", false)?,
         bos_token_id: defaults.token("bos_token_id", Some(1))?,
@@ -107,8 +110,31 @@ pub(super) fn text_config(
             config.pretraining_tp
         ));
     }
+    warn_of_generation(fields, findings);
     findings.ignore_rest(CONFIG_FILE, fields, BOOKKEEPING);
     Ok(config)
+}
+
+/// Lists the settings of generation, with a warning for those that are not the default.
+fn warn_of_generation(fields: &Fields<'_>, findings: &mut Findings) {
+    let mut others = Vec::new();
+    for &(name, default) in GENERATION {
+        let default: Value = serde_json::from_str(default).unwrap_or_default();
+        match fields.value(name) {
+            None => fields.unused(name),
+            Some(value) if equal_in_python(value, &default) => fields.unused(name),
+            Some(_) => {
+                others.push(format!("`{}`", fields.name(name)));
+                findings.ignore(CONFIG_FILE, fields.name(name), false);
+            }
+        }
+    }
+    if !others.is_empty() {
+        findings.warnings.push(format!(
+            "`{CONFIG_FILE}`: ignored, though transformers' `generate` would choose tokens by them: {}",
+            others.join(", ")
+        ));
+    }
 }
 
 /// `eos_token_id`: a number, a list, or nothing.
@@ -140,15 +166,28 @@ impl Defaults<'_, '_> {
     }
 
     fn size(&mut self, name: &str, default: usize) -> Result<usize, Error> {
+        self.fields.refuse_null(name, "a whole number")?;
         Ok(self.fields.size(name)?.unwrap_or_else(|| self.give(name, default)))
     }
 
     fn number(&mut self, name: &str, default: f64) -> Result<f64, Error> {
+        self.fields.refuse_null(name, "a number")?;
         Ok(self.fields.number(name)?.unwrap_or_else(|| self.give(name, default)))
     }
 
+    /// A number without influence: one that no file can hold is listed, and the default stands in its place.
+    fn unused_number(&mut self, name: &str, default: f64) -> f64 {
+        match self.fields.number(name) {
+            Ok(Some(number)) => number,
+            _ => {
+                self.fields.unused(name);
+                self.give(name, default)
+            }
+        }
+    }
+
     fn flag(&mut self, name: &str, default: bool) -> Result<bool, Error> {
-        Ok(self.fields.flag(name)?.unwrap_or_else(|| self.give(name, default)))
+        Ok(self.fields.truth(name)?.unwrap_or_else(|| self.give(name, default)))
     }
 
     /// A written `null` means that there is no such token.

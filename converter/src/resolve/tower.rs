@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::dtype::dtype;
 use super::fields::Fields;
 use super::findings::{BOOKKEEPING, Findings};
+use super::timm_options::check_options;
 use super::tower_models::{LAYER_NORM_EPS, REGISTERED_IMG_SIZE, TowerModel};
 use crate::Error;
 use crate::normalized::{TorchDtype, VisionConfig};
@@ -48,8 +49,11 @@ pub(super) fn vision_config(
     }
     let teachers = teachers(&args)?;
     let num_cls_tokens = match args.truth("cls_token_per_teacher")? {
-        Some(true) => teachers.iter().map(|teacher| &teacher.name).collect::<HashSet<_>>().len(),
-        Some(false) => 1,
+        Some(true) => teachers.iter().map(|teacher| teacher.name).collect::<HashSet<_>>().len(),
+        Some(false) => {
+            teachers.iter().for_each(|teacher| teacher.fields.unused("name"));
+            1
+        }
         None => return Err(args.wrong("cls_token_per_teacher", "`true` or `false`", "none")),
     };
     let num_registers = num_registers(&args, num_cls_tokens)?;
@@ -57,6 +61,7 @@ pub(super) fn vision_config(
     let by_teachers = teachers.iter().enumerate().filter(|(_, t)| t.use_summary).map(|(i, _)| i).collect();
     let summary_idxs = if num_cls_tokens == 1 {
         // RADIO takes a single class token for the summary, whatever the indices are.
+        teachers.iter().for_each(|teacher| teacher.fields.unused("use_summary"));
         vec![0]
     } else {
         summary_idxs(by_teachers, context, findings)
@@ -77,9 +82,16 @@ pub(super) fn vision_config(
 
     // The model's class takes an absent argument for `false`.
     let model_norm = args.flag("model_norm")?.unwrap_or(false);
+    if model_norm {
+        // Other poolings have their norm behind the pooling, which RADIO leaves out.
+        let reason = "a pooling that moves the last norm is not supported";
+        args.refuse("gp", &[json!(""), json!("token"), json!("map")], reason)?;
+    }
+    args.refuse_null("dtype", "`float32`, `bfloat16` or `float16`")?;
     let dtype = dtype(&args, &["dtype"])?.unwrap_or(TorchDtype::Float32);
 
-    // What is left of the hundreds of training arguments is read by nothing in inference.
+    // What is left of the hundreds of training arguments is read by nothing in inference. `damp` and `spectral_reparam` are
+    // of training, too: what is left of them in a checkpoint is in the names of its tensors.
     findings.ignore_all(CONFIG_FILE, &args);
     findings.ignore_rest(CONFIG_FILE, fields, &[BOOKKEEPING, TOWER_BOOKKEEPING].concat());
     let (norm_mean, norm_std) = conditioner(context.buffers, findings);
@@ -162,8 +174,6 @@ fn tower_model(args: &Fields<'_>) -> Result<Tower, Error> {
         let expected = format!("one of `{}`", known.join("`, `"));
         return Err(args.unsupported("model", &expected, "this tower is not supported"));
     };
-    args.refuse("spectral_reparam", &[json!(false)], "spectral reparametrization is not supported")?;
-    args.refuse("damp", &[json!(false), json!(0), json!(0.0)], "parametrized weights are not supported")?;
     let in_chans = match args.size("in_chans")? {
         Some(in_chans) => Some(in_chans),
         None => args.numbers("input_size")?.and_then(|size| size.first().map(|&channels| channels as usize)),
@@ -212,79 +222,31 @@ impl Tower {
         if let Some(bias) = kwargs.flag("qkv_bias")? {
             self.qkv_bias = bias;
         }
-        if kwargs.is_written("init_values") {
+        if let Some(value) = kwargs.number("init_values")? {
             // timm builds no LayerScale for 0 either.
-            self.init_values = kwargs.number("init_values")?.filter(|&value| value != 0.0);
+            self.init_values = (value != 0.0).then_some(value);
         }
-        for (name, default) in AS_REGISTERED {
-            let default: Option<Value> = serde_json::from_str(default).unwrap_or_default();
-            kwargs.refuse(
-                name,
-                default.as_slice(),
-                "this option of the vision transformer is not supported",
-            )?;
-        }
-        for name in TRAINING_ONLY {
-            kwargs.value(name);
-        }
-        match kwargs.unasked().first() {
-            None => Ok(()),
-            Some(unknown) => Err(kwargs.unsupported(
-                unknown,
-                "no such option",
-                "an option that this program does not know may change the computation",
-            )),
-        }
+        // Nothing but a check of the position table's size depends on it.
+        kwargs.unused("img_size");
+        check_options(kwargs)
     }
 }
 
-/// Options that change the computation, with the only value of each that is supported: timm's default, as JSON.
-const AS_REGISTERED: &[(&str, &str)] = &[
-    ("block_fn", "null"),
-    ("act_layer", "null"),
-    ("class_token", "true"),
-    ("embed_norm_layer", "null"),
-    ("mlp_layer", "null"),
-    ("norm_layer", "null"),
-    ("pre_norm", "false"),
-    ("proj_bias", "true"),
-    ("qk_norm", "false"),
-    ("reg_tokens", "0"),
-    ("scale_attn_norm", "false"),
-    ("scale_mlp_norm", "false"),
-];
-
-/// Options that act in training, or on parts that RADIO's patch generator replaces.
-const TRAINING_ONLY: &[&str] = &[
-    "attn_drop_rate",
-    "drop_path_rate",
-    "drop_rate",
-    "dynamic_img_pad",
-    "dynamic_img_size",
-    "fix_init",
-    "no_embed_class",
-    "patch_drop_rate",
-    "pos_drop_rate",
-    "proj_drop_rate",
-    "strict_img_size",
-    "weight_init",
-];
-
-struct Teacher {
-    name: String,
+struct Teacher<'a> {
+    fields: Fields<'a>,
+    name: &'a str,
     use_summary: bool,
 }
 
-fn teachers(args: &Fields<'_>) -> Result<Vec<Teacher>, Error> {
+fn teachers<'a>(args: &Fields<'a>) -> Result<Vec<Teacher<'a>>, Error> {
     let teachers = args.children("teachers")?;
     args.required("teachers", "a list of teachers", teachers)?
-        .iter()
-        .map(|teacher| {
-            let name = teacher.text("name")?;
-            Ok(Teacher {
-                name: teacher.required("name", "a text", name)?.to_string(),
-                use_summary: teacher.truth("use_summary")?.unwrap_or(true),
-            })
+        .into_iter()
+        .map(|fields| {
+            let name = fields.text("name")?;
+            let name = fields.required("name", "a text", name)?;
+            let use_summary = fields.truth("use_summary")?.unwrap_or(true);
+            Ok(Teacher { fields, name, use_summary })
         })
         .collect()
 }
@@ -296,7 +258,10 @@ fn num_registers(args: &Fields<'_>, num_cls_tokens: usize) -> Result<usize, Erro
     let asked = args.size("cpe_num_registers")?.filter(|&registers| registers > 0);
     let multiple = args.size("register_multiple")?.filter(|&multiple| multiple > 0);
     Ok(match (asked, multiple) {
-        (Some(registers), _) => registers,
+        (Some(registers), _) => {
+            args.unused("register_multiple");
+            registers
+        }
         (None, Some(multiple)) => multiple - num_cls_tokens % multiple,
         (None, None) => 0,
     })

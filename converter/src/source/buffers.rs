@@ -3,6 +3,7 @@
 use safetensors::Dtype;
 
 use crate::names::{Buffer, Fate, fate};
+use crate::normalized::positive;
 use crate::weights::{Tensor, Weights};
 use crate::{Error, TensorProblem};
 
@@ -21,15 +22,17 @@ impl Buffers {
     /// Reads the buffers among `weights`; a few dozen bytes.
     ///
     /// # Errors
-    /// [`Error::Tensors`] for one of another shape or dtype, or a negative index.
+    /// [`Error::Tensors`] for one of another shape or dtype, a number that nothing can be computed with, or a negative index.
     pub fn read(weights: &Weights, folder: &std::path::Path) -> Result<Self, Error> {
         let mut buffers = Self::default();
         let mut problems = Vec::new();
         for tensor in weights.iter() {
             let Some((Fate::Value(buffer), _)) = fate(tensor.name) else { continue };
             let result = match buffer {
-                Buffer::NormMean => channels(tensor).map(|values| buffers.norm_mean = Some(values)),
-                Buffer::NormStd => channels(tensor).map(|values| buffers.norm_std = Some(values)),
+                Buffer::NormMean => channels(tensor, "finite numbers", |mean| mean.is_finite())
+                    .map(|values| buffers.norm_mean = Some(values)),
+                Buffer::NormStd => channels(tensor, "numbers above 0", |std| positive(std).is_ok())
+                    .map(|values| buffers.norm_std = Some(values)),
                 Buffer::SummaryIdxs => indices(tensor).map(|values| buffers.summary_idxs = Some(values)),
             };
             problems.extend(result.err());
@@ -42,7 +45,24 @@ impl Buffers {
     }
 }
 
-fn channels(tensor: Tensor<'_>) -> Result<Vec<f64>, TensorProblem> {
+/// A number for each channel, all of which are as `expected`.
+fn channels(
+    tensor: Tensor<'_>,
+    expected: &str,
+    is_expected: impl Fn(f64) -> bool,
+) -> Result<Vec<f64>, TensorProblem> {
+    let values = numbers(tensor)?;
+    match values.iter().find(|&&value| !is_expected(value)) {
+        Some(value) => Err(TensorProblem::Value {
+            name: tensor.name.to_string(),
+            expected: expected.into(),
+            found: format!("`{value}`"),
+        }),
+        None => Ok(values),
+    }
+}
+
+fn numbers(tensor: Tensor<'_>) -> Result<Vec<f64>, TensorProblem> {
     if tensor.shape != [3, 1, 1] && tensor.shape != [3] {
         return Err(TensorProblem::Shape {
             name: tensor.name.to_string(),

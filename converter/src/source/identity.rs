@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use store::json;
 
 use crate::Error;
 use crate::error::without_controls;
@@ -14,7 +15,7 @@ pub(crate) const MODEL: &str = "Llama_Nemotron_Nano_VL";
 /// Refuses the `config.json` at `path` of any other model, by its name.
 pub(super) fn check_model(path: &Path, config: &Value) -> Result<(), Error> {
     let refuse = |field: &str, expected: String, reason: &str| {
-        let found = config.get(field).map_or("none".into(), |value| format!("`{value}`"));
+        let found = config.get(field).map_or("none".into(), |value| format!("`{}`", json::show(value)));
         Err(Error::unsupported(path, field, expected, without_controls(&found), reason))
     };
     if config.get("format") == Some(&FORMAT.into()) {
@@ -26,7 +27,7 @@ pub(super) fn check_model(path: &Path, config: &Value) -> Result<(), Error> {
     }
     match config.get("architectures") {
         None | Some(Value::Null) => Ok(()),
-        Some(architectures) if *architectures == json!([MODEL]) => Ok(()),
+        Some(architectures) if *architectures == Value::from(vec![MODEL]) => Ok(()),
         Some(_) => refuse("architectures", format!("`[\"{MODEL}\"]`"), REASON),
     }
 }

@@ -18,6 +18,7 @@ pub use hub_settings::HubSettings;
 pub use location::Location;
 
 use serde_json::Value;
+use store::Content;
 
 use crate::digest::sha256;
 use crate::weights::{Folder, INDEX_FILE, Weights};
@@ -27,6 +28,7 @@ pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;
 pub(crate) use identity::MODEL;
 use location::hub_id;
+use quantization::QUANTIZATION_FILE;
 pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 
@@ -41,11 +43,14 @@ pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// The chat template, where it has a file of its own.
 pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
+/// Settings of generation.
+pub const GENERATION_CONFIG_FILE: &str = "generation_config.json";
+
 /// Files without which there is no model, beside its configuration.
 const NEEDED: [&str; 3] = [PREPROCESSOR_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
 /// Files that are read where they are there.
-const OPTIONAL: [&str; 4] =
-    ["special_tokens_map.json", CHAT_TEMPLATE_FILE, "generation_config.json", INDEX_FILE];
+const OPTIONAL: [&str; 5] =
+    ["special_tokens_map.json", CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, QUANTIZATION_FILE];
 
 /// A Hugging Face checkpoint: its small files read and hashed, its weights mapped.
 #[derive(Debug)]
@@ -138,6 +143,14 @@ impl SourceCheckpoint {
 impl SourceFile {
     fn read(folder: &Folder, name: &str) -> Result<Self, Error> {
         let bytes = folder.read(name)?;
+        // Most are copied unread.
+        if let Some(content) = Content::of(&bytes).filter(Content::is_stand_in) {
+            return Err(Error::Content {
+                path: folder.file_path(name),
+                expected: "a file of the checkpoint",
+                content,
+            });
+        }
         Ok(Self { name: name.to_string(), sha256: sha256(&bytes), bytes })
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use store::Content;
 
 use crate::error::visible;
 use crate::{Error, json};
@@ -47,9 +48,18 @@ impl Header {
     /// Reads the header of `file`, the whole content of the safetensors file at `path`.
     ///
     /// # Errors
-    /// [`Error::Header`] unless the header is well formed and its tensors cover the rest of the
-    /// file exactly once.
+    /// [`Error::Content`] for a file of another kind; [`Error::Header`] unless the header is well formed and its tensors
+    /// cover the rest of the file exactly once.
     pub fn parse(path: &Path, file: &[u8]) -> Result<Self, Error> {
+        Self::of_file(path, file).map_err(|error| match Content::of(file) {
+            None | Some(Content::Safetensors) => error,
+            Some(content) => {
+                Error::Content { path: path.to_path_buf(), expected: "a safetensors file", content }
+            }
+        })
+    }
+
+    fn of_file(path: &Path, file: &[u8]) -> Result<Self, Error> {
         let lie = |expected: String, found: String| Error::Header {
             path: path.to_path_buf(),
             place: "header".into(),
@@ -88,6 +98,12 @@ impl Header {
                 place: "header".into(),
                 expected: "a JSON object of tensors".into(),
                 found: format!("line {line}, column {column} of the header: {message}"),
+            },
+            Error::Content { content, .. } => Error::Header {
+                path: path.to_path_buf(),
+                place: "header".into(),
+                expected: "a JSON object of tensors".into(),
+                found: content.to_string(),
             },
             other => other,
         })?;
@@ -176,7 +192,8 @@ impl<'de> Deserialize<'de> for Entries {
                 let mut entries = Entries { metadata: BTreeMap::new(), tensors: Vec::new() };
                 while let Some(key) = map.next_key::<String>()? {
                     if key == METADATA_KEY {
-                        entries.metadata = map.next_value()?;
+                        // safetensors' own reader takes a `null` for none.
+                        entries.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
                     } else {
                         entries.tensors.push((key, map.next_value()?));
                     }

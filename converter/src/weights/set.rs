@@ -147,7 +147,7 @@ impl Weights {
     }
 
     /// Every tensor, in the order of the files and of the data inside each.
-    pub fn iter(&self) -> impl Iterator<Item = Tensor<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Tensor<'_>> + Clone {
         self.files
             .iter()
             .flat_map(|file| file.header().tensors.iter().map(move |entry| Self::tensor(file, entry)))

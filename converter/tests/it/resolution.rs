@@ -1,6 +1,7 @@
 //! From the source's configuration to the normalized one: values, defaults, behaviours, refusals.
 
 mod behaviours;
+mod every_field;
 mod language_model;
 mod refusals;
 mod tower;

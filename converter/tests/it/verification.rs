@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use converter::normalized::Part;
 use converter::plan::{PlanOptions, ShardSize};
 use converter::resolve::Settings;
 use converter::source::Location;
@@ -177,4 +178,54 @@ fn what_the_user_said_is_taken_from_the_ledger() {
     };
     let (_parent, out, _) = convert(Source::sound().write().path(), settings, options);
     assert_eq!(against(&out, &Source::sound()).differences, []);
+}
+
+#[test]
+fn a_file_that_was_put_beside_the_checkpoint_and_would_be_used_is_named() {
+    for name in [
+        "chat_template.jinja",
+        "special_tokens_map.json",
+        "generation_config.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.json",
+    ] {
+        // Without a template of its own, so that the source's is not written.
+        let mut source = Source::sound();
+        source.tokenizer_config.as_object_mut().unwrap().remove("chat_template").unwrap();
+        let options = PlanOptions { dtype: None, max_shard_size: IN_SHARDS.parse().unwrap() };
+        let (_parent, out, _) = convert(source.write().path(), Settings::default(), options);
+        assert_eq!(differences(&out), Vec::<String>::new());
+        assert_eq!(converter::files_not_in_ledger(&out).unwrap(), Vec::<String>::new());
+        fs::write(out.join(name), "{}").unwrap();
+        // What no program would use says nothing of the checkpoint.
+        fs::write(out.join("README.md"), "mine").unwrap();
+        assert_eq!(differences(&out), [format!("file `{name}`: expected no such file, found it")]);
+        assert_eq!(converter::files_not_in_ledger(&out).unwrap(), [name]);
+        fs::remove_file(out.join("conversion.json")).unwrap();
+        assert_eq!(converter::files_not_in_ledger(&out).unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
+    for part in [Part::All, Part::Text] {
+        let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+        let settings = Settings { part, ..Settings::default() };
+        let (_parent, out, mut ledger) = convert(Source::sound().write().path(), settings, options);
+        let name = if part == Part::All { "config.json" } else { "nemotron_vl_config.json" };
+        let text = fs::read_to_string(out.join(name)).unwrap();
+        let changed = text.replace("\"rms_norm_eps\": 0.00001", "\"rms_norm_eps\": 1e308");
+        assert_ne!(changed, text);
+        fs::write(out.join(name), &changed).unwrap();
+        let row = ledger.files.iter_mut().find(|file| file.name == name).unwrap();
+        row.sha256 = converter::digest::sha256(changed.as_bytes());
+        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        let found = differences(&out);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("field `text_config.rms_norm_eps`: expected a number above 0"),
+            "{found:?}"
+        );
+    }
 }

@@ -134,7 +134,8 @@ impl Drop for Writer {
 }
 
 fn parse_object(py: Python<'_>, json: &str) -> PyResult<Map<String, Value>> {
-    serde_json::from_str(json)
+    // Python writes `NaN` and `Infinity`, which JSON does not have.
+    store::json::parse_keeping_literals(json.as_bytes())
         .map_err(|error| exception(py, &format!("expected a JSON object: {error}"), None))
 }
 

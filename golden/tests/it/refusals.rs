@@ -137,10 +137,88 @@ fn a_truncated_file() {
     });
     assert!(error.hint().unwrap().contains("copied incompletely"));
     assert_refusal!(error, Error::Safetensors { .. });
-    assert_refusal!(
-        refusal(|dump| fs::write(dump.join("tensors.safetensors"), "").unwrap()),
-        Error::Safetensors { found_bytes: 0, .. }
+}
+
+#[test]
+fn a_file_that_stands_in_the_place_of_another() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4096\n";
+    for (file, expected) in
+        [("manifest.json", "a manifest in JSON"), ("tensors.safetensors", "a safetensors file")]
+    {
+        for (content, found, hint) in [
+            (pointer, "a Git LFS pointer to a file of 4096 bytes", "`git lfs pull`"),
+            ("<html>", "a web page", "fetch it again"),
+            ("", "an empty file", "unfinished download"),
+        ] {
+            let error = refusal(|dump| fs::write(dump.join(file), content).unwrap());
+            assert!(
+                error.to_string().ends_with(&format!("{file}`: expected {expected}, found {found}")),
+                "{error}"
+            );
+            assert!(error.hint().unwrap().contains(hint), "{error}");
+            assert_refusal!(error, Error::Content { path, .. } if path.ends_with(file));
+        }
+    }
+}
+
+#[test]
+fn a_manifest_with_a_byte_order_mark() {
+    let error = refusal(|dump| {
+        let path = dump.join("manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("\u{feff}{text}")).unwrap();
+    });
+    assert!(
+        error.to_string().contains("expected JSON without a byte order mark (BOM), found one"),
+        "{error}"
     );
+    assert_refusal!(error, Error::Manifest { .. });
+}
+
+/// Puts a number of Python's into the small dump's manifest.
+fn with_literal(dump: &Path, place: &str, literal: &str) {
+    edit_manifest(dump, |manifest| {
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        manifest.pointer_mut(parent).unwrap()[name] = "@".into();
+    });
+    let path = dump.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"@\"", literal);
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_nan_where_a_number_counts_is_named() {
+    for (place, field, expected) in [
+        ("/entries/1/order", "entries[1].order", "u64"),
+        ("/entries/0/name", "entries[0].name", "a string"),
+        ("/producer/threads", "producer.threads", "u64"),
+        ("/producer/dtype", "producer.dtype", "a string"),
+    ] {
+        let error = refusal(|dump| with_literal(dump, place, "NaN"));
+        let message = error.to_string();
+        assert!(message.contains(&format!("field `{field}`: expected {expected}, found `NaN`")), "{message}");
+        assert_refusal!(error, Error::Manifest { .. });
+    }
+}
+
+#[test]
+fn a_nan_that_nobody_reads_spoils_nothing() {
+    for literal in ["NaN", "Infinity", "-Infinity"] {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("dump");
+        small(&target);
+        for place in ["/loss", "/producer/loss", "/entries/0/loss"] {
+            with_literal(&target, place, literal);
+            // One literal at a time stays; the next edit reads the file with its own reader.
+            let dump = Dump::open(&target).unwrap();
+            let manifest = dump.manifest();
+            let kept = [&manifest.extra, &manifest.producer.extra, &manifest.entries[0].extra];
+            assert!(kept.iter().any(|extra| extra.get("loss") == Some(&literal.into())), "{place}");
+            // It is written back as its name, which every reader of JSON takes.
+            fs::write(target.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
+            Dump::open(&target).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod preprocess;
 pub mod replay;
 pub mod run;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub fn load_model(
     math: Math,
 ) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
+    warn_of_added(&args.model);
     let spinner = spinner(format!("loading {}", args.model.display()));
     let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;
     spinner.finish_and_clear();
@@ -45,6 +47,24 @@ pub fn load_model(
 pub fn warn(prepared: &PreparedRequest) {
     for (file, warning) in prepared.warnings() {
         eprintln!("warning: {file}: {warning}");
+    }
+}
+
+/// Tells which files of the checkpoint in `dir` its conversion did not write: they count, and nobody vouches for them.
+pub fn warn_of_added(dir: &Path) {
+    match converter::files_not_in_ledger(dir) {
+        Ok(names) => {
+            for name in names {
+                let file = dir.join(name);
+                eprintln!(
+                    "warning: `{}` is not in the checkpoint's ledger: it was put there later",
+                    file.display()
+                );
+            }
+        }
+        // A folder that is no checkpoint is an error soon, with better words.
+        Err(_) if !dir.join(converter::ledger::LEDGER_FILE).exists() => {}
+        Err(error) => eprintln!("warning: the checkpoint's ledger cannot be read: {error}"),
     }
 }
 

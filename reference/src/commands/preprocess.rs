@@ -9,12 +9,13 @@ use reference::pictures::write_contact_sheet;
 use reference::prompt::PromptBuilder;
 use reference::settings::Settings;
 
-use super::{Outcome, print, spinner, warn};
+use super::{Outcome, print, spinner, warn, warn_of_added};
 
 /// Runs the command; prints the prompt as it is tokenised.
 pub fn run(args: PreprocessArguments) -> Result<Outcome> {
     Settings::default().apply();
     let request = args.request.request()?;
+    warn_of_added(&args.model);
     let checkpoint = Checkpoint::open(&args.model).map_err(Error::from)?;
     let config = checkpoint.config();
     let prompts = PromptBuilder::load(&args.model, config).map_err(Error::from)?;

@@ -102,6 +102,9 @@ pub enum DecodeError {
     /// Nothing in it.
     #[error("expected a picture, found an empty file")]
     Empty,
+    /// What stands in the place of the picture: a pointer of Git LFS, a web page.
+    #[error("expected a picture ({}), found {}", Format::NAMES, .0)]
+    StandIn(store::Content),
     /// No known format begins like this.
     #[error("expected a picture ({}), found {found}", Format::NAMES)]
     UnknownFormat {
@@ -158,6 +161,7 @@ impl DecodeError {
     /// What to try, where we know it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::StandIn(content) => content.hint(),
             Self::Unsupported { .. } | Self::UnknownFormat { .. } => Some(
                 "save the picture as an 8-bit RGB PNG: no pixel changes, and every tool reads it the same way",
             ),

@@ -26,6 +26,14 @@ pub enum PromptError {
         /// What it is.
         found: String,
     },
+    /// A file of the checkpoint is of another kind than its name says: a pointer of Git LFS, a web page.
+    #[error("`{path}`: expected a file of the checkpoint, found {content}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        content: store::Content,
+    },
     /// The tokenizer's files contradict each other.
     #[error("`{path}`: token `{token}`: expected id {expected}, found {found}")]
     TokenId {
@@ -125,6 +133,7 @@ impl PromptError {
     /// What to try, where we know it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Content { content, .. } => content.hint(),
             Self::ImageCount { .. } => Some(
                 "without a history, leave the placeholder out: one goes in front of the question for each picture; \
                  with a history, put one into the turn that each picture belongs to",

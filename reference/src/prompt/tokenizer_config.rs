@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use store::Content;
+use store::json::{self, Text};
 
 use super::{PromptError, Result};
 
@@ -90,14 +92,21 @@ impl TokenizerConfig {
     }
 }
 
-/// The text of a file.
+/// The text of a file; what stands in the place of another file is refused.
 pub fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| PromptError::Read { path: path.to_owned(), source })
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| PromptError::Read { path: path.to_owned(), source })?;
+    match Content::of(text.as_bytes()) {
+        Some(content) if content.is_stand_in() => {
+            Err(PromptError::Content { path: path.to_owned(), content })
+        }
+        _ => Ok(text),
+    }
 }
 
 /// An error about a field of a JSON file.
 pub fn malformed(path: &Path, field: &str, expected: &'static str, found: &Value) -> PromptError {
-    let mut found = found.to_string();
+    let mut found = json::show(found);
     if let Some((end, _)) = found.char_indices().nth(60) {
         found.truncate(end);
         found.push_str("...");
@@ -112,7 +121,7 @@ pub fn malformed(path: &Path, field: &str, expected: &'static str, found: &Value
 
 fn read_object(path: &Path) -> Result<Map<String, Value>> {
     let text = read_text(path)?;
-    match serde_json::from_str(&text) {
+    match Text::new(text.as_bytes()).and_then(|text| text.parse()) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(malformed(path, "the whole", "a JSON object", &other)),
         Err(error) => Err(PromptError::Malformed {

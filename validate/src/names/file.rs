@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use store::Content;
 
 use super::pattern::{Pattern, Template};
 use super::step::{OtherSide, Step};
@@ -110,7 +111,7 @@ impl OneOrMore {
 ///
 /// # Errors
 ///
-/// [`Error::ReadNames`], [`Error::NamesFile`], [`Error::Names`].
+/// [`Error::ReadNames`], [`Error::Content`], [`Error::NamesFile`], [`Error::Names`].
 pub(super) fn read(name_or_path: &str) -> Result<NameMap> {
     let path = Path::new(name_or_path);
     match builtin::text(name_or_path) {
@@ -147,9 +148,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, text: &str, into: &mut NameMap, within: &mut Vec<String>) -> Result<()> {
-        let file: MapFile = toml::from_str(text).map_err(|error| Error::NamesFile {
-            map: self.map.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
+        let file: MapFile = toml::from_str(text).map_err(|error| match Content::of(text.as_bytes()) {
+            Some(content) => {
+                Error::Content { path: self.map.into(), expected: "a name map in TOML", content }
+            }
+            None => Error::NamesFile {
+                map: self.map.to_owned(),
+                message: error.to_string().trim_end().to_owned(),
+            },
         })?;
         if file.version != VERSION {
             return Err(self.wrong("field `version`", VERSION, file.version));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use golden::{Dtype, Entry, Role};
 use serde::Deserialize;
+use store::Content;
 
 use super::{Bounds, Metric, Tolerance};
 use crate::{Error, Result};
@@ -205,7 +206,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`Error::ReadPolicy`], [`Error::Policy`] or [`Error::PolicyGlob`].
+    /// [`Error::ReadPolicy`], [`Error::Content`], [`Error::Policy`] or [`Error::PolicyGlob`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text =
@@ -217,8 +218,10 @@ impl Policy {
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
         let invalid = |message: String| Error::Policy { path: path.to_owned(), message };
-        let file: PolicyFile =
-            toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        let file: PolicyFile = toml::from_str(text).map_err(|error| match Content::of(text.as_bytes()) {
+            Some(content) => Error::Content { path: path.to_owned(), expected: "a policy in TOML", content },
+            None => invalid(error.to_string().trim_end().to_owned()),
+        })?;
         if file.version != VERSION {
             return Err(invalid(format!("field `version`: expected {VERSION}, found {}", file.version)));
         }

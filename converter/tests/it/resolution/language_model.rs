@@ -94,6 +94,55 @@ fn three_spellings_of_rotary_scaling_mean_the_same() {
 }
 
 #[test]
+fn a_base_inside_the_scaling_is_used_or_a_contradiction() {
+    for scaling in [
+        json!({ "rope_type": "default", "rope_theta": 500000 }),
+        json!({ "rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0 }),
+        json!({ "type": "dynamic", "factor": 2.0, "rope_theta": 500000.0 }),
+        json!({ "type": "yarn", "factor": 2.0, "rope_theta": 500000.0 }),
+    ] {
+        for name in ["rope_scaling", "rope_parameters"] {
+            let pointer = format!("/llm_config/{name}");
+            let source = Source::sound().without("/llm_config/rope_theta").with(&pointer, scaling.clone());
+            let (config, findings) = prepare(&source);
+            assert_eq!(config.text_config.rope_theta, 500_000.0, "{name}: {scaling}");
+            assert!(!findings.defaults.iter().any(|default| default.field == "text_config.rope_theta"));
+            let message = refusal(&source.with("/llm_config/rope_theta", json!(10_000.0)));
+            assert!(
+                message.ends_with(&format!(
+                    "field `llm_config.{name}.rope_theta`: expected `10000`, as in `llm_config.rope_theta`, found `500000`"
+                )),
+                "{message}"
+            );
+        }
+    }
+    let both = Source::sound()
+        .without("/llm_config/rope_theta")
+        .with("/llm_config/rope_scaling", json!({ "rope_type": "default", "rope_theta": 7.0 }))
+        .with("/llm_config/rope_parameters", json!({ "rope_type": "default", "rope_theta": 8.0 }));
+    assert!(refusal(&both).contains("expected `7`, as in `llm_config.rope_scaling.rope_theta`, found `8`"));
+}
+
+#[test]
+fn numbers_that_a_type_does_not_use_are_listed() {
+    for (scaling, field) in [
+        (json!({ "rope_type": "default", "factor": 8.0 }), "factor"),
+        (
+            json!({ "rope_type": "linear", "factor": 2.0, "original_max_position_embeddings": 8192 }),
+            "original_max_position_embeddings",
+        ),
+    ] {
+        let (_, findings) = prepare(&Source::sound().with("/llm_config/rope_scaling", scaling));
+        let field = format!("llm_config.rope_scaling.{field}");
+        assert!(findings.ignored.iter().any(|ignored| ignored.field == field && ignored.known), "{field}");
+        assert_eq!(findings.warnings, Vec::<String>::new());
+    }
+    let unknown = json!({ "rope_type": "default", "twist": 3 });
+    let findings = prepare(&Source::sound().with("/llm_config/rope_scaling", unknown)).1;
+    assert!(findings.warnings[0].contains("`llm_config.rope_scaling.twist`"), "{:?}", findings.warnings);
+}
+
+#[test]
 fn other_rotary_scalings_keep_their_numbers() {
     let scaling = |value: Value| {
         prepare(&Source::sound().with("/llm_config/rope_scaling", value)).0.text_config.rope_scaling

@@ -31,9 +31,9 @@ fn what_is_not_supported_is_refused_by_name() {
             "field `vision_config.inter_feature_normalizer_config`",
         ),
         (
-            "/vision_config/args/spectral_reparam",
-            json!(true),
-            "field `vision_config.args.spectral_reparam`: expected `null` or `false`, found `true`",
+            "/vision_config/args/model_kwargs/global_pool",
+            json!("avg"),
+            "field `vision_config.args.model_kwargs.global_pool`: expected `null` or `\"token\"`, found `\"avg\"`",
         ),
         (
             "/vision_config/args/model",
@@ -183,5 +183,93 @@ fn fields_that_contradict_each_other_are_refused_under_the_sources_names() {
     ] {
         let message = refusal(&Source::sound().with(pointer, value.clone()));
         assert!(message.contains(part), "{pointer} = {value}: {message}");
+    }
+}
+
+#[test]
+fn more_layers_than_tensors_are_refused_at_once_by_their_field() {
+    for (pointer, layers) in
+        [("/llm_config/num_hidden_layers", 2), ("/vision_config/args/model_kwargs/depth", 3)]
+    {
+        let message = refusal(&Source::sound().with(pointer, json!(65_536)));
+        let field = pointer.trim_start_matches('/').replace('/', ".");
+        let expected = format!(
+            "field `{field}`: expected `{layers}`, the layers that the tensors' names have, found `65536`"
+        );
+        assert!(message.ends_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn traces_of_training_are_taken_unless_a_weight_is_parametrized() {
+    for (pointer, value) in [
+        ("/vision_config/args/damp", json!(0.1)),
+        ("/vision_config/args/spectral_reparam", json!(true)),
+        ("/vision_config/args/spectral_reparam", json!({ "eps": 1e-12 })),
+    ] {
+        let source = Source::sound().with(pointer, value);
+        let (_, findings) = super::prepare(&source);
+        let field = pointer.trim_start_matches('/').replace('/', ".");
+        assert!(findings.ignored.iter().any(|ignored| ignored.field == field && ignored.known), "{field}");
+        assert_eq!(findings.warnings, Vec::<String>::new());
+        for name in [
+            "vision_model.radio_model.model.blocks.0.mlp.fc1.parametrizations.weight.original",
+            "vision_model.radio_model.model.blocks.0.attn.qkv.parametrizations.weight.0.parts.0.scale",
+            "mlp1.1.parametrizations.weight.0.scale",
+        ] {
+            let message = refusal(&source.clone().with_tensor(name, safetensors::Dtype::BF16, &[2]));
+            let expected =
+                format!("tensor `{name}`: expected no such tensor, found it: parametrized weights");
+            assert!(message.contains(&expected), "{message}");
+            assert!(message.contains("`remove_parametrizations`"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn options_of_the_tower_are_taken_with_timms_own_defaults() {
+    for (option, values) in [
+        ("qk_norm", vec![json!(false), json!(0), json!(null)]),
+        ("fc_norm", vec![json!(null), json!(false)]),
+        ("final_norm", vec![json!(true)]),
+        ("global_pool", vec![json!("token")]),
+        ("pos_embed", vec![json!("learn")]),
+        ("reg_tokens", vec![json!(0), json!(0.0)]),
+        ("scale_attn_norm", vec![json!(false)]),
+        ("act_layer", vec![json!(null), json!("gelu")]),
+        ("norm_layer", vec![json!("layernorm")]),
+        ("attn_layer", vec![json!(null)]),
+        ("dynamic_img_size", vec![json!(true), json!(false)]),
+        ("drop_path_rate", vec![json!(0.4)]),
+    ] {
+        for value in values {
+            let pointer = format!("/vision_config/args/model_kwargs/{option}");
+            let (_, findings) = super::prepare(&Source::sound().with(&pointer, value.clone()));
+            let field = pointer.trim_start_matches('/').replace('/', ".");
+            assert!(
+                findings.ignored.iter().any(|ignored| ignored.field == field && ignored.known),
+                "{field} = {value}"
+            );
+            assert_eq!(findings.warnings, Vec::<String>::new(), "{field} = {value}");
+        }
+    }
+}
+
+#[test]
+fn a_buffer_that_nothing_can_be_computed_with_is_refused_by_its_tensor() {
+    for (name, values, expected, found) in [
+        ("norm_mean", [0.5, f32::NAN, 0.5], "finite numbers", "NaN"),
+        ("norm_mean", [0.5, f32::INFINITY, 0.5], "finite numbers", "inf"),
+        ("norm_std", [0.5, 0.0, 0.5], "numbers above 0", "0"),
+        ("norm_std", [0.5, f32::NAN, 0.5], "numbers above 0", "NaN"),
+    ] {
+        let name = format!("vision_model.radio_model.input_conditioner.{name}");
+        let mut source = Source::sound().without_tensor(&name);
+        source.tensors.push(crate::hand_made_source::bf16s(&name, values));
+        let message = refusal(&source);
+        assert!(
+            message.ends_with(&format!("tensor `{name}`: expected {expected}, found `{found}`")),
+            "{message}"
+        );
     }
 }

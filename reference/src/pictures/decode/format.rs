@@ -1,5 +1,7 @@
 //! What a file is, by its first bytes; its name is not asked.
 
+use store::Content;
+
 use super::super::DecodeError;
 
 /// A format that is read.
@@ -48,7 +50,10 @@ impl Format {
         } else if at(0, b"II*\0") || at(0, b"MM\0*") {
             Ok(Self::Tiff)
         } else {
-            Err(DecodeError::UnknownFormat { found: describe(bytes) })
+            match Content::of(bytes).filter(Content::is_stand_in) {
+                Some(content) => Err(DecodeError::StandIn(content)),
+                None => Err(DecodeError::UnknownFormat { found: describe(bytes) }),
+            }
         }
     }
 }
@@ -121,6 +126,10 @@ mod tests {
         assert_eq!(
             found(b"hello, world"),
             "expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a file that begins with `hello, w`"
+        );
+        assert_eq!(
+            found(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+            "expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a Git LFS pointer to a file of 5 bytes"
         );
         assert_eq!(
             found(b"RIFF\x10\0\0\0WAVE"),

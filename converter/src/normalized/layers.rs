@@ -1,0 +1,38 @@
+//! Whether a configuration has layers that the tensors do not have.
+
+use std::path::Path;
+
+use crate::Error;
+
+/// The layers of one part of the model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers {
+    /// How many the configuration has.
+    pub(crate) configured: usize,
+    /// The field that says so.
+    pub(crate) field: &'static str,
+    /// What the names of their tensors begin with, in front of a layer's number.
+    pub(crate) prefix: &'static str,
+}
+
+/// Refuses more layers than there are tensors, before every tensor of each is listed; `names` are the tensors'.
+///
+/// # Errors
+/// [`Error::Field`], which names the field of the file at `path`.
+pub(crate) fn check_layers<'a>(
+    path: &Path,
+    parts: &[Layers],
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), Error> {
+    let tensors = names.clone().count();
+    for Layers { configured, field, prefix } in parts.iter().filter(|part| part.configured > tensors) {
+        let number = |name: &str| {
+            let digits = name.strip_prefix(prefix)?.split('.').next()?;
+            digits.parse::<usize>().ok()
+        };
+        let layers = names.clone().filter_map(number).max().map_or(0, |last| last.saturating_add(1));
+        let expected = format!("`{layers}`, the layers that the tensors' names have");
+        return Err(Error::field(path, *field, expected, format!("`{configured}`")));
+    }
+    Ok(())
+}
