@@ -330,12 +330,13 @@ mod tests {
         enum Kind {
             A { factor: f64 },
         }
+        // serde_json points in front of an object.
         let first = fault::<Outer>("{\n\"size\": Infinity}");
         assert_eq!(
             (first.field.as_str(), first.message.as_str()),
             ("size", "expected u64, found `Infinity`")
         );
-        assert_eq!((first.line, first.column), (2, 9));
+        assert_eq!((first.line, first.column), (2, 8));
         // serde reads a tagged enum whole before it looks inside.
         let second = fault::<Outer>(r#"{"size": 1, "kind": {"type": "A", "factor": NaN}}"#);
         assert_eq!(

@@ -316,6 +316,9 @@ fn repositories(fields: &Fields<'_>) -> Vec<String> {
         .collect();
     repositories.sort();
     repositories.dedup();
+    if repositories.is_empty() {
+        fields.unused("auto_map");
+    }
     repositories
 }
 

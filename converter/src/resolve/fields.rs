@@ -33,6 +33,8 @@ struct Seen {
     opened: HashSet<String>,
     /// Fields that have no influence, as somebody found who looked at them.
     unused: HashSet<String>,
+    /// Fields that were taken as unasked for; once is enough.
+    taken: HashSet<String>,
 }
 
 /// A field that nobody asked for.
@@ -212,13 +214,12 @@ impl<'a> Fields<'a> {
         Err(self.unsupported(name, &allowed.join(" or "), reason))
     }
 
-    /// The fields that nobody asked for, those of inner objects that somebody looked into included; from now on they count
-    /// as asked for.
+    /// The fields that nobody asked for, those of inner objects that somebody looked into included, and no field twice.
     pub(super) fn take_unasked(&self) -> Vec<Unasked> {
         let mut found = Vec::new();
         let mut seen = self.seen.borrow_mut();
         seen.collect_unasked(&self.prefix, self.object, &mut found);
-        seen.asked.extend(found.iter().map(|field| field.path.clone()));
+        seen.taken.extend(found.iter().map(|field| field.path.clone()));
         found
     }
 }
@@ -227,6 +228,9 @@ impl Seen {
     fn collect_unasked(&self, prefix: &str, fields: &Map<String, Value>, found: &mut Vec<Unasked>) {
         for (name, value) in fields {
             let path = dotted(prefix, name);
+            if self.taken.contains(&path) {
+                continue;
+            }
             if !self.asked.contains(&path) {
                 let is_unused = value.is_null() || self.unused.contains(&path);
                 found.push(Unasked { path, name: name.clone(), is_unused });

@@ -166,7 +166,7 @@ fn inspect_tells_people_what_the_bundled_checkpoint_is() {
       text_config.pretraining_tp = 1 (transformers LlamaConfig)
       text_config.use_cache = true (transformers LlamaConfig)
 
-    15 fields of the source without influence on inference
+    31 fields of the source without influence on inference
     "#);
 }
 
@@ -262,10 +262,8 @@ fn a_cut_or_missing_shard_is_refused() {
     for length in [0, 4, 8, 100, bytes.len() - 1] {
         fs::write(&shard, &bytes[..length]).unwrap();
         let error = refused(&dir);
-        assert!(
-            error.contains("DIR/model-00002-of-00003.safetensors") && error.contains("cut off"),
-            "{error}"
-        );
+        let found = if length == 0 { "found an empty file" } else { "cut off" };
+        assert!(error.contains("DIR/model-00002-of-00003.safetensors") && error.contains(found), "{error}");
     }
     fs::remove_file(&shard).unwrap();
     assert!(refused(&dir).contains(

@@ -53,7 +53,7 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "/vision_config/args/model_kwargs/act_layer",
             json!("silu"),
-            "field `vision_config.args.model_kwargs.act_layer`: expected `null`, found",
+            "field `vision_config.args.model_kwargs.act_layer`: expected `null` or `\"\"` or `\"gelu\"`, found",
         ),
         (
             "/vision_config/args/model_kwargs/novelty",
