@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::convert::ADAPTER_FILE;
 use crate::ledger::{LEDGER_FILE, Ledger};
 use crate::normalized::CONFIG_FILE;
 use crate::parts::WHOLE_CONFIG_FILE;
@@ -21,7 +22,7 @@ const USED_BESIDE: [&str; 15] = [
     TOKENIZER_CONFIG_FILE,
     CHAT_TEMPLATE_FILE,
     GENERATION_CONFIG_FILE,
-    "adapter_config.json",
+    ADAPTER_FILE,
     "added_tokens.json",
     "additional_chat_templates",
     "chat_template.json",

@@ -347,14 +347,18 @@ fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-/// Warns of safetensors files that belong to the checkpoint by their place but not by its index.
+/// What transformers loads beside a model's own weights, if PEFT is installed.
+pub(crate) const ADAPTER_FILE: &str = "adapter_config.json";
+
+/// Warns of weights that belong to the checkpoint by their place but not by its index.
 fn stray_weights(source: &SourceCheckpoint) -> Result<Option<String>, Error> {
     let used: Vec<&str> = source.weights().files().iter().map(|file| file.name()).collect();
     let stray: Vec<String> = source
         .folder()
         .names()?
         .into_iter()
-        .filter(|name| name.ends_with(".safetensors") && !used.contains(&name.as_str()))
+        .filter(|name| name.ends_with(".safetensors") || name == ADAPTER_FILE)
+        .filter(|name| !used.contains(&name.as_str()))
         .map(|name| format!("`{}`", name.escape_debug()))
         .collect();
     Ok((!stray.is_empty()).then(|| format!("not part of the checkpoint, and not read: {}", stray.join(", "))))

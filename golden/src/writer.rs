@@ -356,7 +356,7 @@ fn is_empty_folder(path: &Path) -> Result<bool> {
 fn is_dump(path: &Path) -> bool {
     fs::read(path.join(manifest::FILE_NAME))
         .ok()
-        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+        .and_then(|bytes| store::json::parse_keeping_literals::<Value>(&bytes).ok())
         .is_some_and(|manifest| manifest["format"] == manifest::FORMAT)
 }
 

@@ -102,9 +102,11 @@ impl Content {
         message(text).map(Self::Message)
     }
 
-    /// Whether it was put in the place of another file, which is still to be fetched: no file of any format is meant by it.
-    pub fn is_stand_in(&self) -> bool {
-        matches!(self, Self::GitLfsPointer { .. } | Self::GitAnnexPointer | Self::WebPage)
+    /// What was put in the place of another file, which is still to be fetched: no file of any format is meant by it.
+    pub fn stand_in(bytes: &[u8]) -> Option<Self> {
+        Self::of(bytes).filter(|content| {
+            matches!(content, Self::GitLfsPointer { .. } | Self::GitAnnexPointer | Self::WebPage)
+        })
     }
 
     /// What to do, where that is known.

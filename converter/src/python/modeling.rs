@@ -6,7 +6,7 @@ use ruff_python_ast::{CmpOp, Expr, Operator, Stmt};
 use super::constants::{Constant, constant, literal};
 use super::syntax::{Function, Module, has_unpacking, is_self, last_name};
 use super::walk::{calls, decide_with, in_inference};
-use super::{Judgement, judge};
+use super::{Judgement, judge, with_module};
 
 const CLASS: &str = "Llama_Nemotron_Nano_VL";
 /// PyTorch's own epsilon of a LayerNorm.
@@ -30,23 +30,29 @@ pub(crate) struct Modeling {
 /// # Source
 /// `Llama_Nemotron_Nano_VL`: `pixel_shuffle`, `extract_feature`, `mlp1` of `__init__`, `chat`.
 pub(crate) fn modeling(text: &[u8], ps_version: &str) -> Modeling {
-    Modeling {
-        swaps: judge_method(text, "pixel_shuffle", |module, function| swaps(module, function, ps_version)),
-        features_dtype: judge_method(text, "extract_feature", features_dtype),
-        layer_norm_eps: judge_method(text, "__init__", projector),
-        image_token: judge_method(text, "chat", image_token),
-    }
+    let judged = with_module(text, |module| Modeling {
+        swaps: of_method(module, "pixel_shuffle", |module, function| swaps(module, function, ps_version)),
+        features_dtype: of_method(module, "extract_feature", features_dtype),
+        layer_norm_eps: of_method(module, "__init__", projector),
+        image_token: of_method(module, "chat", image_token),
+    });
+    judged.unwrap_or_else(|reason| Modeling {
+        swaps: Judgement::unknown(None, reason.as_str()),
+        features_dtype: Judgement::unknown(None, reason.as_str()),
+        layer_norm_eps: Judgement::unknown(None, reason.as_str()),
+        image_token: Judgement::unknown(None, reason.as_str()),
+    })
 }
 
-fn judge_method<T: Send>(
-    text: &[u8],
+fn of_method<T>(
+    module: &Module<'_>,
     name: &str,
-    analyse: impl FnOnce(&Module<'_>, Function<'_>) -> Judgement<T> + Send,
+    analyse: impl FnOnce(&Module<'_>, Function<'_>) -> Judgement<T>,
 ) -> Judgement<T> {
-    judge(text, |module| match module.method(CLASS, name) {
+    match module.method(CLASS, name) {
         Ok(function) => analyse(module, function),
         Err(reason) => Judgement::unknown(None, reason),
-    })
+    }
 }
 
 fn swaps(module: &Module<'_>, function: Function<'_>, ps_version: &str) -> Judgement<usize> {

@@ -78,7 +78,6 @@ const OPTIONS: &[(&str, Influence)] = &[
     ("scale_attn_norm", Only(&["false"])),
     ("scale_mlp_norm", Only(&["false"])),
     ("scriptable", Only(&["false"])),
-    ("strict_img_size", Nothing),
     ("use_naflex", Only(&["false"])),
     ("weight_init", Nothing),
 ];

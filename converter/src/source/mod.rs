@@ -144,7 +144,7 @@ impl SourceFile {
     fn read(folder: &Folder, name: &str) -> Result<Self, Error> {
         let bytes = folder.read(name)?;
         // Most are copied unread.
-        if let Some(content) = Content::of(&bytes).filter(Content::is_stand_in) {
+        if let Some(content) = Content::stand_in(&bytes) {
             return Err(Error::Content {
                 path: folder.file_path(name),
                 expected: "a file of the checkpoint",

@@ -417,3 +417,33 @@ fn the_library_describes_the_command_line() {
     assert_eq!(names, ["inspect", "convert", "verify", "export", "completions", "man"]);
     command.debug_assert();
 }
+
+#[test]
+fn verify_tells_of_a_template_that_was_put_beside_the_checkpoint() {
+    let parent = TempDir::new().unwrap();
+    let out = parent.path().join("out");
+    let mut source = Source::sound();
+    source.tokenizer_config.as_object_mut().unwrap().remove("chat_template").unwrap();
+    let dir = source.write();
+    assert_eq!(run(&["convert", text(dir.path()), text(&out)]).status, Some(0));
+    fs::write(out.join("chat_template.jinja"), "{{ messages }}").unwrap();
+    let output = run(&["verify", text(&out)]);
+    assert_eq!(output.status, Some(1), "{}", output.stderr);
+    assert!(
+        output.stdout.contains("file `chat_template.jinja`: expected no such file, found it"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn a_pointer_of_git_lfs_comes_with_what_to_do() {
+    let dir = Source::sound().write();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4976698672\n";
+    fs::write(dir.path().join("model.safetensors"), pointer).unwrap();
+    assert_eq!(
+        refused(&dir),
+        "error: `DIR/model.safetensors`: expected a safetensors file, found a Git LFS pointer to a file of 4976698672 bytes\n\
+         hint: `git lfs pull` in the repository's folder fetches the files themselves\n"
+    );
+}

@@ -96,11 +96,9 @@ impl TokenizerConfig {
 pub fn read_text(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| PromptError::Read { path: path.to_owned(), source })?;
-    match Content::of(text.as_bytes()) {
-        Some(content) if content.is_stand_in() => {
-            Err(PromptError::Content { path: path.to_owned(), content })
-        }
-        _ => Ok(text),
+    match Content::stand_in(text.as_bytes()) {
+        Some(content) => Err(PromptError::Content { path: path.to_owned(), content }),
+        None => Ok(text),
     }
 }
 

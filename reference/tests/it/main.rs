@@ -5,6 +5,7 @@
 
 mod bundled;
 mod chat_template;
+mod checkpoint_files;
 mod films;
 mod fixtures;
 mod formats;

@@ -148,15 +148,16 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, text: &str, into: &mut NameMap, within: &mut Vec<String>) -> Result<()> {
-        let file: MapFile = toml::from_str(text).map_err(|error| match Content::of(text.as_bytes()) {
-            Some(content) => {
-                Error::Content { path: self.map.into(), expected: "a name map in TOML", content }
-            }
-            None => Error::NamesFile {
-                map: self.map.to_owned(),
-                message: error.to_string().trim_end().to_owned(),
-            },
-        })?;
+        let file: MapFile =
+            toml::from_str(text).map_err(|error| match Content::stand_in(text.as_bytes()) {
+                Some(content) => {
+                    Error::Content { path: self.map.into(), expected: "a name map in TOML", content }
+                }
+                None => Error::NamesFile {
+                    map: self.map.to_owned(),
+                    message: error.to_string().trim_end().to_owned(),
+                },
+            })?;
         if file.version != VERSION {
             return Err(self.wrong("field `version`", VERSION, file.version));
         }

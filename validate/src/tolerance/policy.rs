@@ -218,10 +218,13 @@ impl Policy {
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
         let invalid = |message: String| Error::Policy { path: path.to_owned(), message };
-        let file: PolicyFile = toml::from_str(text).map_err(|error| match Content::of(text.as_bytes()) {
-            Some(content) => Error::Content { path: path.to_owned(), expected: "a policy in TOML", content },
-            None => invalid(error.to_string().trim_end().to_owned()),
-        })?;
+        let file: PolicyFile =
+            toml::from_str(text).map_err(|error| match Content::stand_in(text.as_bytes()) {
+                Some(content) => {
+                    Error::Content { path: path.to_owned(), expected: "a policy in TOML", content }
+                }
+                None => invalid(error.to_string().trim_end().to_owned()),
+            })?;
         if file.version != VERSION {
             return Err(invalid(format!("field `version`: expected {VERSION}, found {}", file.version)));
         }

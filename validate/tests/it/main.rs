@@ -17,5 +17,6 @@ mod page;
 mod policies;
 mod reports;
 mod sketches;
+mod stand_ins;
 mod teeth;
 mod vllm;

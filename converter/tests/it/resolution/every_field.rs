@@ -246,16 +246,32 @@ fn no_field_of_a_plain_configuration_vanishes() {
         ("config.json", "/vision_config/args/teachers/0", &["type", "use_summary"]),
         ("preprocessor_config.json", "", PREPROCESSOR),
         ("generation_config.json", "", &["repetition_penalty"]),
-        ("tokenizer_config.json", "/added_tokens_decoder/5", &[]),
     ] {
-        // What else a token of the tokenizer has is the runtime's to read: the file is copied.
-        if file == "tokenizer_config.json" {
-            let mut other = source.clone();
-            other.tokenizer_config["added_tokens_decoder"]["5"]["content"] = json!("other");
-            assert!(matches!(outcome(other.write().path()), Outcome::Resolved(_)));
-            continue;
-        }
         plant("plain", &source, file, pointer, names);
+    }
+}
+
+#[test]
+fn what_is_read_of_the_tokenizer_is_refused_by_its_field() {
+    // All else is the runtime's to read: the files are copied as they are.
+    for (file, pointer, field) in [
+        ("tokenizer_config.json", "/added_tokens_decoder/5/content", "added_tokens_decoder.5.content"),
+        ("tokenizer_config.json", "/added_tokens_decoder/5", "added_tokens_decoder.5"),
+        ("tokenizer_config.json", "/added_tokens_decoder", "added_tokens_decoder"),
+        ("tokenizer.json", "/added_tokens/0/id", "added_tokens[0].id"),
+        ("tokenizer.json", "/added_tokens/0/content", "added_tokens[0].content"),
+        ("tokenizer.json", "/added_tokens", "added_tokens"),
+    ] {
+        for value in [json!(0.375), json!(true), json!(NAN)] {
+            let dir = Source::sound().write();
+            let path = dir.path().join(file);
+            let mut planted: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            *planted.pointer_mut(pointer).unwrap() = value.clone();
+            write_with_nan(&path, &planted);
+            let Outcome::Refused(message) = outcome(dir.path()) else { panic!("{pointer} = {value}") };
+            assert!(message.contains(&format!("{file}`: line 1, column ")), "{message}");
+            assert!(message.contains(&format!("field `{field}")), "{message}");
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Format {
         } else if at(0, b"II*\0") || at(0, b"MM\0*") {
             Ok(Self::Tiff)
         } else {
-            match Content::of(bytes).filter(Content::is_stand_in) {
+            match Content::stand_in(bytes) {
                 Some(content) => Err(DecodeError::StandIn(content)),
                 None => Err(DecodeError::UnknownFormat { found: describe(bytes) }),
             }
