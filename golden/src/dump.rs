@@ -244,7 +244,7 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T>
         Some(content) => Error::Content { path: path.to_owned(), expected: "a manifest in JSON", content },
         None => {
             let field = if source.field.is_empty() { ".".to_owned() } else { source.field.clone() };
-            Error::Manifest { path: path.to_owned(), field, source }
+            Error::Manifest { path: path.to_owned(), field, source: Box::new(source) }
         }
     })
 }

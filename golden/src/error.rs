@@ -38,7 +38,7 @@ pub enum Error {
         /// The path of the field inside the JSON document (`.`: the document).
         field: String,
         /// What was expected and found there.
-        source: store::json::Fault,
+        source: Box<store::json::Fault>,
     },
 
     /// A file is of another kind than its name says: a pointer of Git LFS, a web page, an unfinished download.

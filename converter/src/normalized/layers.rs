@@ -27,16 +27,15 @@ pub(crate) fn check_layers<'a>(
     parts: &[Layers],
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), Error> {
-    let tensors = names.clone().count();
-    for Layers { configured, field, prefix } in parts.iter().filter(|part| part.configured > tensors.max(FEW))
-    {
-        let number = |name: &str| {
-            let digits = name.strip_prefix(prefix)?.split('.').next()?;
-            digits.parse::<usize>().ok()
-        };
-        let layers = names.clone().filter_map(number).max().map_or(0, |last| last.saturating_add(1));
-        let expected = format!("`{layers}`, the layers that the tensors' names have");
-        return Err(Error::field(path, *field, expected, format!("`{configured}`")));
-    }
-    Ok(())
+    let most = names.clone().count().max(FEW);
+    let Some(Layers { configured, field, prefix }) = parts.iter().find(|part| part.configured > most) else {
+        return Ok(());
+    };
+    let number = |name: &str| {
+        let digits = name.strip_prefix(prefix)?.split('.').next()?;
+        digits.parse::<usize>().ok()
+    };
+    let layers = names.filter_map(number).max().map_or(0, |last| last.saturating_add(1));
+    let expected = format!("`{layers}`, the layers that the tensors' names have");
+    Err(Error::field(path, *field, expected, format!("`{configured}`")))
 }

@@ -441,8 +441,11 @@ fn a_pointer_of_git_lfs_comes_with_what_to_do() {
     let dir = Source::sound().write();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4976698672\n";
     fs::write(dir.path().join("model.safetensors"), pointer).unwrap();
+    let parent = TempDir::new().unwrap();
+    let output = run(&["convert", text(dir.path()), text(&parent.path().join("out"))]);
+    assert_eq!(output.status, Some(2));
     assert_eq!(
-        refused(&dir),
+        output.stderr.replace(text(dir.path()), "DIR"),
         "error: `DIR/model.safetensors`: expected a safetensors file, found a Git LFS pointer to a file of 4976698672 bytes\n\
          hint: `git lfs pull` in the repository's folder fetches the files themselves\n"
     );
