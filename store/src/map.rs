@@ -9,13 +9,13 @@ use memmap2::Mmap;
 
 use crate::Stamp;
 use crate::bus::{self, Guard, OnLoss};
+use crate::stamp::changed;
 
 /// A regular file, mapped. Where the system has no bytes any more (somebody made the file shorter, or the disk failed), a read
 /// through the map gives zeros instead of `SIGBUS`, and [`Map::check`] tells it.
 #[derive(Debug)]
 pub struct Map {
     path: PathBuf,
-    file: File,
     stamp: Stamp,
     // Before the map: nothing may be put in place of addresses that are somebody else's already.
     guard: Guard,
@@ -28,7 +28,7 @@ impl Map {
     /// # Errors
     /// Those of [`crate::open`], and what the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::of(crate::open(path)?, path, OnLoss::Tell)
+        Self::of(&crate::open(path)?, path, OnLoss::Tell)
     }
 
     /// Maps a file that is open, for bytes that are in use for as long as the program runs: where they are lost, it ends with
@@ -37,17 +37,17 @@ impl Map {
     /// # Errors
     /// What the system says.
     pub fn or_end(file: &File, path: &Path) -> io::Result<Self> {
-        Self::of(file.try_clone()?, path, OnLoss::End)
+        Self::of(file, path, OnLoss::End)
     }
 
-    fn of(file: File, path: &Path, on_loss: OnLoss) -> io::Result<Self> {
-        let stamp = Stamp::of(&file)?;
+    fn of(file: &File, path: &Path, on_loss: OnLoss) -> io::Result<Self> {
+        let stamp = Stamp::of(file)?;
         // SAFETY: the map is only read. Another process may write to the file: then bytes differ from one read to the next,
         // which `check` tells by the file's stamp, as with every program that maps its input; bytes that are gone read as
         // zeros, by the guard.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = unsafe { Mmap::map(file)? };
         let guard = bus::guard(map.as_ptr() as usize, map.len(), path, on_loss)?;
-        Ok(Self { path: path.to_path_buf(), file, stamp, guard, map })
+        Ok(Self { path: path.to_path_buf(), stamp, guard, map })
     }
 
     /// The path, as it was named.
@@ -60,15 +60,11 @@ impl Map {
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] with a message that says what was found.
     pub fn check(&self) -> io::Result<()> {
-        let changed = self.stamp.difference(&self.file, &self.path);
-        let lost = || self.guard.is_lost().then(|| "that it could not be read".to_string());
-        match changed.or_else(lost) {
-            None => Ok(()),
-            Some(found) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("expected it unchanged while it is read, found {found}"),
-            )),
+        self.stamp.check(&self.path)?;
+        if self.guard.is_lost() {
+            return Err(changed("that it could not be read"));
         }
+        Ok(())
     }
 }
 

@@ -30,19 +30,35 @@ impl Stamp {
         self.bytes
     }
 
-    /// What is no longer as it was of the file that `file` is open on and `path` named: the words behind `found`.
-    pub fn difference(&self, file: &File, path: &Path) -> Option<String> {
-        let now = match (Self::of(file), fs::metadata(path)) {
-            (Ok(now), Ok(named)) if Self::from(&named).inode == self.inode => now,
-            (Ok(_), Ok(_)) => return Some("another file in its place".into()),
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => return Some("it removed".into()),
-            (Err(error), _) | (_, Err(error)) => return Some(error.to_string()),
+    /// What is no longer as it was of the file that `path` named: the words behind `found`.
+    pub fn difference(&self, path: &Path) -> Option<String> {
+        let now = match fs::metadata(path) {
+            Ok(metadata) => Self::from(&metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some("it removed".into()),
+            Err(error) => return Some(error.to_string()),
         };
+        if now.inode != self.inode {
+            return Some("another file in its place".into());
+        }
         if now.bytes != self.bytes {
             return Some(format!("{} bytes where {} were", now.bytes, self.bytes));
         }
         (now != *self).then(|| "that it was written to".into())
     }
+
+    /// Refuses the file that `path` names if it is no longer as it was.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] with a message that says what was expected and found.
+    pub fn check(&self, path: &Path) -> io::Result<()> {
+        self.difference(path).map_or(Ok(()), |found| Err(changed(&found)))
+    }
+}
+
+/// The error of a file that is no longer as it was.
+pub(crate) fn changed(found: &str) -> io::Error {
+    let message = format!("expected it unchanged while it is read, found {found}");
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 impl From<&Metadata> for Stamp {
@@ -73,9 +89,9 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
         let file = File::open(&path).unwrap();
         let stamp = Stamp::of(&file).unwrap();
-        assert_eq!((stamp.bytes(), stamp.difference(&file, &path)), (5, None));
+        assert_eq!((stamp.bytes(), stamp.difference(&path)), (5, None));
         change(&path);
-        stamp.difference(&file, &path)
+        stamp.difference(&path)
     }
 
     #[test]

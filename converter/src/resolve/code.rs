@@ -48,7 +48,10 @@ impl Code<'_> {
         for repository in repositories(fields) {
             match self.caches.find(&repository, name) {
                 Ok(None) => {}
-                Ok(file) => return file,
+                Ok(Some(file)) => {
+                    findings.read_code(&file);
+                    return Some(file);
+                }
                 Err(reason) => {
                     findings.warnings.push(format!("`{name}` of `{repository}` was not read: {reason}"));
                 }

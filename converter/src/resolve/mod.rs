@@ -10,7 +10,7 @@ mod text;
 mod tower;
 mod tower_models;
 
-pub use findings::{DefaultedField, Findings, IgnoredField};
+pub use findings::{DefaultedField, Findings, IgnoredField, ReadCode};
 
 use std::path::Path;
 
