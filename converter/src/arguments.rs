@@ -85,11 +85,6 @@ impl HubArguments {
             code_revision: self.code_revision.clone(),
         }
     }
-
-    /// Where code of another repository is looked for.
-    pub fn caches(&self) -> CodeCaches {
-        CodeCaches::from_env(self.code_revision.clone())
-    }
 }
 
 /// Arguments of `convert`
@@ -154,7 +149,8 @@ impl ConvertArguments {
                 PartArgument::Text => Part::Text,
                 PartArgument::Vision => Part::Vision,
             },
-            caches: self.hub.caches(),
+            caches: CodeCaches::from_env(),
+            code_revision: self.hub.code_revision.clone(),
         }
     }
 

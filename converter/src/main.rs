@@ -11,7 +11,7 @@ use converter::arguments::{self, Arguments, Command, ConvertArguments};
 use converter::plan::{PlanOptions, ShardSize};
 use converter::report::{Inspection, plan_text, verification_text};
 use converter::resolve::Settings;
-use converter::source::{FetchOptions, Location};
+use converter::source::{CodeCaches, FetchOptions, Location};
 use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<bool> {
     match arguments.command {
         Command::Inspect { source, json, hub } => {
-            let settings = Settings { caches: hub.caches(), ..Settings::default() };
+            let (caches, code_revision) = (CodeCaches::from_env(), hub.code_revision.clone());
+            let settings = Settings { caches, code_revision, ..Settings::default() };
             let conversion = Conversion::prepare(fetched(&source, hub.options(true))?, settings, keep())?;
             let inspection = Inspection::of(&conversion);
             if json {

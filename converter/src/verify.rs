@@ -352,6 +352,7 @@ fn settings_of(ledger: &Ledger) -> Settings {
         part: ledger.options.part,
         // What they said is in the ledger.
         caches: CodeCaches::default(),
+        code_revision: None,
     }
 }
 

@@ -19,8 +19,6 @@ pub struct CodeCaches {
     pub hub: Vec<PathBuf>,
     /// Caches of transformers: `transformers_modules/owner/name/<revision>/`.
     pub modules: Vec<PathBuf>,
-    /// The only revision that is read, where one is named.
-    pub revision: Option<String>,
 }
 
 /// A file of code.
@@ -38,21 +36,16 @@ pub(crate) struct CodeFile {
 
 impl CodeCaches {
     /// The caches that the environment names, as huggingface_hub and transformers read it.
-    pub fn from_env(revision: Option<String>) -> Self {
+    pub fn from_env() -> Self {
         let folders = HubFolders { variable: &environment };
-        let (hub, modules) = (folders.hub(), folders.modules());
-        Self { hub: hub.into_iter().collect(), modules: modules.into_iter().collect(), revision }
+        Self { hub: folders.hub().into_iter().collect(), modules: folders.modules().into_iter().collect() }
     }
 
-    /// The file `name` of `repository`, if a cache has it in one version only, or in the one that `main` is; of the revision that
-    /// was named, where one was.
+    /// The file `name` of `repository`, if a cache has it in one version only, or in the one that `main` is.
     ///
     /// # Errors
-    /// A sentence that says which versions there are, or that the one that was named isn't.
+    /// A sentence that says which versions there are.
     pub(crate) fn find(&self, repository: &str, name: &str) -> Result<Option<CodeFile>, String> {
-        if let Some(revision) = &self.revision {
-            return self.find_at(repository, revision, name);
-        }
         let mut versions: BTreeMap<String, CodeFile> = BTreeMap::new();
         for hub in &self.hub {
             let models = hub.join(format!("models--{}", repository.replace('/', "--")));
@@ -84,7 +77,15 @@ impl CodeCaches {
     }
 
     /// The file `name` of `repository` at `revision`: a commit, or what a cache has noted for a branch or tag.
-    fn find_at(&self, repository: &str, revision: &str, name: &str) -> Result<Option<CodeFile>, String> {
+    ///
+    /// # Errors
+    /// A sentence that says that no cache has that revision.
+    pub(crate) fn find_at(
+        &self,
+        repository: &str,
+        revision: &str,
+        name: &str,
+    ) -> Result<Option<CodeFile>, String> {
         let missing = || Err(format!("the caches have no revision `{}` of it", revision.escape_debug()));
         // It becomes part of a path.
         if !is_revision(revision) {
@@ -170,8 +171,7 @@ mod tests {
     }
 
     fn caches(dir: &TempDir) -> CodeCaches {
-        let (hub, modules) = (vec![dir.path().join("hub")], vec![dir.path().join("modules")]);
-        CodeCaches { hub, modules, revision: None }
+        CodeCaches { hub: vec![dir.path().join("hub")], modules: vec![dir.path().join("modules")] }
     }
 
     #[test]
@@ -200,18 +200,18 @@ mod tests {
         write(&dir, "hub/models--a--b/refs/main", "r1");
         write(&dir, "hub/models--a--b/refs/v/2", "r2");
         write(&dir, "modules/transformers_modules/a/b/r3/x.py", "3");
-        let at = |revision: &str| CodeCaches { revision: Some(revision.into()), ..caches(&dir) };
+        let at = |revision: &str, name: &str| caches(&dir).find_at("a/b", revision, name);
         for (revision, expected) in [("main", "1"), ("r1", "1"), ("v/2", "2"), ("r2", "2"), ("r3", "3")] {
-            let found = at(revision).find("a/b", "x.py").unwrap().unwrap();
+            let found = at(revision, "x.py").unwrap().unwrap();
             assert_eq!(found.bytes, expected.as_bytes(), "{revision}");
-            assert!(at(revision).find("a/b", "y.py").unwrap().is_none());
+            assert!(at(revision, "y.py").unwrap().is_none());
         }
         for revision in ["r4", "../snapshots/r1", "v", ""] {
-            let error = at(revision).find("a/b", "x.py").unwrap_err();
+            let error = at(revision, "x.py").unwrap_err();
             assert_eq!(error, format!("the caches have no revision `{revision}` of it"));
         }
         write(&dir, "hub/models--a--b/refs/evil", "../../../../etc");
-        assert!(at("evil").find("a/b", "x.py").is_err());
+        assert!(at("evil", "x.py").is_err());
     }
 
     #[test]

@@ -139,13 +139,17 @@ impl Folder {
 /// Whether a real path is `…/models--owner--name/blobs/<hash>`, as the hub's cache keeps the content of a file: by its git hash,
 /// or its SHA-256.
 fn is_blob(real: &Path) -> bool {
-    let name = |path: Option<&Path>| path.and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
-    let (hash, blobs) = (name(Some(real)), real.parent());
-    let repository = name(blobs.and_then(Path::parent));
-    name(blobs) == "blobs"
-        && repository.starts_with("models--")
-        && [40, 64].contains(&hash.len())
-        && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let mut names = real.iter().rev().map(|name| name.to_str().unwrap_or_default());
+    let (hash, above, higher) = (names.next().unwrap_or_default(), names.next(), names.next());
+    if ![40, 64].contains(&hash.len()) || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return false;
+    }
+    if above == Some("blobs") {
+        return higher.is_some_and(|repository| repository.starts_with("models--"));
+    }
+    // The store that all repositories of a cache share: `…/blobs/<two digits>/<hash>`, and a file that says so.
+    let store = real.ancestors().nth(2).filter(|_| higher == Some("blobs") && above == hash.get(..2));
+    store.is_some_and(|store| store.join(".huggingface-shared-blobs").is_file())
 }
 
 #[cfg(test)]
@@ -167,6 +171,7 @@ mod tests {
     #[test]
     fn links_into_the_blobs_of_any_cache_are_followed_and_no_others() {
         let (cache, local) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        write(&cache.path().join("shared/blobs/.huggingface-shared-blobs"));
         for (target, is_read) in [
             (format!("hub/models--a--b/blobs/{SHA256}"), true),
             (format!("elsewhere/models--a--b/blobs/{GIT}"), true),
@@ -175,6 +180,9 @@ mod tests {
             (format!("blobs/{SHA256}"), false),
             (format!("models--a--b/blobs/more/{SHA256}"), false),
             ("models--a--b/blobs/secret.txt".into(), false),
+            (format!("shared/blobs/ba/{SHA256}"), true),
+            (format!("shared/blobs/bb/{SHA256}"), false),
+            (format!("unshared/blobs/ba/{SHA256}"), false),
         ] {
             let target = cache.path().join(target);
             write(&target);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use converter::ledger::Ledger;
+use converter::ledger::{Ledger, WrittenFile};
 use converter::normalized::Checkpoint;
 use converter::plan::{PlanOptions, ShardSize};
 use converter::resolve::Settings;
@@ -213,7 +213,8 @@ fn the_hash_of_a_whole_file_of_the_source_is_checked_by_all_three() {
 
 #[test]
 fn sizes_of_the_ledger_are_checked() {
-    for change in [|file: &mut converter::ledger::WrittenFile| file.bytes += 1, |file| file.hashed_bytes -= 1] {
+    let changes: [fn(&mut WrittenFile); 2] = [|file| file.bytes += 1, |file| file.hashed_bytes -= 1];
+    for change in changes {
         let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
         let path = out.join("conversion.json");
         let mut ledger: Ledger = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

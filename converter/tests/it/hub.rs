@@ -1,6 +1,5 @@
 //! Fetching from the hub, against a server on this machine that speaks its protocol.
 
-use std::collections::HashMap;
 use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
@@ -9,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::hub_server::{
-    CODE, COMMIT, Files, REPOSITORY, Server, cut, entries, refused, snapshot, stderr, succeeded,
+    CODE, COMMIT, Files, REPOSITORY, Server, cut, entries, snapshot, stderr, succeeded,
 };
 
 #[test]

@@ -90,7 +90,7 @@ impl Failure {
     }
 
     /// How long to wait before attempt number `attempt + 1`; nothing where that would be of no use.
-    fn wait(&self, attempt: u32) -> Option<Duration> {
+    pub(super) fn wait(&self, attempt: u32) -> Option<Duration> {
         let most = if matches!(self, Self::Slow(_)) { ATTEMPTS_IN_VAIN } else { ATTEMPTS };
         let asked = match self {
             Self::Status { wait, .. } => *wait,
