@@ -1,6 +1,6 @@
 //! Whether a normalized folder is still what its ledger says, and whether that is what its source gives.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
 use crate::weights::{Folder, HeaderEntry, INDEX_FILE, SINGLE_FILE, WeightsFile};
-use crate::write::{Nowhere, Observer, Streamed, stream};
+use crate::write::{Nowhere, Observer, stream};
 use crate::{Conversion, Error, Export, json};
 
 /// What a verification found.
@@ -197,13 +197,14 @@ fn check_shard(
     match ledger.files.iter().find(|written| written.name == name) {
         None => verification.differ(place, "a row in the ledger's `files`", "none"),
         Some(written) => {
-            let header = (file.front().len() as u64, sha256(file.front()));
-            if file.bytes() != written.bytes {
-                verification.differ(place, format!("{} bytes", written.bytes), file.bytes().to_string());
-            } else if header != (written.hashed_bytes, written.sha256.clone()) {
+            let (header, hashed_bytes) = (sha256(file.front()), file.front().len() as u64);
+            if header != written.sha256 {
+                let expected = format!("a header of SHA-256 {}", written.sha256);
+                verification.differ(place, expected, header);
+            } else if (file.bytes(), hashed_bytes) != (written.bytes, written.hashed_bytes) {
                 let expected =
-                    format!("a header of {} bytes and SHA-256 {}", written.hashed_bytes, written.sha256);
-                verification.differ(place, expected, format!("{} bytes and {}", header.0, header.1));
+                    format!("{} bytes, the first {} of them hashed", written.bytes, written.hashed_bytes);
+                verification.differ(place, expected, format!("{}, and {hashed_bytes}", file.bytes()));
             }
         }
     }
@@ -273,6 +274,9 @@ pub fn verify_source(
     let expected = conversion.config_file();
     compare_json("", &expected, &found, &mut verification);
 
+    let small = conversion.source().files();
+    verification.files += small.len();
+    compare_files(small.iter().map(|file| (&file.name, &file.sha256)), ledger, &mut verification);
     let streamed = stream(conversion.source().weights(), conversion.plan(), &Nowhere, observer)?;
     conversion.source().check_unchanged()?;
     let plan = conversion.plan();
@@ -304,35 +308,38 @@ pub fn verify_source(
     for row in ledger.tensors.iter().filter(|row| !seen.contains(row.source.as_str())) {
         verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
     }
-    compare_files(&conversion, ledger, &streamed, &mut verification);
+    // Where a tensor differs, that was told with its name: its file's hash is then no other difference.
+    let differs = |difference: &Difference| difference.place.starts_with("source tensor");
+    if !verification.differences.iter().any(differs) {
+        compare_files(
+            streamed.files.iter().map(|file| (&file.name, &file.sha256)),
+            ledger,
+            &mut verification,
+        );
+    }
+    let read = |name: &String| {
+        small.iter().any(|file| file.name == *name) || streamed.files.iter().any(|file| file.name == *name)
+    };
+    for gone in ledger.source.files.iter().filter(|listed| !read(&listed.name)) {
+        let place = format!("source file `{}`", gone.name.escape_debug());
+        verification.differ(place, "it", "no such file");
+    }
     Ok(verification)
 }
 
-/// Compares the source's files, each by its SHA-256. A difference of a tensor was told with its name: its file's is then no
-/// other one.
-fn compare_files(
-    conversion: &Conversion,
+/// Compares files of the source, each a name and its SHA-256, with those that the ledger lists.
+fn compare_files<'a>(
+    files: impl Iterator<Item = (&'a String, &'a String)>,
     ledger: &Ledger,
-    streamed: &Streamed,
     verification: &mut Verification,
 ) {
-    let tensors_differ = verification.differences.iter().any(|difference| difference.place.starts_with("source tensor"));
-    let small = conversion.source().files().iter().map(|file| (&file.name, &file.sha256));
-    let weights = streamed.files.iter().map(|file| (&file.name, &file.sha256)).filter(|_| !tensors_differ);
-    let found: BTreeMap<&String, &String> = small.chain(weights).collect();
-    for (name, sha256) in &found {
-        verification.files += 1;
+    for (name, sha256) in files {
         let place = format!("source file `{}`", name.escape_debug());
-        match ledger.source.files.iter().find(|listed| listed.name == **name) {
-            Some(listed) if listed.sha256 == **sha256 => {}
-            Some(listed) => verification.differ(place, format!("SHA-256 {}", listed.sha256), (*sha256).clone()),
+        match ledger.source.files.iter().find(|listed| listed.name == *name) {
+            Some(listed) if listed.sha256 == *sha256 => {}
+            Some(listed) => verification.differ(place, format!("SHA-256 {}", listed.sha256), sha256.clone()),
             None => verification.differ(place, "no such file, by the ledger", "it"),
         }
-    }
-    let is_gone = |name: &String| !found.contains_key(name) && !streamed.files.iter().any(|file| file.name == *name);
-    for listed in ledger.source.files.iter().filter(|listed| is_gone(&listed.name)) {
-        let place = format!("source file `{}`", listed.name.escape_debug());
-        verification.differ(place, "it", "no such file");
     }
 }
 

@@ -219,7 +219,11 @@ impl Shard {
     }
 
     /// The SHA-256 that the file should have, and the one that it would have; its tensors are not hashed by themselves.
-    pub(super) fn hashes(&self, weights: &Weights, observer: &dyn Observer) -> Result<(String, String), Error> {
+    pub(super) fn hashes(
+        &self,
+        weights: &Weights,
+        observer: &dyn Observer,
+    ) -> Result<(String, String), Error> {
         let mut whole = Digest::default();
         self.for_each_piece(weights, observer, Proof::None, |bytes| {
             whole.update(bytes);

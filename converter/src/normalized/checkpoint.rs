@@ -99,7 +99,9 @@ impl Checkpoint {
                 // Shorter when it was mapped than when its header was read.
                 let Some(data) = data(&tensor) else {
                     tensor.file.check_unchanged()?;
-                    return Err(Error::io("map", tensor.file.path())(std::io::ErrorKind::UnexpectedEof.into()));
+                    return Err(Error::io("map", tensor.file.path())(
+                        std::io::ErrorKind::UnexpectedEof.into(),
+                    ));
                 };
                 Ok(TensorView { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, data })
             }

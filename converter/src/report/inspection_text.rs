@@ -190,10 +190,8 @@ impl Inspection {
         for behaviour in &self.behaviours {
             write!(f, "  {} = {}: ", behaviour.name, behaviour.value)?;
             match &behaviour.evidence {
-                Evidence::SourceFile { file, detail, line, repository, revision, .. } => {
-                    repository.iter().try_for_each(|repository| write!(f, "{repository}"))?;
-                    revision.iter().try_for_each(|revision| write!(f, "@{revision}"))?;
-                    repository.iter().try_for_each(|_| write!(f, ", "))?;
+                Evidence::SourceFile { file, detail, line, repository, .. } => {
+                    repository.iter().try_for_each(|repository| write!(f, "{repository}, "))?;
                     write!(f, "`{file}`, ")?;
                     line.iter().try_for_each(|line| write!(f, "line {line}: "))?;
                     writeln!(f, "{detail}")?;

@@ -67,11 +67,7 @@ pub fn resolve(
     let torch_dtype = dtype::dtype(&fields, &["dtype", "torch_dtype"])?;
     let image_size = fields.size("force_image_size")?;
     let image_size = fields.required("force_image_size", "a size in pixels", image_size)?;
-    let code = Code {
-        source,
-        caches: &settings.caches,
-        revision: settings.code_revision.as_deref(),
-    };
+    let code = Code { source, caches: &settings.caches, revision: settings.code_revision.as_deref() };
     let defaults = code.defaults(&fields, CONFIGURATION_FILE, CLASS, &mut findings);
     let ps_version = ps_version(&fields, &defaults, source, &mut findings)?;
     let image_tag_type = image_tag_type(&fields, &defaults, &mut findings)?;

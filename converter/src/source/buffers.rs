@@ -65,9 +65,7 @@ fn channels(tensor: Tensor<'_>, data: &[u8]) -> Result<Vec<f64>, TensorProblem> 
             let elems = data.as_chunks::<4>().0.iter();
             Ok(elems.map(|&elem| f64::from(f32::from_le_bytes(elem))).collect())
         }
-        Dtype::F64 => {
-            Ok(data.as_chunks::<8>().0.iter().map(|&elem| f64::from_le_bytes(elem)).collect())
-        }
+        Dtype::F64 => Ok(data.as_chunks::<8>().0.iter().map(|&elem| f64::from_le_bytes(elem)).collect()),
         found => Err(TensorProblem::Dtype {
             name: tensor.name.to_string(),
             expected: "`F32`, `BF16`, `F16` or `F64`",
@@ -86,9 +84,7 @@ fn indices(tensor: Tensor<'_>, data: &[u8]) -> Result<Vec<usize>, TensorProblem>
     }
     let values: Vec<i64> = match tensor.dtype {
         Dtype::I64 => data.as_chunks::<8>().0.iter().map(|&elem| i64::from_le_bytes(elem)).collect(),
-        Dtype::I32 => {
-            data.as_chunks::<4>().0.iter().map(|&elem| i32::from_le_bytes(elem).into()).collect()
-        }
+        Dtype::I32 => data.as_chunks::<4>().0.iter().map(|&elem| i32::from_le_bytes(elem).into()).collect(),
         found => {
             return Err(TensorProblem::Dtype {
                 name: tensor.name.to_string(),

@@ -81,9 +81,7 @@ impl Location {
         match self {
             Self::Folder { snapshot: Some((repository, _)), .. }
             | Self::Remote { snapshot: (repository, _), .. }
-            | Self::Hub { repository, .. } => {
-                repository.rsplit('/').next().unwrap_or_default().to_string()
-            }
+            | Self::Hub { repository, .. } => repository.rsplit('/').next().unwrap_or_default().to_string(),
             Self::Folder { path, .. } => fs::canonicalize(path)
                 .ok()
                 .and_then(|real| real.file_name().map(|name| name.to_string_lossy().into_owned()))

@@ -174,7 +174,9 @@ impl WeightsFile {
     /// Maps the file, for whoever computes with its tensors for as long as it runs: see [`Map::or_end`].
     pub(crate) fn map(&self) -> Result<Option<Map>, Error> {
         match &self.content {
-            Content::Here { file, .. } => Map::or_end(file, &self.path).map(Some).map_err(Error::io("map", &self.path)),
+            Content::Here { file, .. } => {
+                Map::or_end(file, &self.path).map(Some).map_err(Error::io("map", &self.path))
+            }
             Content::Elsewhere(_) => Ok(None),
         }
     }

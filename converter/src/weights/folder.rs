@@ -191,7 +191,10 @@ mod tests {
             let read = Folder::open(local.path()).unwrap().read("file");
             assert_eq!(read.is_ok(), is_read, "{}", target.display());
             if let Err(error) = read {
-                assert!(error.to_string().contains("expected a file inside the folder, found a link to"), "{error}");
+                assert!(
+                    error.to_string().contains("expected a file inside the folder, found a link to"),
+                    "{error}"
+                );
                 let hint = error.hint().unwrap();
                 assert!(hint.contains("`cp -rL") && hint.contains("snapshots"), "{hint}");
             }

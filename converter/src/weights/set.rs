@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde::Deserialize;
 
-use super::{Folder, HeaderEntry, INDEX_FILE, WeightsFile, SINGLE_FILE};
+use super::{Folder, HeaderEntry, INDEX_FILE, SINGLE_FILE, WeightsFile};
 use crate::error::visible;
 use crate::{Error, TensorProblem, json};
 

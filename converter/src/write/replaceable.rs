@@ -120,7 +120,8 @@ fn is_exported(dir: &Path, entries: &BTreeMap<String, Entry>, ledger: &Value) ->
     entries.iter().all(|(name, entry)| {
         entry.is_file
             && listed(name).is_some_and(|file| {
-                file["bytes"] == entry.bytes && sha256_of(&dir.join(name)).is_some_and(|sha256| file["sha256"] == sha256)
+                file["bytes"] == entry.bytes
+                    && sha256_of(&dir.join(name)).is_some_and(|sha256| file["sha256"] == sha256)
             })
     })
 }

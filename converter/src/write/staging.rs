@@ -166,7 +166,8 @@ impl Staging {
         let old = self.workplace.old_dir();
         fs::rename(&self.out, &old).map_err(Error::io("move away", &self.out))?;
         let checked = replaceable::check(&old, self.source.as_deref()).map_err(|error| self.named(error));
-        let renamed = checked.and_then(|()| fs::rename(&self.dir, &self.out).map_err(Error::io("rename to", &self.out)));
+        let renamed = checked
+            .and_then(|()| fs::rename(&self.dir, &self.out).map_err(Error::io("rename to", &self.out)));
         renamed.inspect_err(|_| {
             // Back to where it was; if that fails too, the first failure is still the one to tell.
             let _ = fs::rename(&old, &self.out);

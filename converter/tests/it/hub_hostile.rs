@@ -52,6 +52,7 @@ fn the_token_goes_to_the_endpoints_own_host_alone() {
         let server = Server { port, state: server.state.clone() };
         server.state.lock().unwrap().hooks.clear();
         server.state.lock().unwrap().gated = None;
+        server.state.lock().unwrap().content = None;
         server.hook(move |request, stream| {
             let is_taken = request.port == port && request.path.contains(part);
             if is_taken {
@@ -63,7 +64,10 @@ fn the_token_goes_to_the_endpoints_own_host_alone() {
         let home = TempDir::new().unwrap();
         let output = server.run(home.path(), &["inspect", REPOSITORY], &[TOKEN]);
         let requests = server.requests();
-        assert!(requests.iter().any(|request| request.port == elsewhere.port) || part == "/resolve/", "{requests:?}");
+        assert!(
+            requests.iter().any(|request| request.port == elsewhere.port) || part == "/resolve/",
+            "{requests:?}"
+        );
         for request in requests {
             assert_eq!(request.token.is_some(), request.port == port, "{request:?}: {}", stderr(&output));
         }
@@ -121,7 +125,11 @@ fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_asked() {
         let home = TempDir::new().unwrap();
         let inner = home.path().join("a/b/c");
         fs::create_dir_all(&inner).unwrap();
-        for arguments in [&["inspect", source][..], &["convert", source, "out"], &["inspect", source, "--local-files-only"]] {
+        for arguments in [
+            &["inspect", source][..],
+            &["convert", source, "out"],
+            &["inspect", source, "--local-files-only"],
+        ] {
             let message = refused(&server.run(&inner, arguments, &[]));
             assert!(
                 message.contains("expected a branch, a tag or a commit, found")
@@ -136,7 +144,10 @@ fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_asked() {
     }
     let home = TempDir::new().unwrap();
     let message = refused(&server.run(home.path(), &["inspect", REPOSITORY, "--code-revision", "../x"], &[]));
-    assert!(message.contains("`nvidia/code`: expected a branch, a tag or a commit, found `../x`"), "{message}");
+    assert!(
+        message.contains("`nvidia/code`: expected a branch, a tag or a commit, found `../x`"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -147,12 +158,19 @@ fn names_and_commits_of_the_hub_lead_nowhere() {
         ("no", "expected JSON, found something else"),
     ] {
         let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
-        server.answer_first(9, |request| request.path.starts_with("/api/"), reply("200 OK", "", api.as_bytes()));
+        server.answer_first(
+            9,
+            |request| request.path.starts_with("/api/"),
+            reply("200 OK", "", api.as_bytes()),
+        );
         let message = refused(&server.run(home.path(), &["inspect", REPOSITORY], &[]));
         assert!(message.contains(expected), "{message}");
     }
     for (headers, expected) in [
-        (format!("X-Repo-Commit: {COMMIT}\r\nETag: \"../../x\"\r\n"), "expected a hash as `ETag`, found `../../x`"),
+        (
+            format!("X-Repo-Commit: {COMMIT}\r\nETag: \"../../x\"\r\n"),
+            "expected a hash as `ETag`, found `../../x`",
+        ),
         (format!("X-Repo-Commit: {COMMIT}\r\n"), "expected a hash as `ETag`, found `none`"),
         ("X-Repo-Commit: another\r\nETag: \"x\"\r\n".into(), "by `X-Repo-Commit`, found `another`"),
         ("ETag: \"x\"\r\n".into(), "by `X-Repo-Commit`, found `none`"),
@@ -178,7 +196,9 @@ fn a_body_without_an_end_is_cut_off_where_it_should_have_ended() {
         let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
         let content = server.file(name);
         server.hook(move |request, stream| {
-            let is_taken = request.method == "GET" && request.is_for(name) && (name != SHARD || request.path.starts_with("/blob/"));
+            let is_taken = request.method == "GET"
+                && request.is_for(name)
+                && (name != SHARD || request.path.starts_with("/blob/"));
             if is_taken {
                 // The file itself, and then no end.
                 let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -201,7 +221,15 @@ fn a_body_without_an_end_is_cut_off_where_it_should_have_ended() {
 
 /// Bytes of everything that the server has.
 fn bytes_below_of(server: &Server) -> u64 {
-    server.state.lock().unwrap().repositories.values().flat_map(|files| files.values()).map(|bytes| bytes.len() as u64).sum()
+    server
+        .state
+        .lock()
+        .unwrap()
+        .repositories
+        .values()
+        .flat_map(|files| files.values())
+        .map(|bytes| bytes.len() as u64)
+        .sum()
 }
 
 #[test]
@@ -210,14 +238,18 @@ fn sizes_that_cannot_be_are_refused_before_anything_is_written() {
     let head = |length: usize| announced("200 OK", &commit, length, b"");
     // Announced: too large for a small file, for the disk, and another one than is sent.
     for (name, is_head, answer, expected) in [
-        ("config.json", true, head(1 << 40), "expected a file of at most 104.9 MB, found one of 1.1 TB"),
+        ("config.json", true, head(1 << 40), "expected a file of at most 104.86 MB, found one of 1.10 TB"),
         ("config.json", false, announced("200 OK", &commit, 1 << 40, b"{"), "bytes, found more"),
         (
             SHARD,
             true,
             reply(
                 "302 Found",
-                &format!("X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{}\"\r\nX-Linked-Size: {}\r\nLocation: /blob/{REPOSITORY}/{SHARD}\r\n", "a".repeat(64), 1u64 << 60),
+                &format!(
+                    "X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{}\"\r\nX-Linked-Size: {}\r\nLocation: /blob/{REPOSITORY}/{SHARD}\r\n",
+                    "a".repeat(64),
+                    1u64 << 60
+                ),
                 b"",
             ),
             "expected space in the cache",
@@ -237,7 +269,9 @@ fn a_small_file_of_unknown_size_ends_at_a_limit_and_weights_are_refused() {
     let endless = |name: &'static str| {
         let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
         server.state.lock().unwrap().no_sizes = true;
-        let commit = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nX-Repo-Commit: {COMMIT}\r\nETag: \"abc\"\r\n\r\n");
+        let commit = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Repo-Commit: {COMMIT}\r\nETag: \"abc\"\r\n\r\n"
+        );
         server.hook(move |request, stream| {
             let is_taken = request.is_for(name) && (name != SHARD || request.path.starts_with("/blob/"));
             if is_taken {
@@ -256,5 +290,8 @@ fn a_small_file_of_unknown_size_ends_at_a_limit_and_weights_are_refused() {
     let message = endless("tokenizer_config.json");
     assert!(message.contains("expected 104857600 bytes, found more"), "{message}");
     let message = endless(SHARD);
-    assert!(message.contains("expected its size, by `X-Linked-Size` or `Content-Length`, found none"), "{message}");
+    assert!(
+        message.contains("expected its size, by `X-Linked-Size` or `Content-Length`, found none"),
+        "{message}"
+    );
 }

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use crate::conversion::shapes;
 use crate::hand_made_source::Source;
 use crate::hub_server::{
-    CODE, COMMIT, PATCH_GENERATOR, REPOSITORY, Server, State, entries, files_of, refused, reply, snapshot, succeeded,
+    CODE, COMMIT, PATCH_GENERATOR, REPOSITORY, Server, State, entries, files_of, refused, reply, snapshot,
+    succeeded,
 };
 
 const SHAPES: &str = "nvidia/shapes";
@@ -42,16 +43,24 @@ fn an_inspection_on_the_hub_is_that_of_the_folder_without_its_weights() {
     // Every tensor is accounted for, and every number of them stayed where it was.
     let fetched = entries(&snapshot(home.path(), SHAPES));
     assert!(fetched.iter().all(|name| !name.ends_with(".safetensors")), "{fetched:?}");
-    let weights: usize = files_of(&folder).iter().filter(|(name, _)| name.ends_with(".safetensors")).map(|(_, bytes)| bytes.len()).sum();
+    let weights: usize = files_of(&folder)
+        .iter()
+        .filter(|(name, _)| name.ends_with(".safetensors"))
+        .map(|(_, bytes)| bytes.len())
+        .sum();
     let sent = server.state.lock().unwrap().sent;
     assert!(sent < weights / 5, "{sent} of {weights}");
-    let ranges: Vec<_> = server.requests().into_iter().filter(|request| request.path.starts_with("/blob/")).collect();
+    let ranges: Vec<_> =
+        server.requests().into_iter().filter(|request| request.path.starts_with("/blob/")).collect();
     assert!(ranges.iter().all(|request| request.range.is_some_and(|(_, to)| to.is_some())), "{ranges:?}");
 
     // The plan of a conversion needs no more.
     let plan = server.run(home.path(), &["convert", SHAPES, "out", "--dry-run"], &[]);
     succeeded(&plan);
-    assert_eq!(plan.stdout, server.run(home.path(), &["convert", folder.to_str().unwrap(), "out", "--dry-run"], &[]).stdout);
+    assert_eq!(
+        plan.stdout,
+        server.run(home.path(), &["convert", folder.to_str().unwrap(), "out", "--dry-run"], &[]).stdout
+    );
     let fetched = entries(&snapshot(home.path(), SHAPES));
     assert!(fetched.iter().all(|name| !name.ends_with(".safetensors")), "{fetched:?}");
     // What the cache has is read there.
@@ -90,7 +99,8 @@ fn a_header_that_lies_and_a_missing_shard_are_told_from_afar() {
 fn tied_embeddings_that_were_not_read_are_told() {
     let mut source = Source::sound().with("/llm_config/tie_word_embeddings", json!(true));
     let embedding = source.tensor("language_model.model.embed_tokens.weight").data.clone();
-    source.tensors.iter_mut().find(|tensor| tensor.name == "language_model.lm_head.weight").unwrap().data = embedding;
+    source.tensors.iter_mut().find(|tensor| tensor.name == "language_model.lm_head.weight").unwrap().data =
+        embedding;
     let dir = source.write();
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
     let files = files_of(dir.path());
@@ -99,7 +109,10 @@ fn tied_embeddings_that_were_not_read_are_told() {
     succeeded(&output);
     let inspection: Value = serde_json::from_slice(&output.stdout).unwrap();
     let warnings = inspection["warnings"].to_string();
-    assert!(warnings.contains("only headers were read: whether `language_model.lm_head.weight` equals"), "{warnings}");
+    assert!(
+        warnings.contains("only headers were read: whether `language_model.lm_head.weight` equals"),
+        "{warnings}"
+    );
     let output = server.run(home.path(), &["convert", REPOSITORY, "out"], &[]);
     assert!(!succeeded(&output).contains("only headers"));
 }
@@ -107,7 +120,11 @@ fn tied_embeddings_that_were_not_read_are_told() {
 #[test]
 fn headers_come_through_troubles_and_from_servers_without_ranges() {
     let (server, home) = (with_shapes(), TempDir::new().unwrap());
-    server.answer_first(2, |request| request.path.starts_with("/blob/"), reply("503 Service Unavailable", "", b""));
+    server.answer_first(
+        2,
+        |request| request.path.starts_with("/blob/"),
+        reply("503 Service Unavailable", "", b""),
+    );
     succeeded(&server.run(home.path(), &["inspect", SHAPES], &[]));
     // A signed address that is no longer valid.
     let (server, home) = (with_shapes(), TempDir::new().unwrap());
@@ -121,7 +138,10 @@ fn headers_come_through_troubles_and_from_servers_without_ranges() {
     let wrong = reply("206 Partial Content", "Content-Range: bytes 7-8/9\r\n", b"ab");
     server.answer_first(9, |request| request.path.starts_with("/blob/"), wrong);
     let message = refused(&server.run(home.path(), &["inspect", SHAPES], &[]));
-    assert!(message.contains("expected bytes 0 to 131072 of it, found status 206 and other bytes"), "{message}");
+    assert!(
+        message.contains("expected bytes 0 to 131072 of it, found status 206 and other bytes"),
+        "{message}"
+    );
 }
 
 /// The evidence of the behaviour that the code of the other repository settles.
@@ -152,9 +172,12 @@ fn the_revision_of_the_other_repositorys_code_can_be_named() {
         is_taken
     });
     let run = |arguments: &[&str]| server.run(home.path(), arguments, &[]);
-    for (revision, value, commit) in
-        [(None, false, COMMIT), (Some(OTHER_COMMIT), true, OTHER_COMMIT), (Some("v2"), true, OTHER_COMMIT), (Some("main"), false, COMMIT)]
-    {
+    for (revision, value, commit) in [
+        (None, false, COMMIT),
+        (Some(OTHER_COMMIT), true, OTHER_COMMIT),
+        (Some("v2"), true, OTHER_COMMIT),
+        (Some("main"), false, COMMIT),
+    ] {
         let mut arguments = vec!["inspect", REPOSITORY, "--json"];
         arguments.extend(revision.iter().flat_map(|revision| ["--code-revision", revision]));
         let output = run(&arguments);
@@ -170,7 +193,8 @@ fn the_revision_of_the_other_repositorys_code_can_be_named() {
     server.requests();
     succeeded(&run(&["convert", &source, "out", "--code-revision", OTHER_COMMIT]));
     assert_eq!(server.requests(), []);
-    let ledger: Value = serde_json::from_slice(&fs::read(home.path().join("out/conversion.json")).unwrap()).unwrap();
+    let ledger: Value =
+        serde_json::from_slice(&fs::read(home.path().join("out/conversion.json")).unwrap()).unwrap();
     let code = &ledger["source"]["code"];
     assert_eq!(code[0]["repository"], CODE);
     assert_eq!(code[0]["revision"], OTHER_COMMIT);
@@ -182,7 +206,10 @@ fn the_revision_of_the_other_repositorys_code_can_be_named() {
     assert_eq!(evidence(&output.stdout).0, json!(true));
     let output = run(&["inspect", folder.to_str().unwrap(), "--json", "--code-revision", "v3"]);
     let inspection: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(inspection["warnings"].to_string().contains("the caches have no revision `v3` of it"), "{inspection}");
+    assert!(
+        inspection["warnings"].to_string().contains("the caches have no revision `v3` of it"),
+        "{inspection}"
+    );
     // One that is not there is no warning, where the user named it.
     let message = refused(&run(&["inspect", REPOSITORY, "--code-revision", "v3"]));
     assert!(message.contains("`nvidia/code`: expected this revision of it, found status 404"), "{message}");

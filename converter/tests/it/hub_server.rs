@@ -266,7 +266,8 @@ pub fn reply(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 /// An answer that says another size than it has.
 pub fn announced(status: &str, headers: &str, length: usize, body: &[u8]) -> Vec<u8> {
     let mut bytes =
-        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n").into_bytes();
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n")
+            .into_bytes();
     bytes.extend(body);
     bytes
 }
@@ -290,10 +291,15 @@ impl State {
             let known = ["main", "v1", COMMIT].contains(&revision).then(|| COMMIT.to_string());
             let commit = self.revisions.get(revision).cloned().or(known);
             let Some(files) = self.repositories.get(repository) else {
-                return fail("404 Not Found", "X-Error-Code: RepoNotFound\r\nX-Error-Message: Repository not found\r\n");
+                return fail(
+                    "404 Not Found",
+                    "X-Error-Code: RepoNotFound\r\nX-Error-Message: Repository not found\r\n",
+                );
             };
             let Some(commit) = commit else {
-                let headers = format!("X-Error-Code: RevisionNotFound\r\nX-Error-Message: Invalid rev id: {revision}\r\n");
+                let headers = format!(
+                    "X-Error-Code: RevisionNotFound\r\nX-Error-Message: Invalid rev id: {revision}\r\n"
+                );
                 return fail("404 Not Found", &headers);
             };
             let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
@@ -305,13 +311,20 @@ impl State {
         let is_commit = revision == COMMIT || self.revisions.values().any(|commit| commit == revision);
         assert!(is_commit, "every file is asked for at one commit");
         let Some(bytes) = self.repositories.get(repository).and_then(|files| files.get(name)).cloned() else {
-            return fail("404 Not Found", "X-Error-Code: EntryNotFound\r\nX-Error-Message: Entry not found\r\n");
+            return fail(
+                "404 Not Found",
+                "X-Error-Code: EntryNotFound\r\nX-Error-Message: Entry not found\r\n",
+            );
         };
-        let (weak, commit) = (if self.weak_etags { "W/" } else { "" }, format!("X-Repo-Commit: {revision}\r\n"));
+        let (weak, commit) =
+            (if self.weak_etags { "W/" } else { "" }, format!("X-Repo-Commit: {revision}\r\n"));
         if name.ends_with(".safetensors") {
-            let etag = if self.weak_etags { format!("{:x}-{}", bytes.len(), name.len()) } else { sha256(&bytes) };
-            let size = if self.no_sizes { String::new() } else { format!("X-Linked-Size: {}\r\n", bytes.len()) };
-            let content = self.content.clone().unwrap_or_else(|| format!("http://127.0.0.1:{}", request.port));
+            let etag =
+                if self.weak_etags { format!("{:x}-{}", bytes.len(), name.len()) } else { sha256(&bytes) };
+            let size =
+                if self.no_sizes { String::new() } else { format!("X-Linked-Size: {}\r\n", bytes.len()) };
+            let content =
+                self.content.clone().unwrap_or_else(|| format!("http://127.0.0.1:{}", request.port));
             let headers = format!(
                 "{commit}{size}X-Linked-Etag: {weak}\"{etag}\"\r\nLocation: {content}/blob/{repository}/{name}\r\n"
             );

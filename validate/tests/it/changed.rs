@@ -16,7 +16,10 @@ fn shorten(dump: &Path) {
 
 fn is_told<T: std::fmt::Debug>(result: Result<T, Error>, dump: &Path) {
     let error = result.unwrap_err();
-    assert!(matches!(&error, Error::Dump(golden::Error::Changed { path, .. }) if path.starts_with(dump)), "{error}");
+    assert!(
+        matches!(&error, Error::Dump(golden::Error::Changed { path, .. }) if path.starts_with(dump)),
+        "{error}"
+    );
     assert!(error.to_string().contains("found 65536 bytes where"), "{error}");
 }
 

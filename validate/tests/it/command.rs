@@ -439,7 +439,11 @@ fn a_map_that_was_worked_on_is_not_replaced() {
     fs::write(&map, &edited).unwrap();
     let again = propose();
     assert_eq!(again.status, 2);
-    assert!(again.stderr.contains("mine.toml`: expected nothing or the same text in its place"), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("mine.toml`: expected nothing or the same text in its place"),
+        "{}",
+        again.stderr
+    );
     assert_eq!(fs::read_to_string(&map).unwrap(), edited);
 }
 

@@ -142,7 +142,13 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), before);
             repository.note_commit(revision, OTHER).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), OTHER);
-            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count(), 1);
+            assert_eq!(
+                fs::read_dir(path.parent().unwrap())
+                    .unwrap()
+                    .filter(|e| e.as_ref().unwrap().path().is_file())
+                    .count(),
+                1
+            );
         }
         repository.note_commit(COMMIT, COMMIT).unwrap();
         assert!(!cache.path().join("models--a--b/refs").join(COMMIT).exists());

@@ -89,7 +89,11 @@ impl Connection {
         let location = answer.location()?;
         let length = || answer.number("content-length").filter(|_| location.is_none());
         let bytes = answer.number("x-linked-size").or_else(length);
-        Ok(FileFound { etag: etag.into(), bytes, url: location.clone().unwrap_or_else(|| answer.url.clone()) })
+        Ok(FileFound {
+            etag: etag.into(),
+            bytes,
+            url: location.clone().unwrap_or_else(|| answer.url.clone()),
+        })
     }
 
     /// The bytes of a file from `at` on, as many as `into` has room for.
@@ -154,9 +158,11 @@ impl Connection {
             Failure::Broken(found) => {
                 refuse("a whole answer".into(), found.clone(), "run it again: it goes on where it stopped")
             }
-            Failure::Nonsense(expected, found) => {
-                refuse(expected.clone(), without_controls(found), "check `HF_ENDPOINT`, and what is between here and there")
-            }
+            Failure::Nonsense(expected, found) => refuse(
+                expected.clone(),
+                without_controls(found),
+                "check `HF_ENDPOINT`, and what is between here and there",
+            ),
         }
     }
 
@@ -186,51 +192,79 @@ impl Connection {
                     found("no such branch, tag or commit"),
                     format!("{endpoint}/{repository}/tree/main lists its branches and tags"),
                 ),
-                "EntryNotFound" => ("it on the hub".into(), found("no such file"), format!("{endpoint}/{repository}/tree/main lists its files")),
+                "EntryNotFound" => (
+                    "it on the hub".into(),
+                    found("no such file"),
+                    format!("{endpoint}/{repository}/tree/main lists its files"),
+                ),
                 _ => (
                     "it on the hub".into(),
                     found("no such repository, revision or file"),
                     format!("check the spelling at {endpoint}"),
                 ),
             },
-            401 | 403 if has_token && has(&["expired", "invalid credentials", "invalid username", "invalid token"]) => (
-                "a token that is valid".into(),
-                found(""),
-                format!("make one at {tokens}, and set `HF_TOKEN` or log in with `hf auth login`"),
-            ),
+            401 | 403
+                if has_token
+                    && has(&["expired", "invalid credentials", "invalid username", "invalid token"]) =>
+            {
+                (
+                    "a token that is valid".into(),
+                    found(""),
+                    format!("make one at {tokens}, and set `HF_TOKEN` or log in with `hf auth login`"),
+                )
+            }
             401 | 403 if has(&["awaiting", "pending"]) => (
                 leave,
                 found(""),
-                format!("wait until the repository's authors have answered; {endpoint}/{repository} shows it"),
+                format!(
+                    "wait until the repository's authors have answered; {endpoint}/{repository} shows it"
+                ),
             ),
-            401 | 403 if has(&["rejected"]) => (leave, found(""), format!("ask the repository's authors at {endpoint}/{repository}")),
-            401 | 403 if has(&["disabled"]) => {
-                (leave, found(""), format!("the hub has closed it; ask its owners at {endpoint}/{repository}"))
+            401 | 403 if has(&["rejected"]) => {
+                (leave, found(""), format!("ask the repository's authors at {endpoint}/{repository}"))
             }
-            // A token that is limited to some repositories, or to some things that may be done with them.
-            401 | 403 if has_token && (has(&["fine-grained", "permission", "scope"]) || (code.is_empty() && status == 403 && said.is_some())) => (
+            401 | 403 if has(&["disabled"]) => (
                 leave,
                 found(""),
-                format!("let the token read this repository, gated ones included, at {tokens}"),
+                format!("the hub has closed it; ask its owners at {endpoint}/{repository}"),
             ),
+            // A token that is limited to some repositories, or to some things that may be done with them.
+            401 | 403
+                if has_token
+                    && (has(&["fine-grained", "permission", "scope"])
+                        || (code.is_empty() && status == 403 && said.is_some())) =>
+            {
+                (
+                    leave,
+                    found(""),
+                    format!("let the token read this repository, gated ones included, at {tokens}"),
+                )
+            }
             401 | 403 if code == "RepoNotFound" => (
                 "it on the hub".into(),
                 found("no such repository, or a private one"),
                 match has_token {
                     true => format!("check the spelling at {endpoint}; the token's account may not see it"),
-                    false => format!("check the spelling at {endpoint}; for a private one set `HF_TOKEN` or log in with `hf auth login`"),
+                    false => format!(
+                        "check the spelling at {endpoint}; for a private one set `HF_TOKEN` or log in with `hf auth login`"
+                    ),
                 },
             ),
             401 | 403 => (
                 leave,
                 found("it is gated, private, or not there"),
                 match has_token {
-                    false => format!("accept its conditions at {endpoint}/{repository}, then set `HF_TOKEN` or log in with `hf auth login`"),
-                    true => format!("the account of this token must accept its conditions at {endpoint}/{repository}"),
+                    false => format!(
+                        "accept its conditions at {endpoint}/{repository}, then set `HF_TOKEN` or log in with `hf auth login`"
+                    ),
+                    true => format!(
+                        "the account of this token must accept its conditions at {endpoint}/{repository}"
+                    ),
                 },
             ),
             429 => {
-                let asked = wait.map(|wait| format!(", and to wait for {} s", wait.as_secs())).unwrap_or_default();
+                let asked =
+                    wait.map(|wait| format!(", and to wait for {} s", wait.as_secs())).unwrap_or_default();
                 (
                     "an answer of the hub".into(),
                     format!("{}{asked}", found("too many requests")),
@@ -253,9 +287,8 @@ impl Connection {
     /// What a failed access to the cache means to the user.
     pub(super) fn explain_local(&self, repository: &str, file: Option<&str>, error: &io::Error) -> Error {
         let cache = self.settings.cache.display();
-        let refuse = |expected: String, hint: &str| {
-            self.refuse(repository, file, expected, error.to_string(), hint)
-        };
+        let refuse =
+            |expected: String, hint: &str| self.refuse(repository, file, expected, error.to_string(), hint);
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => refuse(
                 format!("space in the cache `{cache}`"),

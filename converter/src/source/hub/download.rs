@@ -61,7 +61,8 @@ impl Download<'_> {
         let part = PathBuf::from(format!("{}.incomplete", blob.display()));
         self.local(self.cache.prepare())?;
         let _lock = self.local(self.cache.lock(&found.etag, self.patience(&part)))?;
-        let is_there = fs::metadata(&blob).is_ok_and(|blob| blob.is_file() && found.bytes.is_none_or(|bytes| bytes == blob.len()));
+        let is_there = fs::metadata(&blob)
+            .is_ok_and(|blob| blob.is_file() && found.bytes.is_none_or(|bytes| bytes == blob.len()));
         if !is_there {
             self.transfer(&mut found, &part)?;
             self.check(&found, &part)?;
@@ -111,7 +112,9 @@ impl Download<'_> {
             let give_up = || self.connection.explain(self.repository, Some(self.name), &failure);
             match &failure {
                 // Of no use to that server.
-                Failure::Status { status: 416, .. } if attempt < ATTEMPTS => self.local(fs::remove_file(part))?,
+                Failure::Status { status: 416, .. } if attempt < ATTEMPTS => {
+                    self.local(fs::remove_file(part))?
+                }
                 // A signed address holds for an hour.
                 Failure::Status { status: 400 | 401 | 403 | 404 | 410, .. } if attempt == 1 => {
                     let again = self.ask()?;
@@ -184,7 +187,8 @@ impl Download<'_> {
         }
         match announced {
             Some(announced) if announced > from => {
-                Err(Failure::Broken(format!("{from} of {announced} bytes, and the end of the connection")).into())
+                Err(Failure::Broken(format!("{from} of {announced} bytes, and the end of the connection"))
+                    .into())
             }
             _ => Ok(()),
         }
@@ -198,9 +202,10 @@ impl Download<'_> {
                 format!("a file of at most {}", human_bytes(SMALL_BYTES)),
                 format!("one of {}", human_bytes(announced)),
             )),
-            None if self.is_weights() => {
-                Err(Failure::Nonsense("its size, by `X-Linked-Size` or `Content-Length`".into(), "none".into()))
-            }
+            None if self.is_weights() => Err(Failure::Nonsense(
+                "its size, by `X-Linked-Size` or `Content-Length`".into(),
+                "none".into(),
+            )),
             None => Ok(SMALL_BYTES),
         }
     }

@@ -1,5 +1,7 @@
 //! Repositories of the hub: what a checkpoint needs of one is fetched into the hub's own cache, once.
 
+mod address;
+mod auto_map;
 mod cache;
 mod client;
 mod connection;
@@ -28,6 +30,7 @@ use crate::error::visible;
 use crate::weights::{Folder, INDEX_FILE, SINGLE_FILE};
 use crate::{Error, json};
 
+use auto_map::{other_repositories, own_modules};
 use cache::RepositoryCache;
 use client::Failure;
 use connection::Connection;
@@ -104,7 +107,8 @@ impl Hub {
         revision: Option<&str>,
         watch: &dyn Watch,
     ) -> Result<Fetched, Error> {
-        let snapshot = Snapshot::find(self, repository, revision.unwrap_or(MAIN), &is_complete, false, watch)?;
+        let snapshot =
+            Snapshot::find(self, repository, revision.unwrap_or(MAIN), &is_complete, false, watch)?;
         snapshot.get(CONFIG_FILE, watch)?;
         // Before 17 GB of another model are fetched.
         let config = snapshot.json(CONFIG_FILE)?;
@@ -138,7 +142,9 @@ impl Hub {
     /// whose revision the user named is a need.
     fn fetch_other_code(&self, of: &Snapshot<'_>, config: &Value, watch: &dyn Watch) -> Result<(), Error> {
         let revision = self.options.code_revision.as_deref();
-        for (other, modules) in other_repositories(config).into_iter().filter(|(other, _)| other != of.repository) {
+        for (other, modules) in
+            other_repositories(config).into_iter().filter(|(other, _)| other != of.repository)
+        {
             let has_modules = |dir: &Path| modules.iter().all(|name| dir.join(name).is_file());
             // Whoever names a commit that the cache has wants what he had before.
             let is_pinned = of.names.is_none();
@@ -161,7 +167,11 @@ impl Hub {
 
     /// Why nothing is asked, for a message.
     fn offline_by(&self) -> &'static str {
-        if self.options.local_files_only { "`--local-files-only` is given" } else { "`HF_HUB_OFFLINE` is set" }
+        if self.options.local_files_only {
+            "`--local-files-only` is given"
+        } else {
+            "`HF_HUB_OFFLINE` is set"
+        }
     }
 }
 
@@ -259,10 +269,14 @@ impl<'a> Snapshot<'a> {
         let Hub { connection, .. } = self.hub;
         if self.names.is_none() {
             let (found, hint) = match self.hub.is_offline() {
-                true => {
-                    (format!("no such file, and {}", self.hub.offline_by()), "run it without that once: only what is missing is fetched")
-                }
-                false => ("no such file, and the hub was not asked".into(), "run it again where the hub can be asked"),
+                true => (
+                    format!("no such file, and {}", self.hub.offline_by()),
+                    "run it without that once: only what is missing is fetched",
+                ),
+                false => (
+                    "no such file, and the hub was not asked".into(),
+                    "run it again where the hub can be asked",
+                ),
             };
             let expected = format!("it in the cache `{}`", connection.settings.cache.display());
             return Err(connection.refuse(self.repository, Some(name), expected, found, hint));
@@ -366,69 +380,4 @@ fn shards_of(index: &Value) -> Vec<String> {
         .filter(|name| is_plain(name))
         .collect();
     names.into_iter().map(str::to_string).collect()
-}
-
-/// The modules of other repositories that an `auto_map` of the configuration, at any depth, takes its code from.
-fn other_repositories(config: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let mut found = BTreeMap::<String, BTreeSet<String>>::new();
-    let mut entries = Vec::new();
-    collect_classes(config, &mut entries);
-    for (repository, module) in entries.iter().filter_map(|entry| entry.split_once("--")) {
-        let module = format!("{}.py", module.split('.').next().unwrap_or_default());
-        if is_repository(repository) && is_plain(&module) {
-            found.entry(repository.into()).or_default().insert(module);
-        }
-    }
-    found
-}
-
-/// The modules of the repository itself that the `auto_map` of a configuration names.
-fn own_modules(config: &Value) -> BTreeSet<String> {
-    let mut entries = Vec::new();
-    collect_classes(config, &mut entries);
-    let own = entries.iter().filter(|entry| !entry.contains("--"));
-    own.map(|entry| format!("{}.py", entry.split('.').next().unwrap_or_default())).collect()
-}
-
-/// The entries of each `auto_map`: `module.Class`, or `owner/name--module.Class`.
-fn collect_classes<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
-    let Value::Object(object) = value else { return };
-    for (name, value) in object {
-        if name == "auto_map" {
-            for entry in value.as_object().into_iter().flat_map(|map| map.values()) {
-                match entry {
-                    Value::Array(several) => found.extend(several.iter().filter_map(Value::as_str)),
-                    entry => found.extend(entry.as_str()),
-                }
-            }
-        } else {
-            collect_classes(value, found);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn auto_map_names_modules_of_other_repositories_at_any_depth() {
-        let config = serde_json::json!({
-            "auto_map": { "AutoModel": "modeling.Model", "AutoConfig": "a/b--configuration.Config" },
-            "vision_config": { "auto_map": { "AutoModel": "nvidia/C-RADIOv2-H--hf_model.RADIOModel" } },
-            "text": "x/y--z",
-            "other": {
-                "auto_map": {
-                    "AutoModel": "../../etc--passwd", "AutoConfig": 3, "AutoTokenizer": [null, "a/b--tokenization.T"]
-                }
-            }
-        });
-        let set = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<BTreeSet<String>>();
-        let expected = [
-            ("a/b".to_string(), set(&["configuration.py", "tokenization.py"])),
-            ("nvidia/C-RADIOv2-H".to_string(), set(&["hf_model.py"])),
-        ];
-        assert_eq!(other_repositories(&config), BTreeMap::from(expected));
-        assert_eq!(own_modules(&config), set(&["modeling.py"]));
-    }
 }

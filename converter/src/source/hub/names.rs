@@ -24,7 +24,9 @@ pub(in crate::source) fn is_revision(text: &str) -> bool {
             && !part.starts_with(['.', '-'])
             && !part.ends_with('.')
             && !part.ends_with(".lock")
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+=#!,()".contains(c) || c.is_alphanumeric())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.+=#!,()".contains(c) || c.is_alphanumeric())
     };
     text.len() <= 250 && !text.contains("..") && text.split('/').all(is_part)
 }
@@ -72,9 +74,10 @@ mod tests {
         for name in ["nvidia/Llama-3.1_x", "a/b", "_a/b_", "a.b/c-d"] {
             assert!(is_repository(name), "{name}");
         }
-        for name in
-            ["a", "a/b/c", "../b", "a/..", "a/.b", "a/b.", "-a/b", "a/b-", "a--b/c", "a/b..c", "a/b.git", "a/b c", "/", ""]
-        {
+        for name in [
+            "a", "a/b/c", "../b", "a/..", "a/.b", "a/b.", "-a/b", "a/b-", "a--b/c", "a/b..c", "a/b.git",
+            "a/b c", "/", "",
+        ] {
             assert!(!is_repository(name), "{name}");
         }
         assert!(!is_repository(&format!("a/{}", "b".repeat(95))));
@@ -86,8 +89,30 @@ mod tests {
             assert!(is_revision(name), "{name}");
         }
         for name in [
-            "", "..", ".", "../../../x", "a/../b", "a..b", "/a", "a/", "a//b", ".hidden", "a/.b", "-x", "a b", "a\nb", "a\\b",
-            "a~1", "a^", "a:b", "a?", "a*", "a[", "x.lock", "a.", "a%2e%2e",
+            "",
+            "..",
+            ".",
+            "../../../x",
+            "a/../b",
+            "a..b",
+            "/a",
+            "a/",
+            "a//b",
+            ".hidden",
+            "a/.b",
+            "-x",
+            "a b",
+            "a\nb",
+            "a\\b",
+            "a~1",
+            "a^",
+            "a:b",
+            "a?",
+            "a*",
+            "a[",
+            "x.lock",
+            "a.",
+            "a%2e%2e",
         ] {
             assert!(!is_revision(name), "{name:?}");
         }

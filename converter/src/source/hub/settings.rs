@@ -202,14 +202,19 @@ mod tests {
     fn times_are_numbers_of_seconds() {
         let settings = of(&[("HOME", "/h")]);
         assert_eq!((settings.timeout.as_secs(), settings.metadata_timeout.as_secs()), (10, 10));
-        let set = |text| of(&[("HOME", "/h"), ("HF_HUB_DOWNLOAD_TIMEOUT", text), ("HF_HUB_ETAG_TIMEOUT", "3")]);
+        let set =
+            |text| of(&[("HOME", "/h"), ("HF_HUB_DOWNLOAD_TIMEOUT", text), ("HF_HUB_ETAG_TIMEOUT", "3")]);
         assert_eq!((set("60").timeout.as_secs(), set("60").metadata_timeout.as_secs()), (60, 3));
         assert_eq!(set("0.5").timeout, Duration::from_millis(500));
         assert_eq!(set("0").timeout.as_secs(), 10);
         for wrong in ["soon", "-1", "1e300", "NaN"] {
-            let variable = |name: &str| (name == "HOME" || name == "HF_HUB_ETAG_TIMEOUT").then(|| wrong.into());
+            let variable =
+                |name: &str| (name == "HOME" || name == "HF_HUB_ETAG_TIMEOUT").then(|| wrong.into());
             let error = HubSettings::from(variable).err().unwrap().to_string();
-            assert_eq!(error, format!("`HF_HUB_ETAG_TIMEOUT`: expected a number of seconds, found `{wrong}`"));
+            assert_eq!(
+                error,
+                format!("`HF_HUB_ETAG_TIMEOUT`: expected a number of seconds, found `{wrong}`")
+            );
         }
     }
 
