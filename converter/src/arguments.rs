@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::normalized::{Part, TorchDtype};
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
-use crate::source::CodeCaches;
+use crate::source::{CodeCaches, FetchOptions};
 
 /// The whole command line, as clap describes it: for manual pages and completions.
 pub fn command() -> clap::Command {
@@ -33,6 +33,9 @@ pub enum Command {
         /// Print JSON instead of text
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "clap would show them in place of the arguments'")]
+        hub: HubArguments,
     },
     /// Write a normalized checkpoint with a ledger of everything that was done
     Convert(ConvertArguments),
@@ -43,6 +46,9 @@ pub enum Command {
         /// Convert this source again, in memory, and compare
         #[arg(long)]
         source: Option<String>,
+        /// Ask no hub: what SOURCE needs must be in its cache
+        #[arg(long)]
+        local_files_only: bool,
     },
     /// Write the checkpoint back that a normalized one was made of, byte by byte
     Export {
@@ -50,13 +56,35 @@ pub enum Command {
         out: PathBuf,
         /// The folder to write, in Hugging Face's layout
         hf_dir: PathBuf,
-        /// Replace HF_DIR if it exists
+        /// Replace HF_DIR if it is empty, or an export that nobody has changed
         #[arg(long)]
         force: bool,
     },
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
     Release(release::Command),
+}
+
+/// What is asked of a hub
+#[derive(Debug, Args)]
+pub struct HubArguments {
+    /// The revision of the other repository that has code of the model: a branch, a tag or a commit
+    #[arg(long, value_name = "REV")]
+    pub code_revision: Option<String>,
+    /// Ask no hub: everything must be in its cache
+    #[arg(long)]
+    pub local_files_only: bool,
+}
+
+impl HubArguments {
+    /// What is fetched of a source on the hub: of files of weights perhaps only the headers.
+    pub fn options(&self, headers_only: bool) -> FetchOptions {
+        FetchOptions {
+            local_files_only: self.local_files_only,
+            headers_only,
+            code_revision: self.code_revision.clone(),
+        }
+    }
 }
 
 /// Arguments of `convert`
@@ -87,9 +115,12 @@ pub struct ConvertArguments {
     /// Print the plan and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace OUT if it exists
+    /// Replace OUT if it is empty, or a converted checkpoint with no other files in it
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show them in place of the arguments'")]
+    pub hub: HubArguments,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -119,6 +150,7 @@ impl ConvertArguments {
                 PartArgument::Vision => Part::Vision,
             },
             caches: CodeCaches::from_env(),
+            code_revision: self.hub.code_revision.clone(),
         }
     }
 

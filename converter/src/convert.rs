@@ -19,7 +19,7 @@ use crate::source::{
     Buffers, CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template,
     refuse_quantized,
 };
-use crate::weights::{INDEX_FILE, LENGTH_BYTES};
+use crate::weights::{INDEX_FILE, LENGTH_BYTES, Tensor, WeightsFile};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
 
@@ -31,8 +31,6 @@ const COPIED: [&str; 5] = [
     CHAT_TEMPLATE_FILE,
     GENERATION_CONFIG_FILE,
 ];
-/// Skipped tensors up to this size are kept in the ledger.
-const KEPT_BYTES: usize = 4096;
 
 /// A source that was read and understood, and the plan of its conversion; nothing is written yet.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ impl Conversion {
         check_source_layers(&source, &config)?;
         let plan = Plan::new(SourceTensor::all(source.weights()), &config, options)
             .map_err(|problems| Error::Tensors { path: dir.to_path_buf(), problems })?;
-        check_equal(&source, &plan)?;
+        findings.warnings.extend(check_equal(&source, &plan)?);
         let (template, warning) = chat_template(&source)?;
         findings.warnings.extend(warning);
         findings.warnings.extend(stray_weights(&source)?);
@@ -96,16 +94,17 @@ impl Conversion {
 
     /// Bytes of the source's weights: what an observer of [`Conversion::write`] counts up to.
     pub fn source_bytes(&self) -> u64 {
-        self.source.weights().files().iter().map(|file| file.bytes().len() as u64).sum()
+        self.source.weights().files().iter().map(WeightsFile::bytes).sum()
     }
 
     /// Writes the normalized checkpoint to the folder `out` and returns its ledger.
     ///
     /// # Errors
-    /// [`Error::OutputExists`] and [`Error::OutputPlace`] before anything is done, [`Error::Io`]; `out` is then as it was.
+    /// [`Error::OutputExists`] and [`Error::OutputPlace`] before anything is done, [`Error::Changed`] where somebody writes to
+    /// the source meanwhile, [`Error::Io`]; `out` is then as it was.
     pub fn write(&self, out: &Path, force: bool, observer: &dyn Observer) -> Result<Ledger, Error> {
         check_place(out, self.source.folder().path(), force)?;
-        let staging = Staging::begin(out, force)?;
+        let staging = Staging::begin(out, self.source.folder().path(), force)?;
         let shards = ShardFiles::create(staging.dir(), &self.plan)?;
         let streamed = shards.fill(|shards| stream(self.source.weights(), &self.plan, shards, observer))?;
         self.write_buffers(staging.dir())?;
@@ -137,6 +136,7 @@ impl Conversion {
         if observer.is_stopped() {
             return Err(Error::Interrupted);
         }
+        self.source.check_unchanged()?;
         staging.commit()?;
         Ok(ledger)
     }
@@ -255,6 +255,7 @@ impl Conversion {
                 repository: repository.map(str::to_string),
                 revision: revision.map(str::to_string),
                 files: small.chain(weights).collect(),
+                code: self.findings.code.clone(),
             },
             files,
             tensors: self.ledger_rows(streamed),
@@ -268,11 +269,8 @@ impl Conversion {
     }
 
     fn ledger_rows(&self, streamed: &Streamed) -> Vec<LedgerRow> {
-        let rows = self.plan.rows.iter().zip(&streamed.rows);
-        rows.map(|(row, sha256)| {
-            let bytes_hex = (row.outputs.is_empty() && row.source.bytes() <= KEPT_BYTES)
-                .then(|| self.source.weights().get(&row.source.name).map(|tensor| hex(tensor.data)))
-                .flatten();
+        let rows = self.plan.rows.iter().zip(&streamed.rows).zip(&streamed.kept);
+        rows.map(|((row, sha256), kept)| {
             let targets = row.outputs.iter().map(|&i| {
                 let (output, hash) = (&self.plan.outputs[i], &streamed.outputs[i]);
                 LedgerTarget {
@@ -293,7 +291,7 @@ impl Conversion {
                 shape: row.source.shape.clone(),
                 sha256: sha256.clone(),
                 targets: targets.collect(),
-                bytes_hex,
+                bytes_hex: kept.as_deref().map(hex),
                 same_as: row.same_as.clone(),
             }
         })
@@ -303,8 +301,7 @@ impl Conversion {
     /// The header of a file of the source's weights; it was read as JSON, so it is Unicode.
     fn header_of(&self, name: &str) -> Option<String> {
         let file = self.source.weights().files().iter().find(|file| file.name() == name)?;
-        let text = &file.bytes()[LENGTH_BYTES..file.header().data_start];
-        String::from_utf8(text.to_vec()).ok()
+        String::from_utf8(file.front()[LENGTH_BYTES..].to_vec()).ok()
     }
 }
 
@@ -324,14 +321,23 @@ fn check_source_layers(source: &SourceCheckpoint, config: &Config) -> Result<(),
     check_layers(&source.folder().file_path(CONFIG_FILE), &[text, vision], names)
 }
 
-/// Compares the tensors that the plan takes for equal.
-fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<(), Error> {
-    let mut problems = Vec::new();
+/// Compares the tensors that the plan takes for equal; a warning where that can't be done without fetching them.
+fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<Vec<String>, Error> {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     for row in &plan.rows {
         let Some(other) = &row.same_as else { continue };
         let (tensor, same) = (source.weights().get(&row.source.name), source.weights().get(other));
-        let equal =
-            tensor.zip(same).is_some_and(|(a, b)| (a.dtype, a.shape, a.data) == (b.dtype, b.shape, b.data));
+        let equal = match tensor.zip(same) {
+            Some((a, b)) if a.shape == b.shape && !(a.file.is_here() && b.file.is_here()) => {
+                let (name, other) = (row.source.name.escape_debug(), other.escape_debug());
+                warnings.push(format!(
+                    "only headers were read: whether `{name}` equals `{other}` is seen when they are converted"
+                ));
+                true
+            }
+            Some((a, b)) => (a.dtype, a.shape) == (b.dtype, b.shape) && has_same_bytes(a, b)?,
+            None => false,
+        };
         if !equal {
             problems.push(TensorProblem::Differs {
                 name: row.source.name.clone(),
@@ -341,10 +347,24 @@ fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<(), Error> {
         }
     }
     if problems.is_empty() {
-        Ok(())
+        Ok(warnings)
     } else {
         Err(Error::Tensors { path: source.folder().path().to_path_buf(), problems })
     }
+}
+
+/// Whether two tensors of one size have the same bytes.
+fn has_same_bytes(a: Tensor<'_>, b: Tensor<'_>) -> Result<bool, Error> {
+    let (mut at, mut equal) = (b.place().start as u64, true);
+    let mut other = Vec::new();
+    a.for_each_piece(|piece| {
+        other.resize(piece.len(), 0);
+        b.file.read_at(at, &mut other)?;
+        at += piece.len() as u64;
+        equal &= piece == other;
+        Ok(())
+    })?;
+    Ok(equal)
 }
 
 /// What transformers loads beside a model's own weights, if PEFT is installed.

@@ -54,6 +54,14 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// A link that leads out of a checkpoint's folder.
+    #[error("`{path}`: expected a file inside the folder, found {found}")]
+    OutsideFile {
+        /// The file.
+        path: PathBuf,
+        /// Where it leads.
+        found: String,
+    },
     /// A folder, a pipe, a device or a socket where a regular file should be.
     #[error("`{path}`: {source}")]
     NotRegular {
@@ -71,6 +79,14 @@ pub enum Error {
         expected: &'static str,
         /// What it is.
         content: store::Content,
+    },
+    /// A file that somebody wrote to, replaced or removed while it was read.
+    #[error("`{path}`: {source}")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        source: std::io::Error,
     },
     /// Text that is not JSON, or JSON of another structure.
     #[error("`{path}`: line {line}, column {column}{}: {message}", field_suffix(.field))]
@@ -185,6 +201,14 @@ pub enum Error {
         /// What it must be.
         expected: &'static str,
         /// What it is.
+        found: String,
+    },
+    /// The output would take the place of somebody's work.
+    #[error("`{path}`: expected an empty folder to replace, or one that this program wrote, found {found}")]
+    OutputForeign {
+        /// The output.
+        path: PathBuf,
+        /// What is in it.
         found: String,
     },
     /// Another process is writing the same output.
@@ -372,7 +396,12 @@ impl Error {
                 Some("the file may be an unfinished download: compare its size and SHA-256".into())
             }
             Self::Hub { hint, .. } => Some(hint.clone()),
-            Self::OutputExists { .. } => Some("`--force` replaces it once the conversion is complete".into()),
+            Self::OutputExists { .. } => Some(
+                "`--force` replaces it once the conversion is complete, if it is empty or nothing but an earlier one".into(),
+            ),
+            Self::OutputForeign { .. } => {
+                Some("`--force` replaces nothing else: move it away or remove it yourself, or give another output".into())
+            }
             Self::OutputParent { path } => Some(format!("`mkdir -p {}` makes it", path.display())),
             Self::OutputBusy { .. } => Some("wait until it has finished, or give another output".into()),
             Self::NoSpace { .. } => {
@@ -385,6 +414,13 @@ impl Error {
                 ErrorKind::FileTooLarge => Some("a smaller `--max-shard-size` may fit".into()),
                 _ => None,
             },
+            Self::OutsideFile { path, .. } => {
+                let folder = path.parent().unwrap_or(path).display();
+                Some(format!(
+                    "`cp -rL {folder} COPY` makes a folder of files; of a download, give the folder `snapshots/COMMIT` in the hub's cache"
+                ))
+            }
+            Self::Changed { .. } => Some("wait until whoever writes it has finished, and run it again".into()),
             Self::Quantized { .. } => Some("convert the release that it was quantized from".into()),
             Self::Contradicted { expected, .. } if expected.contains("--") => Some(
                 "leave the flag out, or give the checkpoint together with the code that it was made for"
@@ -399,6 +435,11 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn changed(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Changed { path, source }
     }
 
     pub(crate) fn unsupported(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::sha256;
 use crate::normalized::Part;
 use crate::plan::Action;
-use crate::resolve::{DefaultedField, IgnoredField};
+use crate::resolve::{DefaultedField, IgnoredField, ReadCode};
 use crate::source::Behaviour;
 
 /// The ledger's name in the normalized folder.
@@ -124,6 +124,9 @@ pub struct LedgerSource {
     pub revision: Option<String>,
     /// Every file that was read.
     pub files: Vec<ReadFile>,
+    /// Files of other repositories' code that were read, with the revisions that they are of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<ReadCode>,
 }
 
 /// A file of the source.

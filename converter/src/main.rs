@@ -11,7 +11,7 @@ use converter::arguments::{self, Arguments, Command, ConvertArguments};
 use converter::plan::{PlanOptions, ShardSize};
 use converter::report::{Inspection, plan_text, verification_text};
 use converter::resolve::Settings;
-use converter::source::{CodeCaches, Location};
+use converter::source::{CodeCaches, FetchOptions, Location};
 use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
@@ -34,8 +34,10 @@ fn main() -> ExitCode {
 /// Runs the command; whether its answer is yes.
 fn run(arguments: Arguments) -> anyhow::Result<bool> {
     match arguments.command {
-        Command::Inspect { source, json } => {
-            let conversion = Conversion::prepare(fetched(&source)?, unsaid(), keep())?;
+        Command::Inspect { source, json, hub } => {
+            let (caches, code_revision) = (CodeCaches::from_env(), hub.code_revision.clone());
+            let settings = Settings { caches, code_revision, ..Settings::default() };
+            let conversion = Conversion::prepare(fetched(&source, hub.options(true))?, settings, keep())?;
             let inspection = Inspection::of(&conversion);
             if json {
                 print(&format!("{}\n", serde_json::to_string_pretty(&inspection)?))?;
@@ -45,9 +47,10 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Convert(convert_arguments) => convert(&convert_arguments),
-        Command::Verify { out, source } => {
+        Command::Verify { out, source, local_files_only } => {
             // First, while Ctrl-C still ends the program at once.
-            let source = source.as_deref().map(fetched).transpose()?;
+            let options = FetchOptions { local_files_only, ..FetchOptions::default() };
+            let source = source.as_deref().map(|source| fetched(source, options)).transpose()?;
             let progress = Progress::watching()?;
             let (ledger, mut verification) = verify(&out, &progress)?;
             if let Some(source) = source {
@@ -80,8 +83,8 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
 }
 
 /// Where SOURCE is on this machine; what is on the hub is fetched.
-fn fetched(source: &str) -> anyhow::Result<Location> {
-    Ok(Location::parse(source).fetched(&Fetching::default())?)
+fn fetched(source: &str, options: FetchOptions) -> anyhow::Result<Location> {
+    Ok(Location::parse(source).fetched(options, &Fetching::default())?)
 }
 
 fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
@@ -89,7 +92,7 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
         // Said before anything is fetched or read, since both may take long.
         check_place(&arguments.out, Path::new(&arguments.source), arguments.force)?;
     }
-    let location = fetched(&arguments.source)?;
+    let location = fetched(&arguments.source, arguments.hub.options(arguments.dry_run))?;
     let conversion = Conversion::prepare(location, arguments.settings(), arguments.options())?;
     if arguments.strict {
         conversion.findings().refuse_assumptions()?;
@@ -115,11 +118,6 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
 /// The options of a conversion that changes nothing.
 fn keep() -> PlanOptions {
     PlanOptions { dtype: None, max_shard_size: ShardSize::default() }
-}
-
-/// What the user says who says nothing.
-fn unsaid() -> Settings {
-    Settings { caches: CodeCaches::from_env(), ..Settings::default() }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -8,16 +8,16 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::added::added_files;
-use crate::digest::sha256;
+use crate::digest::{Digest, sha256};
 use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerTarget, WrittenFile};
 use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
 use crate::parts::WHOLE_CONFIG_FILE;
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
-use crate::weights::{Folder, HeaderEntry, MappedFile};
+use crate::weights::{Folder, HeaderEntry, INDEX_FILE, SINGLE_FILE, WeightsFile};
 use crate::write::{Nowhere, Observer, stream};
-use crate::{Conversion, Error, json};
+use crate::{Conversion, Error, Export, json};
 
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +85,8 @@ fn parse_ledger(out: &Folder, bytes: &[u8]) -> Result<Ledger, Error> {
 /// Hashes everything in the normalized folder `out` and compares it with the ledger.
 ///
 /// # Errors
-/// Where the ledger can't be read; a folder that contradicts its ledger is no error but a finding.
+/// Where the ledger can't be read, and [`Error::Changed`] where somebody writes to the folder meanwhile; one that contradicts
+/// its ledger is no error but a finding.
 pub fn verify(out: &Path, observer: &dyn Observer) -> Result<(Ledger, Verification), Error> {
     let folder = Folder::open(out)?;
     let bytes = folder.read(LEDGER_FILE)?;
@@ -121,6 +122,9 @@ pub fn verify(out: &Path, observer: &dyn Observer) -> Result<(Ledger, Verificati
         // Every byte is as the ledger says: then the ledger is of another checkpoint.
         verification.differ("checkpoint".into(), "a complete normalized checkpoint", error.to_string());
     }
+    if verification.is_clean() {
+        check_source_files(out, &mut verification, observer)?;
+    }
     Ok((ledger, verification))
 }
 
@@ -131,6 +135,26 @@ fn check_content(folder: &Folder, part: Part) -> Result<(), Error> {
     }
     let config: Config = json::parse(&folder.file_path(WHOLE_CONFIG_FILE), &folder.read(WHOLE_CONFIG_FILE)?)?;
     config.validate(&folder.file_path(WHOLE_CONFIG_FILE))
+/// Whether the tensors, put together as the source had them, are the files that the ledger has the SHA-256 of.
+fn check_source_files(
+    out: &Path,
+    verification: &mut Verification,
+    observer: &dyn Observer,
+) -> Result<(), Error> {
+    let export = match Export::prepare(out) {
+        Ok(export) => export,
+        // A part, or a conversion that rounded: what the source was can't be told from it.
+        Err(Error::NotRestorable { .. }) => return Ok(()),
+        Err(error) => {
+            verification.differ(format!("file `{LEDGER_FILE}`"), "what the tensors are", error.to_string());
+            return Ok(());
+        }
+    };
+    for (name, expected, found) in export.wrong_files(observer)? {
+        let place = format!("source file `{}`", name.escape_debug());
+        verification.differ(place, format!("SHA-256 {expected}"), found);
+    }
+    Ok(())
 }
 
 fn check_small_file(folder: &Folder, written: &WrittenFile, verification: &mut Verification) {
@@ -163,7 +187,7 @@ fn check_shard(
         .filter(|target| target.file == name)
         .map(|target| (target.name.as_str(), target))
         .collect();
-    let file = match MappedFile::open(folder, name) {
+    let file = match WeightsFile::open(folder, name) {
         Ok(file) => file,
         Err(Error::MissingFile { .. }) => {
             verification.differ(place, "it", "no such file");
@@ -177,16 +201,21 @@ fn check_shard(
     match ledger.files.iter().find(|written| written.name == name) {
         None => verification.differ(place, "a row in the ledger's `files`", "none"),
         Some(written) => {
-            let header = sha256(&file.bytes()[..file.header().data_start]);
+            let (header, hashed_bytes) = (sha256(file.front()), file.front().len() as u64);
             if header != written.sha256 {
                 let expected = format!("a header of SHA-256 {}", written.sha256);
                 verification.differ(place, expected, header);
+            } else if (file.bytes(), hashed_bytes) != (written.bytes, written.hashed_bytes) {
+                let expected =
+                    format!("{} bytes, the first {} of them hashed", written.bytes, written.hashed_bytes);
+                verification.differ(place, expected, format!("{}, and {hashed_bytes}", file.bytes()));
             }
         }
     }
     let entries = &file.header().tensors;
     let hashes: Vec<String> =
         entries.par_iter().map(|entry| hash_watched(&file, entry, observer)).collect::<Result<_, Error>>()?;
+    file.check_unchanged()?;
     let mut seen = BTreeSet::new();
     for (entry, found) in entries.iter().zip(hashes) {
         let place = format!("tensor `{}`", entry.name.escape_debug());
@@ -215,21 +244,16 @@ fn check_shard(
     Ok(verification)
 }
 
-fn hash_watched(file: &MappedFile, entry: &HeaderEntry, observer: &dyn Observer) -> Result<String, Error> {
-    const CHUNK_BYTES: usize = 1 << 20;
-    const AHEAD_BYTES: usize = 16 << 20;
-    let data = file.data(entry);
-    let first = file.header().data_start + entry.start;
-    file.will_need(first, AHEAD_BYTES.min(data.len()));
-    let mut digest = crate::digest::Digest::default();
-    for (i, chunk) in data.chunks(CHUNK_BYTES).enumerate() {
+fn hash_watched(file: &WeightsFile, entry: &HeaderEntry, observer: &dyn Observer) -> Result<String, Error> {
+    let mut digest = Digest::default();
+    file.for_each_piece(entry, |piece| {
         if observer.is_stopped() {
             return Err(Error::Interrupted);
         }
-        file.will_need(first + i * CHUNK_BYTES + AHEAD_BYTES, CHUNK_BYTES);
-        digest.update(chunk);
-        observer.advance(chunk.len() as u64);
-    }
+        digest.update(piece);
+        observer.advance(piece.len() as u64);
+        Ok(())
+    })?;
     Ok(digest.finish())
 }
 
@@ -254,19 +278,11 @@ pub fn verify_source(
     let expected = conversion.config_file();
     compare_json("", &expected, &found, &mut verification);
 
-    for file in conversion.source().files() {
-        let listed = ledger.source.files.iter().find(|listed| listed.name == file.name);
-        let place = format!("source file `{}`", file.name.escape_debug());
-        match listed {
-            Some(listed) if listed.sha256 == file.sha256 => {}
-            Some(listed) => {
-                verification.differ(place, format!("SHA-256 {}", listed.sha256), file.sha256.clone());
-            }
-            None => verification.differ(place, "no such file, by the ledger", "it"),
-        }
-        verification.files += 1;
-    }
+    let small = conversion.source().files();
+    verification.files += small.len();
+    compare_files(small.iter().map(|file| (&file.name, &file.sha256)), ledger, &mut verification);
     let streamed = stream(conversion.source().weights(), conversion.plan(), &Nowhere, observer)?;
+    conversion.source().check_unchanged()?;
     let plan = conversion.plan();
     let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
     let mut seen = BTreeSet::new();
@@ -296,7 +312,39 @@ pub fn verify_source(
     for row in ledger.tensors.iter().filter(|row| !seen.contains(row.source.as_str())) {
         verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
     }
+    // Where a tensor differs, that was told with its name: its file's hash is then no other difference.
+    let differs = |difference: &Difference| difference.place.starts_with("source tensor");
+    if !verification.differences.iter().any(differs) {
+        compare_files(
+            streamed.files.iter().map(|file| (&file.name, &file.sha256)),
+            ledger,
+            &mut verification,
+        );
+    }
+    let read = |name: &String| {
+        small.iter().any(|file| file.name == *name) || streamed.files.iter().any(|file| file.name == *name)
+    };
+    for gone in ledger.source.files.iter().filter(|listed| !read(&listed.name)) {
+        let place = format!("source file `{}`", gone.name.escape_debug());
+        verification.differ(place, "it", "no such file");
+    }
     Ok(verification)
+}
+
+/// Compares files of the source, each a name and its SHA-256, with those that the ledger lists.
+fn compare_files<'a>(
+    files: impl Iterator<Item = (&'a String, &'a String)>,
+    ledger: &Ledger,
+    verification: &mut Verification,
+) {
+    for (name, sha256) in files {
+        let place = format!("source file `{}`", name.escape_debug());
+        match ledger.source.files.iter().find(|listed| listed.name == *name) {
+            Some(listed) if listed.sha256 == *sha256 => {}
+            Some(listed) => verification.differ(place, format!("SHA-256 {}", listed.sha256), sha256.clone()),
+            None => verification.differ(place, "no such file, by the ledger", "it"),
+        }
+    }
 }
 
 /// What the user had said about behaviours, by the ledger.
@@ -315,6 +363,7 @@ fn settings_of(ledger: &Ledger) -> Settings {
         part: ledger.options.part,
         // What they said is in the ledger.
         caches: CodeCaches::default(),
+        code_revision: None,
     }
 }
 

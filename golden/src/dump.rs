@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
-use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
-use store::Content;
+use store::{Content, Map};
 
 use crate::manifest::{self, Entry, Manifest};
 use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
@@ -20,16 +19,10 @@ use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex};
 pub struct Dump {
     path: PathBuf,
     manifest: Manifest,
-    files: Vec<MappedFile>,
+    files: Vec<Map>,
     /// Where each entry's bytes are, in the order of the entries; `None` of a sketch.
     places: Vec<Option<Place>>,
     index_by_name: HashMap<String, usize>,
-}
-
-#[derive(Debug)]
-struct MappedFile {
-    path: PathBuf,
-    map: Mmap,
 }
 
 #[derive(Debug, Clone)]
@@ -63,7 +56,7 @@ impl Dump {
             let missing = |path: PathBuf| Error::MissingTensor { path, name: entry.name.clone() };
             if entry.sketch.is_some() {
                 if let Some(tensor) = stored.remove(&entry.name) {
-                    let path = files[tensor.place.file].path.clone();
+                    let path = files[tensor.place.file].path().to_owned();
                     return Err(Error::SketchAndTensor { path, name: entry.name.clone() });
                 }
                 places.push(None);
@@ -75,7 +68,7 @@ impl Dump {
                     None => path.to_owned(),
                 }));
             };
-            let found_in = &files[tensor.place.file].path;
+            let found_in = files[tensor.place.file].path();
             if let Some(file) = &entry.file
                 && found_in.file_name() != Some(OsStr::new(file))
             {
@@ -83,7 +76,7 @@ impl Dump {
             }
             if tensor.dtype != entry.dtype {
                 return Err(Error::DtypeMismatch {
-                    path: found_in.clone(),
+                    path: found_in.to_owned(),
                     name: entry.name.clone(),
                     expected: entry.dtype,
                     found: tensor.dtype,
@@ -91,7 +84,7 @@ impl Dump {
             }
             if tensor.shape != entry.shape {
                 return Err(Error::ShapeMismatch {
-                    path: found_in.clone(),
+                    path: found_in.to_owned(),
                     name: entry.name.clone(),
                     expected: entry.shape.clone(),
                     found: tensor.shape,
@@ -101,7 +94,7 @@ impl Dump {
         }
         // The smallest name, so that the message does not change from run to run.
         if let Some((name, tensor)) = stored.into_iter().min_by(|a, b| a.0.cmp(&b.0)) {
-            return Err(Error::UnlistedTensor { path: files[tensor.place.file].path.clone(), name });
+            return Err(Error::UnlistedTensor { path: files[tensor.place.file].path().to_owned(), name });
         }
         Ok(Dump { path: path.to_owned(), manifest, files, places, index_by_name })
     }
@@ -171,7 +164,7 @@ impl Dump {
     /// The safetensors file that holds an entry's tensor.
     pub fn file_of(&self, name: &str) -> Option<&Path> {
         let place = self.places[*self.index_by_name.get(name)?].as_ref()?;
-        Some(self.files[place.file].path.as_path())
+        Some(self.files[place.file].path())
     }
 
     /// The sum of all tensors' sizes.
@@ -190,11 +183,24 @@ impl Dump {
         failures.into_iter().collect()
     }
 
+    /// Checks that the dump's files are still what they were when it was opened, so that what was computed of their bytes
+    /// holds. A file that somebody makes shorter does not end this process: what is gone reads as zeros until this tells it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`] for the first file that is not.
+    pub fn check(&self) -> Result<()> {
+        self.files.iter().try_for_each(|map| {
+            map.check().map_err(|source| Error::Changed { path: map.path().to_owned(), source })
+        })
+    }
+
     /// Checks that the bytes of one tensor are those that were recorded; a sketch has none.
     ///
     /// # Errors
     ///
-    /// [`Error::HashMismatch`] if they are not, [`Error::NoEntry`] if there is no such entry.
+    /// [`Error::HashMismatch`] if they are not, [`Error::Changed`] if they are being written, [`Error::NoEntry`] if there
+    /// is no such entry.
     pub fn verify_entry(&self, name: &str) -> Result<()> {
         let tensor = match self.require(name) {
             Err(Error::SketchOnly { .. }) => return Ok(()),
@@ -205,6 +211,7 @@ impl Dump {
         if *expected == found {
             return Ok(());
         }
+        self.check()?;
         Err(Error::HashMismatch {
             path: self.file_of(name).unwrap_or(&self.path).to_owned(),
             name: name.to_owned(),
@@ -216,7 +223,7 @@ impl Dump {
     fn view(&self, index: usize) -> Option<TensorView<'_>> {
         let entry = &self.manifest.entries[index];
         let place = self.places[index].as_ref()?;
-        let bytes = &self.files[place.file].map[place.bytes.clone()];
+        let bytes = &self.files[place.file][place.bytes.clone()];
         Some(TensorView::of_checked(entry.dtype, &entry.shape, bytes))
     }
 }
@@ -286,23 +293,18 @@ fn check_entries(path: &Path, entries: &[Entry]) -> Result<HashMap<String, usize
 }
 
 /// Maps the dump's files and reads their headers.
-fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<MappedFile>, HashMap<String, Stored>)> {
+fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<Map>, HashMap<String, Stored>)> {
     let mut files = Vec::new();
     let mut stored: HashMap<String, Stored> = HashMap::with_capacity(entries.len());
     for name in file_names(dump, entries)? {
         let path = dump.join(&name);
-        let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        // SAFETY: the mapping is read-only. A file that somebody shortens or rewrites while it is mapped would
-        // break the promise that its bytes do not change; as with every mapped checkpoint, a dump is written
-        // once, under a temporary name, and not touched again.
-        let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::Read { path: path.clone(), source })?;
-        let (header_bytes, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|source| match Content::of(&map) {
-                Some(content) if content != Content::Safetensors => {
-                    Error::Content { path: path.clone(), expected: "a safetensors file", content }
-                }
-                _ => Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source },
-            })?;
+        let map = Map::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let (header_bytes, metadata) = SafeTensors::read_metadata(&map).map_err(|source| match Content::of(&map) {
+            Some(content) if content != Content::Safetensors => {
+                Error::Content { path: path.clone(), expected: "a safetensors file", content }
+            }
+            _ => Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source },
+        })?;
         let data_start = header_bytes + size_of::<u64>();
         for (name, info) in metadata.tensors() {
             let dtype = Dtype::try_from(info.dtype).map_err(|source| Error::UnsupportedDtype {
@@ -314,11 +316,11 @@ fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<MappedFile>, HashMap
             let place = Place { file: files.len(), bytes: data_start + start..data_start + end };
             let tensor = Stored { place, dtype, shape: info.shape.clone() };
             if let Some(first) = stored.insert(name.clone(), tensor) {
-                let first: &MappedFile = &files[first.place.file];
-                return Err(Error::DuplicateTensor { name, first: first.path.clone(), second: path });
+                let first: &Map = &files[first.place.file];
+                return Err(Error::DuplicateTensor { name, first: first.path().to_owned(), second: path });
             }
         }
-        files.push(MappedFile { path, map });
+        files.push(map);
     }
     Ok((files, stored))
 }

@@ -30,6 +30,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A file was written to, replaced or made shorter while it was read.
+    #[error("`{}`: {source}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        source: io::Error,
+    },
+
     /// `manifest.json` is no manifest.
     #[error("`{}`: field `{field}`: {source}", path.display())]
     Manifest {
@@ -272,6 +281,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The target to be replaced is a dump with something else in its folder.
+    #[error("`{}`: expected a dump and nothing else to replace, found `{}` in it", path.display(), found.escape_debug())]
+    NotOnlyADump {
+        /// The target.
+        path: PathBuf,
+        /// The first thing that is no part of the dump.
+        found: String,
+    },
+
     /// A target has no final component to name a folder.
     #[error("`{}`: expected the path of a folder to make, found a path without a name", path.display())]
     NoFolderName {
@@ -336,6 +354,7 @@ impl Error {
                 == Some(manifest::FILE_NAME.as_ref()))
             .then_some("a dump is a folder with a `manifest.json` and its safetensors files"),
             Error::Content { content, .. } => content.hint(),
+            Error::Changed { .. } => Some("wait until whoever writes it has finished, and try again"),
             Error::Version { .. } => Some("a newer release may read it"),
             Error::DuplicateName { .. } => {
                 Some("a module that runs more than once is recorded as `name`, `name#1`, `name#2`, …")
@@ -355,6 +374,9 @@ impl Error {
             Error::Exists { .. } => Some("choose another folder, or ask for it to be replaced"),
             Error::NotADump { .. } => {
                 Some("only a folder that is a dump is ever replaced: remove it yourself")
+            }
+            Error::NotOnlyADump { .. } => {
+                Some("only a dump is ever replaced: move what else is there away, or choose another folder")
             }
             _ => None,
         }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::manifest::{self, Entry, ManifestHead, Role};
-use crate::shard::{SINGLE_FILE, Shard, shard_name};
+use crate::shard::{SINGLE_FILE, Shard, parse_shard_name, shard_name};
 use crate::{Dtype, Dump, Error, Result, Sketch, TensorView, sha256_hex, sketch};
 
 /// How a dump is laid out on disk, and what may be in its place.
@@ -70,7 +70,7 @@ impl DumpWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::NotADump`] if the target is something else, [`Error::Write`] if the folder beside it cannot be made.
+    /// [`Error::NotADump`] if the target is something else, [`Error::NotOnlyADump`] if something else is in it, [`Error::Write`] if the folder beside it cannot be made.
     pub fn create_replacing(target: impl AsRef<Path>) -> Result<Self> {
         DumpWriter::create_with(target, WriteOptions { replace: true, ..WriteOptions::default() })
     }
@@ -192,6 +192,7 @@ impl DumpWriter {
         if let Some(written) = self.entries.last_mut() {
             written.extra.clone_from(&entry.extra);
             if written.sha256 != entry.sha256 {
+                dump.check()?;
                 return Err(Error::HashMismatch {
                     path: dump.file_of(name).unwrap_or(dump.path()).to_owned(),
                     name: name.to_owned(),
@@ -342,9 +343,33 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
         Err(source) => Err(Error::Read { path: target.to_owned(), source }),
         Ok(metadata) if metadata.is_dir() && is_empty_folder(target)? => Ok(()),
         Ok(_) if !replace => Err(Error::Exists { path: target.to_owned() }),
-        Ok(metadata) if metadata.is_dir() && is_dump(target) => Ok(()),
+        Ok(metadata) if metadata.is_dir() => match dump_at(target) {
+            Some(manifest) => check_nothing_else(target, &manifest),
+            None => Err(Error::NotADump { path: target.to_owned() }),
+        },
         Ok(_) => Err(Error::NotADump { path: target.to_owned() }),
     }
+}
+
+/// Refuses a dump's folder in which there is anything that is no part of the dump.
+fn check_nothing_else(target: &Path, manifest: &Value) -> Result<()> {
+    let read_error = |source| Error::Read { path: target.to_owned(), source };
+    let named: HashSet<&str> = manifest["entries"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry["file"].as_str())
+        .chain([manifest::FILE_NAME, SINGLE_FILE])
+        .collect();
+    for item in fs::read_dir(target).map_err(read_error)? {
+        let item = item.map_err(read_error)?;
+        let name = item.file_name().to_string_lossy().into_owned();
+        let is_file = item.file_type().map_err(read_error)?.is_file();
+        if !is_file || !(named.contains(name.as_str()) || parse_shard_name(&name).is_some()) {
+            return Err(Error::NotOnlyADump { path: target.to_owned(), found: name });
+        }
+    }
+    Ok(())
 }
 
 fn is_empty_folder(path: &Path) -> Result<bool> {
@@ -352,12 +377,11 @@ fn is_empty_folder(path: &Path) -> Result<bool> {
     Ok(items.next().is_none())
 }
 
-/// Whether a folder has a manifest of this format, of whatever version and in whatever state.
-fn is_dump(path: &Path) -> bool {
-    fs::read(path.join(manifest::FILE_NAME))
-        .ok()
-        .and_then(|bytes| store::json::parse_keeping_literals::<Value>(&bytes).ok())
-        .is_some_and(|manifest| manifest["format"] == manifest::FORMAT)
+/// The manifest in a folder, if it is of this format, of whatever version and in whatever state.
+fn dump_at(path: &Path) -> Option<Value> {
+    let bytes = fs::read(path.join(manifest::FILE_NAME)).ok()?;
+    let manifest: Value = store::json::parse_keeping_literals(&bytes).ok()?;
+    (manifest["format"] == manifest::FORMAT).then_some(manifest)
 }
 
 fn write_synced(path: &Path, bytes: serde_json::Result<Vec<u8>>) -> io::Result<()> {

@@ -109,6 +109,8 @@ pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump) -> Result<Vec<Isola
         .map(|logits| Ok(logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?))
         .collect::<Result<Vec<Tensor>>>()?;
     isolation.compare("step_logits", &Tensor::f_cat(&rows, 0)?)?;
+    golden.check()?;
+    isolation.run.check()?;
     Ok(isolation.judged(dtype))
 }
 

@@ -82,6 +82,7 @@ pub(crate) fn recorded_inputs(golden: &Dump) -> Result<ModelInputs> {
         .get("pixel_values")
         .map(|view| tensor_of(golden, "pixel_values", &view, golden::Dtype::Float32, Kind::Float))
         .transpose()?;
+    golden.check()?;
     Ok(ModelInputs { input_ids, pixel_values })
 }
 

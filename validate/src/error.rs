@@ -125,6 +125,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// Something is in a file's place that this program did not write.
+    #[error("`{}`: expected {expected} in its place, found another file", path.display())]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+        /// What would be replaced.
+        expected: &'static str,
+    },
+
     /// Standard output cannot be written.
     #[error("standard output cannot be written: {0}")]
     Stdout(io::Error),
@@ -154,6 +163,7 @@ impl Error {
             Error::Tokenizer { .. } => {
                 Some("`--tokenizer` takes a checkpoint's folder or its `tokenizer.json`")
             }
+            Error::InTheWay { .. } => Some("move it away, or give another place with `--out`"),
             Error::SeveralFormats { .. } => Some("`--out DIR` writes one file for each format"),
             _ => None,
         }

@@ -62,24 +62,43 @@ impl Export {
         self.shards.iter().map(Shard::bytes).sum()
     }
 
+    /// The files of weights that would not have the SHA-256 that the ledger has of the source's: each with the one that it
+    /// should have and the one that it would.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] where somebody writes to a tensor's file meanwhile; [`Error::Io`].
+    pub(crate) fn wrong_files(&self, observer: &dyn Observer) -> Result<Vec<(&str, String, String)>, Error> {
+        let hashes: Vec<(&str, (String, String))> = self
+            .shards
+            .par_iter()
+            .map(|shard| Ok((shard.name(), shard.hashes(&self.weights, observer)?)))
+            .collect::<Result<_, Error>>()?;
+        self.weights.check_unchanged()?;
+        let wrong = hashes.into_iter().filter(|(_, (expected, found))| expected != found);
+        Ok(wrong.map(|(name, (expected, found))| (name, expected, found)).collect())
+    }
+
     /// Writes the source back to the folder `hf_dir`, which appears complete or not at all.
     ///
     /// # Errors
     /// [`Error::OutputExists`] and [`Error::OutputPlace`] before anything is done; [`Error::Tensors`] and [`Error::Field`]
-    /// where a tensor or file is not the source's any more; [`Error::Io`]. `hf_dir` is then as it was.
+    /// where a tensor or file is not the source's any more, [`Error::Changed`] where somebody writes to one meanwhile;
+    /// [`Error::Io`]. `hf_dir` is then as it was.
     pub fn write(&self, hf_dir: &Path, force: bool, observer: &dyn Observer) -> Result<Exported, Error> {
         check_place(hf_dir, self.folder.path(), force)?;
         let small = files::small_files(&self.folder, &self.ledger)?;
-        let staging = Staging::begin(hf_dir, force)?;
+        let staging = Staging::begin(hf_dir, self.folder.path(), force)?;
         for (name, bytes) in &small {
             staging.write(name, bytes)?;
         }
         self.shards
             .par_iter()
-            .try_for_each(|shard| shard.write(staging.dir(), self.folder.path(), &self.weights, observer))?;
+            .try_for_each(|shard| shard.write(staging.dir(), &self.folder, &self.weights, observer))?;
+        self.weights.check_unchanged()?;
         if observer.is_stopped() {
             return Err(Error::Interrupted);
         }
+        staging.mark_exported()?;
         staging.commit()?;
         Ok(Exported {
             files: small.len() + self.shards.len(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::digest::Digest;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerRow};
@@ -13,13 +13,12 @@ use crate::weights::{Folder, Header, HeaderEntry, LENGTH_BYTES, Weights};
 use crate::write::Observer;
 use crate::{Error, TensorProblem};
 
-/// Bytes handled at a time; a whole number of elements of every dtype.
-const CHUNK_BYTES: usize = 4 << 20;
-
 /// A file of weights to write back.
 #[derive(Debug)]
 pub(super) struct Shard {
     name: String,
+    /// Of the whole file.
+    sha256: String,
     /// The header's length and the header.
     header: Vec<u8>,
     /// In the order of their data.
@@ -71,7 +70,8 @@ pub(super) fn plan(folder: &Folder, ledger: &Ledger, weights: &Weights) -> Resul
         listed += tensors.len();
         let mut header = (text.len() as u64).to_le_bytes().to_vec();
         header.extend(text.as_bytes());
-        shards.push(Shard { name: file.name.clone(), header, tensors, data_bytes });
+        let (name, sha256) = (file.name.clone(), file.sha256.clone());
+        shards.push(Shard { name, sha256, header, tensors, data_bytes });
     }
     if listed != ledger.tensors.len() {
         let expected = format!("{listed} rows, one for each tensor of the headers in `source.files`");
@@ -142,7 +142,7 @@ fn of_targets(
             }));
         };
         dtype = tensor.dtype;
-        found_bytes += tensor.data.len();
+        found_bytes += tensor.bytes();
     }
     let change = if dtype == entry.dtype {
         None
@@ -185,22 +185,70 @@ impl Shard {
         (self.header.len() + self.data_bytes) as u64
     }
 
-    /// Writes the file into `dir` and proves every tensor by its SHA-256.
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes the file into `dir` and proves it, and every tensor, by its SHA-256.
     pub(super) fn write(
         &self,
         dir: &Path,
-        folder: &Path,
+        folder: &Folder,
         weights: &Weights,
         observer: &dyn Observer,
     ) -> Result<(), Error> {
         let path = dir.join(&self.name);
         let file = File::create_new(&path).map_err(Error::io("create", &path))?;
-        let mut sink = Sink { file: BufWriter::new(file), path: &path, observer };
-        sink.file.write_all(&self.header).map_err(Error::io("write", &path))?;
-        observer.advance(self.header.len() as u64);
+        let mut file = BufWriter::new(file);
+        let mut whole = Digest::default();
+        let write = |bytes: &[u8]| {
+            let (written, ()) = rayon::join(|| file.write_all(bytes), || whole.update(bytes));
+            written.map_err(Error::io("write", &path))
+        };
+        self.for_each_piece(weights, observer, Proof::Tensors(folder.path()), write)?;
+        let file = file.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
+        file.sync_all().map_err(Error::io("write", &path))?;
+        let found = whole.finish();
+        if found == self.sha256 {
+            return Ok(());
+        }
+        let field = format!("source.files, `{}`", self.name.escape_debug());
+        let expected = format!("SHA-256 {}", self.sha256);
+        Err(Error::field(&folder.file_path(LEDGER_FILE), field, expected, found))
+    }
+
+    /// The SHA-256 that the file should have, and the one that it would have; its tensors are not hashed by themselves.
+    pub(super) fn hashes(
+        &self,
+        weights: &Weights,
+        observer: &dyn Observer,
+    ) -> Result<(String, String), Error> {
+        let mut whole = Digest::default();
+        self.for_each_piece(weights, observer, Proof::None, |bytes| {
+            whole.update(bytes);
+            Ok(())
+        })?;
+        Ok((self.sha256.clone(), whole.finish()))
+    }
+
+    /// Gives `take` the file from its first to its last byte.
+    fn for_each_piece(
+        &self,
+        weights: &Weights,
+        observer: &dyn Observer,
+        proof: Proof<'_>,
+        take: impl FnMut(&[u8]) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let mut sink = Sink { take, observer };
+        sink.take(&self.header, None)?;
         for tensor in &self.tensors {
-            let found = tensor.write(&mut sink, weights)?;
-            if found != tensor.sha256 {
+            let mut digest = matches!(proof, Proof::Tensors(_)).then(Digest::default);
+            tensor.write(&mut sink, digest.as_mut(), weights)?;
+            let found = digest.map(Digest::finish);
+            if let (Proof::Tensors(folder), Some(found)) = (&proof, found)
+                && found != tensor.sha256
+            {
                 return Err(Error::Tensors {
                     path: folder.to_path_buf(),
                     problems: vec![TensorProblem::Value {
@@ -211,49 +259,61 @@ impl Shard {
                 });
             }
         }
-        let file = sink.file.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
-        file.sync_all().map_err(Error::io("write", &path))
+        Ok(())
     }
+}
+
+/// Whether each tensor is hashed by itself.
+enum Proof<'a> {
+    /// And a wrong one is an error that names this folder.
+    Tensors(&'a Path),
+    None,
 }
 
 impl Restored {
-    /// Writes the tensor; the SHA-256 of what was written.
-    fn write(&self, sink: &mut Sink<'_>, weights: &Weights) -> Result<String, Error> {
-        let mut digest = Digest::default();
-        match &self.origin {
-            Origin::Ledger(bytes) => sink.take(bytes, &mut digest)?,
-            Origin::Targets(names, change) => {
-                let mut back = change.map(|(before, _)| Narrower::new(before));
-                for name in names {
-                    let data = weights.get(name).map_or(&[][..], |tensor| tensor.data);
-                    for chunk in data.chunks(CHUNK_BYTES) {
-                        let chunk = match &mut back {
-                            Some(back) => back.narrow(chunk),
-                            None => chunk,
-                        };
-                        sink.take(chunk, &mut digest)?;
-                    }
-                }
-            }
+    /// Gives the tensor to `sink`.
+    fn write<T: FnMut(&[u8]) -> Result<(), Error> + Send>(
+        &self,
+        sink: &mut Sink<'_, T>,
+        mut digest: Option<&mut Digest>,
+        weights: &Weights,
+    ) -> Result<(), Error> {
+        let (names, change) = match &self.origin {
+            Origin::Ledger(bytes) => return sink.take(bytes, digest),
+            Origin::Targets(names, change) => (names, change),
+        };
+        let mut back = change.map(|(before, _)| Narrower::new(before));
+        for tensor in names.iter().filter_map(|name| weights.get(name)) {
+            tensor.for_each_piece(|piece| {
+                let piece = match &mut back {
+                    Some(back) => back.narrow(piece),
+                    None => piece,
+                };
+                sink.take(piece, digest.as_deref_mut())
+            })?;
         }
-        Ok(digest.finish())
+        Ok(())
     }
 }
 
-/// The file being written.
-struct Sink<'a> {
-    file: BufWriter<File>,
-    path: &'a PathBuf,
+/// Who takes the bytes.
+struct Sink<'a, T> {
+    take: T,
     observer: &'a dyn Observer,
 }
 
-impl Sink<'_> {
-    fn take(&mut self, bytes: &[u8], digest: &mut Digest) -> Result<(), Error> {
+impl<T: FnMut(&[u8]) -> Result<(), Error> + Send> Sink<'_, T> {
+    fn take(&mut self, bytes: &[u8], digest: Option<&mut Digest>) -> Result<(), Error> {
         if self.observer.is_stopped() {
             return Err(Error::Interrupted);
         }
-        let (written, ()) = rayon::join(|| self.file.write_all(bytes), || digest.update(bytes));
-        written.map_err(Error::io("write", self.path))?;
+        match digest {
+            None => (self.take)(bytes)?,
+            Some(digest) => {
+                let (taken, ()) = rayon::join(|| (self.take)(bytes), || digest.update(bytes));
+                taken?;
+            }
+        }
         self.observer.advance(bytes.len() as u64);
         Ok(())
     }

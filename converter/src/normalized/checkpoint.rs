@@ -1,11 +1,13 @@
 //! The reader of a normalized checkpoint.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::Dtype;
+use store::Map;
 
 use super::{Config, Layers, check_layers, layout};
-use crate::weights::{Folder, Weights};
+use crate::weights::{Folder, Tensor, Weights};
 use crate::{Error, TensorProblem, json};
 
 /// The file that describes the model.
@@ -14,12 +16,15 @@ pub const CONFIG_FILE: &str = "config.json";
 /// A normalized checkpoint: its configuration, and its tensors mapped from their files.
 ///
 /// Opening proves that the configuration agrees with itself and that the files hold exactly the tensors that it
-/// implies, in their shapes; the bytes of the tensors are only read when they are used.
+/// implies, in their shapes; the bytes of the tensors are only read when they are used. Where they are lost then, because
+/// somebody made a file shorter, the program ends with a sentence and status 2: what is computed with them can't be right.
 #[derive(Debug)]
 pub struct Checkpoint {
     folder: Folder,
     config: Config,
     weights: Weights,
+    /// One of each file, by its name.
+    maps: HashMap<String, Map>,
 }
 
 /// One tensor of a [`Checkpoint`]; its bytes stay in the mapped file.
@@ -62,7 +67,11 @@ impl Checkpoint {
         };
         check_layers(&path, &[text, vision], weights.iter().map(|tensor| tensor.name))?;
         check_tensors(&folder, &config, &weights)?;
-        Ok(Self { folder, config, weights })
+        let mut maps = HashMap::new();
+        for file in weights.files() {
+            maps.extend(file.map()?.map(|map| (file.name().to_string(), map)));
+        }
+        Ok(Self { folder, config, weights, maps })
     }
 
     /// The configuration.
@@ -80,7 +89,7 @@ impl Checkpoint {
         &self.folder
     }
 
-    /// The mapped files.
+    /// The files.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
@@ -95,13 +104,18 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensors`] where the checkpoint has none of this name.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        let data = |tensor: &Tensor<'_>| self.maps.get(tensor.file.name())?.get(tensor.place());
         match self.weights.get(name) {
-            Some(tensor) => Ok(TensorView {
-                name: tensor.name,
-                dtype: tensor.dtype,
-                shape: tensor.shape,
-                data: tensor.data,
-            }),
+            Some(tensor) => {
+                // Shorter when it was mapped than when its header was read.
+                let Some(data) = data(&tensor) else {
+                    tensor.file.check_unchanged()?;
+                    return Err(Error::io("map", tensor.file.path())(
+                        std::io::ErrorKind::UnexpectedEof.into(),
+                    ));
+                };
+                Ok(TensorView { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, data })
+            }
             None => Err(Error::Tensors {
                 path: self.dir().to_path_buf(),
                 problems: vec![TensorProblem::Absent { name: name.to_string() }],

@@ -9,7 +9,7 @@ use crate::Conversion;
 use crate::names::{Fate, fate};
 use crate::normalized::Config;
 use crate::plan::Action;
-use crate::resolve::{DefaultedField, IgnoredField};
+use crate::resolve::{DefaultedField, IgnoredField, ReadCode};
 use crate::source::Behaviour;
 
 /// Everything that is known of a source checkpoint before it is converted.
@@ -41,6 +41,9 @@ pub struct Inspection {
     pub defaults: Vec<DefaultedField>,
     /// Fields of the source that were not used.
     pub ignored_fields: Vec<IgnoredField>,
+    /// Files of other repositories' code that were read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<ReadCode>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -121,7 +124,7 @@ impl Inspection {
                 .iter()
                 .map(|file| FileSummary {
                     name: file.name().to_string(),
-                    bytes: file.bytes().len() as u64,
+                    bytes: file.bytes(),
                     tensors: file.header().tensors.len(),
                 })
                 .collect(),
@@ -145,6 +148,7 @@ impl Inspection {
             behaviours: findings.behaviours.clone(),
             defaults: findings.defaults.clone(),
             ignored_fields: findings.ignored.clone(),
+            code: findings.code.clone(),
             warnings: findings.warnings.clone(),
         }
     }

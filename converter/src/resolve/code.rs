@@ -23,6 +23,8 @@ pub(super) const IMAGE_PROCESSING_FILE: &str = "image_processing.py";
 pub(super) struct Code<'a> {
     pub(super) source: &'a SourceCheckpoint,
     pub(super) caches: &'a CodeCaches,
+    /// The only revision of other repositories that is read, where one is named.
+    pub(super) revision: Option<&'a str>,
 }
 
 /// A behaviour that code decides, or the user.
@@ -46,9 +48,16 @@ impl Code<'_> {
             return Some(file);
         }
         for repository in repositories(fields) {
-            match self.caches.find(&repository, name) {
+            let found = match self.revision {
+                Some(revision) => self.caches.find_at(&repository, revision, name),
+                None => self.caches.find(&repository, name),
+            };
+            match found {
                 Ok(None) => {}
-                Ok(file) => return file,
+                Ok(Some(file)) => {
+                    findings.read_code(&file);
+                    return Some(file);
+                }
                 Err(reason) => {
                     findings.warnings.push(format!("`{name}` of `{repository}` was not read: {reason}"));
                 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fields::{Fields, Unasked};
-use crate::source::{Behaviour, Evidence};
+use crate::source::{Behaviour, CodeFile, Evidence};
 
 /// What the resolution of a configuration has to say about it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,8 +15,24 @@ pub struct Findings {
     pub defaults: Vec<DefaultedField>,
     /// Fields of the source that were not used.
     pub ignored: Vec<IgnoredField>,
+    /// Files of other repositories' code that were read.
+    pub code: Vec<ReadCode>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// A file of another repository's code that was read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadCode {
+    /// `owner/name`.
+    pub repository: String,
+    /// The commit, as the cache has it.
+    pub revision: String,
+    /// The file.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
 }
 
 /// A field that a documented default of a library gave.
@@ -46,6 +62,15 @@ pub struct IgnoredField {
 impl Findings {
     pub(super) fn behaviour(&mut self, name: &str, value: impl Into<Value>, evidence: Evidence) {
         self.behaviours.push(Behaviour { name: name.into(), value: value.into(), evidence });
+    }
+
+    /// Notes code of another repository that is read.
+    pub(super) fn read_code(&mut self, file: &CodeFile) {
+        let Some((repository, revision)) = file.origin.clone() else { return };
+        let read = ReadCode { repository, revision, file: file.name.clone(), sha256: file.sha256.clone() };
+        if let Err(place) = self.code.binary_search(&read) {
+            self.code.insert(place, read);
+        }
     }
 
     /// A value that the model's own Python class gives where the source's field is absent.

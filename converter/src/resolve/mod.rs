@@ -11,7 +11,7 @@ mod timm_options;
 mod tower;
 mod tower_models;
 
-pub use findings::{DefaultedField, Findings, IgnoredField};
+pub use findings::{DefaultedField, Findings, IgnoredField, ReadCode};
 
 use std::path::Path;
 
@@ -52,6 +52,8 @@ pub struct Settings {
     pub part: Part,
     /// Where code of the repositories that the source refers to may lie.
     pub caches: CodeCaches,
+    /// `--code-revision`: the only revision of these repositories that is read, where one is named.
+    pub code_revision: Option<String>,
 }
 
 /// Resolves the configuration of `source`.
@@ -79,7 +81,7 @@ pub fn resolve(
     let torch_dtype = dtype::dtype(&fields, &["dtype", "torch_dtype"])?;
     let image_size = fields.size("force_image_size")?;
     let image_size = fields.required("force_image_size", "a size in pixels", image_size)?;
-    let code = Code { source, caches: &settings.caches };
+    let code = Code { source, caches: &settings.caches, revision: settings.code_revision.as_deref() };
     let defaults = code.defaults(&fields, CONFIGURATION_FILE, CLASS, &mut findings);
     let ps_version = ps_version(&fields, &defaults, source, &mut findings)?;
     let image_tag_type = image_tag_type(&fields, &defaults, &mut findings)?;

@@ -7,6 +7,9 @@ use crate::normalized::positive;
 use crate::weights::{Tensor, Weights};
 use crate::{Error, TensorProblem};
 
+/// The most that is read of a buffer.
+const MAX_BYTES: usize = 1 << 16;
+
 /// The values of the buffers that a checkpoint has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Buffers {
@@ -22,18 +25,23 @@ impl Buffers {
     /// Reads the buffers among `weights`; a few dozen bytes.
     ///
     /// # Errors
-    /// [`Error::Tensors`] for one of another shape or dtype, a number that nothing can be computed with, or a negative index.
+    /// [`Error::Tensors`] for one of another shape or dtype, a number that nothing can be computed with, or a negative index;
+    /// those of [`Tensor::read`].
     pub fn read(weights: &Weights, folder: &std::path::Path) -> Result<Self, Error> {
         let mut buffers = Self::default();
         let mut problems = Vec::new();
         for tensor in weights.iter() {
             let Some((Fate::Value(buffer), _)) = fate(tensor.name) else { continue };
+            // One that is larger is none of these, and its shape says so.
+            let data = if tensor.bytes() <= MAX_BYTES { tensor.read()? } else { Vec::new() };
             let result = match buffer {
-                Buffer::NormMean => channels(tensor, "finite numbers", |mean| mean.is_finite())
+                Buffer::NormMean => channels(tensor, &data, "finite numbers", |mean| mean.is_finite())
                     .map(|values| buffers.norm_mean = Some(values)),
-                Buffer::NormStd => channels(tensor, "numbers above 0", |std| positive(std).is_ok())
+                Buffer::NormStd => channels(tensor, &data, "numbers above 0", |std| positive(std).is_ok())
                     .map(|values| buffers.norm_std = Some(values)),
-                Buffer::SummaryIdxs => indices(tensor).map(|values| buffers.summary_idxs = Some(values)),
+                Buffer::SummaryIdxs => {
+                    indices(tensor, &data).map(|values| buffers.summary_idxs = Some(values))
+                }
             };
             problems.extend(result.err());
         }
@@ -48,10 +56,11 @@ impl Buffers {
 /// A number for each channel, all of which are as `expected`.
 fn channels(
     tensor: Tensor<'_>,
+    data: &[u8],
     expected: &str,
     is_expected: impl Fn(f64) -> bool,
 ) -> Result<Vec<f64>, TensorProblem> {
-    let values = numbers(tensor)?;
+    let values = numbers(tensor, data)?;
     match values.iter().find(|&&value| !is_expected(value)) {
         Some(value) => Err(TensorProblem::Value {
             name: tensor.name.to_string(),
@@ -62,7 +71,7 @@ fn channels(
     }
 }
 
-fn numbers(tensor: Tensor<'_>) -> Result<Vec<f64>, TensorProblem> {
+fn numbers(tensor: Tensor<'_>, data: &[u8]) -> Result<Vec<f64>, TensorProblem> {
     if tensor.shape != [3, 1, 1] && tensor.shape != [3] {
         return Err(TensorProblem::Shape {
             name: tensor.name.to_string(),
@@ -70,17 +79,15 @@ fn numbers(tensor: Tensor<'_>) -> Result<Vec<f64>, TensorProblem> {
             found: tensor.shape.to_vec(),
         });
     }
-    let halves = || tensor.data.as_chunks::<2>().0.iter();
+    let halves = || data.as_chunks::<2>().0.iter();
     match tensor.dtype {
         Dtype::BF16 => Ok(halves().map(|&elem| half::bf16::from_le_bytes(elem).to_f64()).collect()),
         Dtype::F16 => Ok(halves().map(|&elem| half::f16::from_le_bytes(elem).to_f64()).collect()),
         Dtype::F32 => {
-            let elems = tensor.data.as_chunks::<4>().0.iter();
+            let elems = data.as_chunks::<4>().0.iter();
             Ok(elems.map(|&elem| f64::from(f32::from_le_bytes(elem))).collect())
         }
-        Dtype::F64 => {
-            Ok(tensor.data.as_chunks::<8>().0.iter().map(|&elem| f64::from_le_bytes(elem)).collect())
-        }
+        Dtype::F64 => Ok(data.as_chunks::<8>().0.iter().map(|&elem| f64::from_le_bytes(elem)).collect()),
         found => Err(TensorProblem::Dtype {
             name: tensor.name.to_string(),
             expected: "`F32`, `BF16`, `F16` or `F64`",
@@ -89,8 +96,8 @@ fn numbers(tensor: Tensor<'_>) -> Result<Vec<f64>, TensorProblem> {
     }
 }
 
-fn indices(tensor: Tensor<'_>) -> Result<Vec<usize>, TensorProblem> {
-    if tensor.shape.len() != 1 {
+fn indices(tensor: Tensor<'_>, data: &[u8]) -> Result<Vec<usize>, TensorProblem> {
+    if tensor.shape.len() != 1 || tensor.bytes() > MAX_BYTES {
         return Err(TensorProblem::Value {
             name: tensor.name.to_string(),
             expected: "a list of indices".into(),
@@ -98,10 +105,8 @@ fn indices(tensor: Tensor<'_>) -> Result<Vec<usize>, TensorProblem> {
         });
     }
     let values: Vec<i64> = match tensor.dtype {
-        Dtype::I64 => tensor.data.as_chunks::<8>().0.iter().map(|&elem| i64::from_le_bytes(elem)).collect(),
-        Dtype::I32 => {
-            tensor.data.as_chunks::<4>().0.iter().map(|&elem| i32::from_le_bytes(elem).into()).collect()
-        }
+        Dtype::I64 => data.as_chunks::<8>().0.iter().map(|&elem| i64::from_le_bytes(elem)).collect(),
+        Dtype::I32 => data.as_chunks::<4>().0.iter().map(|&elem| i32::from_le_bytes(elem).into()).collect(),
         found => {
             return Err(TensorProblem::Dtype {
                 name: tensor.name.to_string(),

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::SourceFile;
-use super::hub_settings::{HubFolders, environment};
+use super::hub::{HubFolders, environment, is_revision};
 use crate::digest::sha256;
 
 /// Longer files are taken for absent: they are no code of this model.
@@ -61,9 +61,7 @@ impl CodeCaches {
         for modules in &self.modules {
             let modules = modules.join("transformers_modules");
             for encode in [str::to_string, module_name] {
-                let folder =
-                    repository.split('/').fold(modules.clone(), |path, part| path.join(encode(part)));
-                collect(&folder, name, repository, &mut versions);
+                collect(&of_repository(&modules, repository, encode), name, repository, &mut versions);
             }
         }
         if versions.len() > 1 {
@@ -77,6 +75,48 @@ impl CodeCaches {
         }
         Ok(versions.into_values().next())
     }
+
+    /// The file `name` of `repository` at `revision`: a commit, or what a cache has noted for a branch or tag.
+    ///
+    /// # Errors
+    /// A sentence that says that no cache has that revision.
+    pub(crate) fn find_at(
+        &self,
+        repository: &str,
+        revision: &str,
+        name: &str,
+    ) -> Result<Option<CodeFile>, String> {
+        let missing = || Err(format!("the caches have no revision `{}` of it", revision.escape_debug()));
+        // It becomes part of a path.
+        if !is_revision(revision) {
+            return missing();
+        }
+        let mut folders = Vec::new();
+        for hub in &self.hub {
+            let models = hub.join(format!("models--{}", repository.replace('/', "--")));
+            let noted = fs::read_to_string(models.join("refs").join(revision)).unwrap_or_default();
+            let commit = if noted.trim().is_empty() { revision } else { noted.trim() };
+            if is_revision(commit) {
+                folders.push(models.join("snapshots").join(commit));
+            }
+        }
+        for modules in &self.modules {
+            let modules = modules.join("transformers_modules");
+            for encode in [str::to_string, module_name] {
+                folders.push(of_repository(&modules, repository, encode).join(revision));
+            }
+        }
+        folders.retain(|folder| folder.is_dir());
+        if folders.is_empty() {
+            return missing();
+        }
+        Ok(folders.iter().find_map(|folder| read(folder, name, repository)))
+    }
+}
+
+/// The folder of a repository in the cache of transformers, where `encode` writes its parts.
+fn of_repository(modules: &Path, repository: &str, encode: fn(&str) -> String) -> PathBuf {
+    repository.split('/').fold(modules.to_path_buf(), |path, part| path.join(encode(part)))
 }
 
 impl CodeFile {
@@ -150,6 +190,28 @@ mod tests {
         write(&dir, "hub/models--a--b-c/refs/main", "r3\n");
         assert_eq!(caches(&dir).find("a/b-c", "x.py").unwrap().unwrap().bytes, b"2");
         assert_eq!(caches(&dir).find("a/b", "x.py"), Ok(None));
+    }
+
+    #[test]
+    fn finds_the_revision_that_is_named_and_no_other() {
+        let dir = TempDir::new().unwrap();
+        write(&dir, "hub/models--a--b/snapshots/r1/x.py", "1");
+        write(&dir, "hub/models--a--b/snapshots/r2/x.py", "2");
+        write(&dir, "hub/models--a--b/refs/main", "r1");
+        write(&dir, "hub/models--a--b/refs/v/2", "r2");
+        write(&dir, "modules/transformers_modules/a/b/r3/x.py", "3");
+        let at = |revision: &str, name: &str| caches(&dir).find_at("a/b", revision, name);
+        for (revision, expected) in [("main", "1"), ("r1", "1"), ("v/2", "2"), ("r2", "2"), ("r3", "3")] {
+            let found = at(revision, "x.py").unwrap().unwrap();
+            assert_eq!(found.bytes, expected.as_bytes(), "{revision}");
+            assert!(at(revision, "y.py").unwrap().is_none());
+        }
+        for revision in ["r4", "../snapshots/r1", "v", ""] {
+            let error = at(revision, "x.py").unwrap_err();
+            assert_eq!(error, format!("the caches have no revision `{revision}` of it"));
+        }
+        write(&dir, "hub/models--a--b/refs/evil", "../../../../etc");
+        assert!(at("evil", "x.py").is_err());
     }
 
     #[test]

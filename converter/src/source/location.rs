@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::hub::{Hub, Watch};
-use super::hub_settings::HubSettings;
+use super::hub::{FetchOptions, Fetched, Hub, HubSettings, RemoteFiles, Watch};
 use crate::Error;
 
 /// Where a source checkpoint is.
@@ -16,6 +15,15 @@ pub enum Location {
         path: PathBuf,
         /// Repository and revision, where the path is a snapshot in the hub's cache.
         snapshot: Option<(String, String)>,
+    },
+    /// A snapshot in the hub's cache that lacks files of weights: their headers are read on the hub.
+    Remote {
+        /// Its path.
+        path: PathBuf,
+        /// Repository and revision.
+        snapshot: (String, String),
+        /// Its files of weights.
+        files: RemoteFiles,
     },
     /// A repository of the hub: `owner/name` or `owner/name@revision`.
     Hub {
@@ -43,11 +51,15 @@ impl Location {
     ///
     /// # Errors
     /// Those of [`Hub::fetch`].
-    pub fn fetched(self, watch: &dyn Watch) -> Result<Self, Error> {
+    pub fn fetched(self, options: FetchOptions, watch: &dyn Watch) -> Result<Self, Error> {
         let Self::Hub { repository, revision } = self else { return Ok(self) };
-        let hub = Hub::new(HubSettings::from_env()?);
-        let (path, commit) = hub.fetch(&repository, revision.as_deref(), watch)?;
-        Ok(Self::Folder { path, snapshot: Some((repository, commit)) })
+        let hub = Hub::new(HubSettings::from_env()?, options);
+        let Fetched { path, commit, weights } = hub.fetch(&repository, revision.as_deref(), watch)?;
+        let snapshot = (repository, commit);
+        Ok(match weights {
+            Some(files) => Self::Remote { path, snapshot, files },
+            None => Self::Folder { path, snapshot: Some(snapshot) },
+        })
     }
 
     /// The folder to read from.
@@ -56,7 +68,7 @@ impl Location {
     /// [`Error::NotAFolder`] for a repository of the hub that was not fetched.
     pub fn folder(&self) -> Result<&Path, Error> {
         match self {
-            Self::Folder { path, .. } => Ok(path),
+            Self::Folder { path, .. } | Self::Remote { path, .. } => Ok(path),
             Self::Hub { repository, .. } => Err(Error::NotAFolder {
                 path: repository.into(),
                 found: "a repository of the hub that was not fetched",
@@ -67,9 +79,9 @@ impl Location {
     /// The last component of the folder's real path, or the repository's name.
     pub fn name(&self) -> String {
         match self {
-            Self::Folder { snapshot: Some((repository, _)), .. } | Self::Hub { repository, .. } => {
-                repository.rsplit('/').next().unwrap_or_default().to_string()
-            }
+            Self::Folder { snapshot: Some((repository, _)), .. }
+            | Self::Remote { snapshot: (repository, _), .. }
+            | Self::Hub { repository, .. } => repository.rsplit('/').next().unwrap_or_default().to_string(),
             Self::Folder { path, .. } => fs::canonicalize(path)
                 .ok()
                 .and_then(|real| real.file_name().map(|name| name.to_string_lossy().into_owned()))
@@ -83,13 +95,15 @@ impl Location {
             Self::Folder { snapshot, .. } => {
                 (snapshot.as_ref().map(|(id, _)| id.as_str()), snapshot.as_ref().map(|(_, rev)| rev.as_str()))
             }
+            Self::Remote { snapshot: (repository, revision), .. } => (Some(repository), Some(revision)),
             Self::Hub { repository, revision } => (Some(repository), revision.as_deref()),
         }
     }
 }
 
-/// `owner/name` with an optional `@revision`; a path with more components or a leading dot is none.
-pub(super) fn hub_id(text: &str) -> Option<(String, Option<String>)> {
+/// `owner/name` with an optional `@revision`; a path with more components or a leading dot is none. Whether the two can be names
+/// is told when the hub is asked: what looks like them is not looked for as a path.
+fn hub_id(text: &str) -> Option<(String, Option<String>)> {
     let (repository, revision) = match text.split_once('@') {
         Some((repository, revision)) if !revision.is_empty() => (repository, Some(revision.to_string())),
         Some(_) => return None,

@@ -4,7 +4,6 @@ mod buffers;
 mod code;
 mod evidence;
 mod hub;
-mod hub_settings;
 mod identity;
 mod location;
 mod quantization;
@@ -13,12 +12,11 @@ mod tokenizer;
 pub use buffers::Buffers;
 pub use code::CodeCaches;
 pub use evidence::{Behaviour, Evidence, How};
-pub use hub::{Hub, Watch};
-pub use hub_settings::HubSettings;
+pub use hub::{FetchOptions, Fetched, Hub, HubSettings, RemoteFiles, Watch};
 pub use location::Location;
 
 use serde_json::Value;
-use store::Content;
+use store::{Content, Stamp};
 
 use crate::digest::sha256;
 use crate::weights::{Folder, INDEX_FILE, Weights};
@@ -27,7 +25,6 @@ use crate::{Error, json};
 pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;
 pub(crate) use identity::MODEL;
-use location::hub_id;
 use quantization::QUANTIZATION_FILE;
 pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
@@ -52,12 +49,14 @@ const NEEDED: [&str; 3] = [PREPROCESSOR_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_F
 const OPTIONAL: [&str; 5] =
     ["special_tokens_map.json", CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, QUANTIZATION_FILE];
 
-/// A Hugging Face checkpoint: its small files read and hashed, its weights mapped.
+/// A Hugging Face checkpoint: its small files read and hashed, its weights where they are.
 #[derive(Debug)]
 pub struct SourceCheckpoint {
     folder: Folder,
     location: Location,
     files: Vec<SourceFile>,
+    /// When each of the small files was read.
+    stamps: Vec<Stamp>,
     weights: Weights,
 }
 
@@ -79,23 +78,36 @@ impl SourceCheckpoint {
     /// Where the folder, one of its needed files or its weights cannot be read.
     pub fn open(location: Location) -> Result<Self, Error> {
         let folder = Folder::open(location.folder()?)?;
-        let config = SourceFile::read(&folder, CONFIG_FILE)?;
+        let (config, stamp) = SourceFile::read(&folder, CONFIG_FILE)?;
         // First of all: another model may well lack the other files.
         let path = folder.file_path(CONFIG_FILE);
         identity::check_model(&path, &json::parse(&path, &config.bytes)?)?;
-        let mut files = vec![config];
-        for name in NEEDED {
-            files.push(SourceFile::read(&folder, name)?);
-        }
-        for name in OPTIONAL.into_iter().filter(|name| folder.has(name)) {
-            files.push(SourceFile::read(&folder, name)?);
-        }
+        let (mut files, mut stamps) = (vec![config], vec![stamp]);
+        let optional = OPTIONAL.into_iter().filter(|name| folder.has(name)).map(str::to_string);
         // Kept for its SHA-256: what Python went with the checkpoint is part of where it came from.
-        for name in folder.names()?.iter().filter(|name| name.ends_with(".py")) {
-            files.push(SourceFile::read(&folder, name)?);
+        let code = folder.names()?.into_iter().filter(|name| name.ends_with(".py"));
+        for name in NEEDED.map(str::to_string).into_iter().chain(optional).chain(code) {
+            let (file, stamp) = SourceFile::read(&folder, &name)?;
+            files.push(file);
+            stamps.push(stamp);
         }
-        let weights = Weights::open(&folder)?;
-        Ok(Self { folder, location, files, weights })
+        let weights = match &location {
+            Location::Remote { files, .. } => Weights::open_of(&folder, files)?,
+            _ => Weights::open(&folder)?,
+        };
+        Ok(Self { folder, location, files, stamps, weights })
+    }
+
+    /// Refuses a source that somebody has written to since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] for the first file that is not as it was.
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
+        for (file, stamp) in self.files.iter().zip(&self.stamps) {
+            let path = self.folder.file_path(&file.name);
+            stamp.check(&path).map_err(Error::changed(&path))?;
+        }
+        self.weights.check_unchanged()
     }
 
     /// The folder.
@@ -141,8 +153,8 @@ impl SourceCheckpoint {
 }
 
 impl SourceFile {
-    fn read(folder: &Folder, name: &str) -> Result<Self, Error> {
-        let bytes = folder.read(name)?;
+    fn read(folder: &Folder, name: &str) -> Result<(Self, Stamp), Error> {
+        let (bytes, stamp) = folder.read_stamped(name)?;
         // Most are copied unread.
         if let Some(content) = Content::stand_in(&bytes) {
             return Err(Error::Content {
@@ -151,6 +163,6 @@ impl SourceFile {
                 content,
             });
         }
-        Ok(Self { name: name.to_string(), sha256: sha256(&bytes), bytes })
+        Ok((Self { name: name.to_string(), sha256: sha256(&bytes), bytes }, stamp))
     }
 }

@@ -45,13 +45,25 @@ pub struct HeaderEntry {
 }
 
 impl Header {
+    /// The most that a header and its length may have, in bytes.
+    pub(crate) const MAX_BYTES: u64 = MAX_HEADER_BYTES + LENGTH_BYTES as u64;
+
     /// Reads the header of `file`, the whole content of the safetensors file at `path`.
     ///
     /// # Errors
     /// [`Error::Content`] for a file of another kind; [`Error::Header`] unless the header is well formed and its tensors
     /// cover the rest of the file exactly once.
     pub fn parse(path: &Path, file: &[u8]) -> Result<Self, Error> {
-        Self::of_file(path, file).map_err(|error| match Content::of(file) {
+        Self::of_front(path, file, file.len() as u64)
+    }
+
+    /// Reads the header of a safetensors file of `file_bytes` bytes that begins with `front`, which has the whole header
+    /// unless the length in it can't be true.
+    ///
+    /// # Errors
+    /// As [`Header::parse`].
+    pub(crate) fn of_front(path: &Path, front: &[u8], file_bytes: u64) -> Result<Self, Error> {
+        Self::prove(path, front, file_bytes).map_err(|error| match Content::of(front) {
             None | Some(Content::Safetensors) => error,
             Some(content) => {
                 Error::Content { path: path.to_path_buf(), expected: "a safetensors file", content }
@@ -59,15 +71,14 @@ impl Header {
         })
     }
 
-    fn of_file(path: &Path, file: &[u8]) -> Result<Self, Error> {
+    fn prove(path: &Path, front: &[u8], file_bytes: u64) -> Result<Self, Error> {
         let lie = |expected: String, found: String| Error::Header {
             path: path.to_path_buf(),
             place: "header".into(),
             expected,
             found,
         };
-        let file_bytes = file.len() as u64;
-        let Some((length, rest)) = file.split_first_chunk::<8>() else {
+        let Some((length, rest)) = front.split_first_chunk::<LENGTH_BYTES>() else {
             return Err(lie("at least 8 bytes".into(), format!("{file_bytes} bytes: the file is cut off")));
         };
         let header_bytes = u64::from_le_bytes(*length);
@@ -84,7 +95,7 @@ impl Header {
                     format!("{} bytes: the file is cut off", file_bytes - LENGTH_BYTES as u64),
                 )
             })?;
-        Self::of_text(path, text, file.len() - LENGTH_BYTES - text.len())
+        Self::of_text(path, text, file_bytes as usize - LENGTH_BYTES - text.len())
     }
 
     /// Reads a header that stands apart from its file, which has `data_bytes` bytes behind it.

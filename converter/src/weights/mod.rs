@@ -1,14 +1,15 @@
-//! Tensors in safetensors files, one or many, always mapped and never loaded whole.
+//! Tensors in safetensors files, one or many, never loaded whole.
 
 mod file;
 mod folder;
 mod header;
 mod set;
 
-pub use file::MappedFile;
+pub use file::{Elsewhere, WeightsFile};
 pub use folder::Folder;
 pub(crate) use header::LENGTH_BYTES;
 pub use header::{Header, HeaderEntry};
+pub(crate) use set::Files;
 pub use set::{Tensor, Weights};
 
 /// The only file of a checkpoint that is not sharded.

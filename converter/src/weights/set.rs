@@ -1,19 +1,20 @@
 //! All tensors of a checkpoint, whether in one file or in shards with an index.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::path::Path;
 
 use safetensors::Dtype;
 use serde::Deserialize;
 
-use super::{Folder, HeaderEntry, INDEX_FILE, MappedFile, SINGLE_FILE};
+use super::{Folder, HeaderEntry, INDEX_FILE, SINGLE_FILE, WeightsFile};
 use crate::error::visible;
 use crate::{Error, TensorProblem, json};
 
-/// Every tensor of a checkpoint's folder, mapped.
+/// Every tensor of a checkpoint's folder.
 #[derive(Debug)]
 pub struct Weights {
-    files: Vec<MappedFile>,
+    files: Vec<WeightsFile>,
     places: HashMap<String, (usize, usize)>,
     index: Option<String>,
 }
@@ -27,10 +28,59 @@ pub struct Tensor<'a> {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: &'a [usize],
-    /// Its little-endian elements, row by row.
-    pub data: &'a [u8],
     /// The file that has it.
-    pub file: &'a MappedFile,
+    pub file: &'a WeightsFile,
+    entry: &'a HeaderEntry,
+}
+
+impl Tensor<'_> {
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.entry.end - self.entry.start
+    }
+
+    /// Where its data are in its file.
+    pub fn place(&self) -> Range<usize> {
+        let start = self.file.header().data_start;
+        start + self.entry.start..start + self.entry.end
+    }
+
+    /// Its little-endian elements, row by row.
+    ///
+    /// # Errors
+    /// Those of [`WeightsFile::read_at`].
+    pub fn read(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; self.bytes()];
+        self.file.read_at(self.place().start as u64, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Gives `take` its little-endian elements, row by row, piece by piece.
+    ///
+    /// # Errors
+    /// Those of [`WeightsFile::for_each_piece`].
+    pub fn for_each_piece(&self, take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        self.file.for_each_piece(self.entry, take)
+    }
+}
+
+/// Where files of weights come from.
+pub(crate) trait Files {
+    /// Whether there is one of this name.
+    fn has(&self, name: &str) -> bool;
+
+    /// Opens the file of weights `name`.
+    fn open(&self, name: &str) -> Result<WeightsFile, Error>;
+}
+
+impl Files for Folder {
+    fn has(&self, name: &str) -> bool {
+        Folder::has(self, name)
+    }
+
+    fn open(&self, name: &str) -> Result<WeightsFile, Error> {
+        WeightsFile::open(self, name)
+    }
 }
 
 /// `model.safetensors.index.json`.
@@ -40,21 +90,26 @@ struct Index {
 }
 
 impl Weights {
-    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     ///
     /// # Errors
-    /// Those of [`MappedFile::open`] for each file; [`Error::MissingFile`] where there is neither;
+    /// Those of [`WeightsFile::open`] for each file; [`Error::MissingFile`] where there is neither;
     /// [`Error::BadFile`] where there are both; [`Error::Tensors`] where index and shards disagree.
     pub fn open(folder: &Folder) -> Result<Self, Error> {
-        match (folder.has(INDEX_FILE), folder.has(SINGLE_FILE)) {
+        Self::open_of(folder, folder)
+    }
+
+    /// As [`Weights::open`], with the index from `folder` and files of weights from `files`.
+    pub(crate) fn open_of(folder: &Folder, files: &dyn Files) -> Result<Self, Error> {
+        match (folder.has(INDEX_FILE), files.has(SINGLE_FILE)) {
             (true, true) => Err(Error::BadFile {
                 path: folder.file_path(SINGLE_FILE),
                 expected: "either one file or shards with an index",
                 found: format!("both `{SINGLE_FILE}` and `{INDEX_FILE}`"),
             }),
-            (true, false) => Self::open_shards(folder),
+            (true, false) => Self::open_shards(folder, files),
             (false, true) => {
-                let file = MappedFile::open(folder, SINGLE_FILE)?;
+                let file = files.open(SINGLE_FILE)?;
                 let places = file
                     .header()
                     .tensors
@@ -71,7 +126,7 @@ impl Weights {
         }
     }
 
-    fn open_shards(folder: &Folder) -> Result<Self, Error> {
+    fn open_shards(folder: &Folder, files: &dyn Files) -> Result<Self, Error> {
         let path = folder.file_path(INDEX_FILE);
         let index: Index = json::parse(&path, &folder.read(INDEX_FILE)?)?;
         let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
@@ -80,7 +135,7 @@ impl Weights {
         }
         let files = names
             .into_iter()
-            .map(|name| MappedFile::open(folder, name).map_err(|error| named_by(&path, &index, name, error)))
+            .map(|name| files.open(name).map_err(|error| named_by(&path, &index, name, error)))
             .collect::<Result<Vec<_>, _>>()?;
 
         let mut places: HashMap<String, (usize, usize)> = HashMap::new();
@@ -129,8 +184,16 @@ impl Weights {
         }
     }
 
+    /// Refuses files that somebody has written to, replaced or removed since they were opened.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        self.files.iter().try_for_each(WeightsFile::check_unchanged)
+    }
+
     /// The files, in the order of their names.
-    pub fn files(&self) -> &[MappedFile] {
+    pub fn files(&self) -> &[WeightsFile] {
         &self.files
     }
 
@@ -163,8 +226,8 @@ impl Weights {
         self.places.is_empty()
     }
 
-    fn tensor<'a>(file: &'a MappedFile, entry: &'a HeaderEntry) -> Tensor<'a> {
-        Tensor { name: &entry.name, dtype: entry.dtype, shape: &entry.shape, data: file.data(entry), file }
+    fn tensor<'a>(file: &'a WeightsFile, entry: &'a HeaderEntry) -> Tensor<'a> {
+        Tensor { name: &entry.name, dtype: entry.dtype, shape: &entry.shape, file, entry }
     }
 }
 

@@ -1,116 +1,157 @@
-//! One file of the source on its way: hashed whole in one thread, tensor by tensor in another, which writes, too.
+//! One file of the source on its way: read and hashed whole in one thread, tensor by tensor in another, which writes, too.
+//!
+//! Each byte is read once. What is hashed, of the file and of the tensor, and what is written is one buffer: it cannot be two
+//! different things, whatever becomes of the file meanwhile.
 
 use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::pace::{Pace, Reader};
 use super::stream::{FileHash, OutputHash, Target};
 use super::{Observer, Sink};
 use crate::Error;
 use crate::digest::Digest;
 use crate::normalized::TorchDtype;
 use crate::plan::{Plan, Row};
-use crate::weights::{HeaderEntry, MappedFile};
+use crate::weights::{HeaderEntry, WeightsFile};
 
-/// Bytes handled at a time, so few that they are in the processor's cache from their hashing to their writing; a whole number
+/// Bytes handled at a time, so few that they are in the processor's cache from their reading to their writing; a whole number
 /// of elements of every dtype.
 const CHUNK_BYTES: usize = 1 << 20;
+/// How many of them are on their way.
+const CHUNKS: usize = 4;
 /// How far ahead of the hashes the disk is asked for bytes.
-const AHEAD_BYTES: usize = 32 << 20;
+const AHEAD_BYTES: u64 = 32 << 20;
+/// Skipped tensors up to this size are kept.
+const KEPT_BYTES: usize = 4096;
 
 /// What was learnt of a row.
 pub(super) struct RowHash {
     pub(super) sha256: String,
     pub(super) outputs: Vec<OutputHash>,
+    /// Its bytes, where it is small and not written.
+    pub(super) kept: Option<Vec<u8>>,
 }
 
 /// A file, what it is for, and who takes its bytes.
 pub(super) struct Lane<'a> {
-    pub(super) file: &'a MappedFile,
+    pub(super) file: &'a WeightsFile,
     pub(super) rows: &'a HashMap<&'a str, usize>,
     pub(super) plan: &'a Plan,
     pub(super) sink: &'a dyn Sink,
     pub(super) observer: &'a dyn Observer,
 }
 
+/// The tensors' end of the chunks: they come full, and go back empty.
+struct Chunks {
+    full: Receiver<Vec<u8>>,
+    empty: Sender<Vec<u8>>,
+}
+
 impl Lane<'_> {
     /// Goes through the file once.
     pub(super) fn walk(&self) -> Result<(FileHash, Vec<(usize, RowHash)>), Error> {
-        let pace = Pace::default();
-        let [whole, tensors] = pace.readers();
-        let (sha256, hashes) = std::thread::scope(|scope| {
-            let whole = scope.spawn(|| self.hash_whole(whole));
-            let hashes = self.walk_tensors(tensors);
+        let (to_tensors, full) = sync_channel(CHUNKS);
+        let (empty, to_fill) = channel();
+        for _ in 0..CHUNKS {
+            // Both ends are here.
+            let _ = empty.send(Vec::with_capacity(CHUNK_BYTES));
+        }
+        let (whole, tensors) = std::thread::scope(|scope| {
+            let whole = scope.spawn(|| self.read(to_tensors, to_fill));
+            let tensors = self.walk_tensors(Chunks { full, empty });
             // A thread that panicked gave up, and so did the other one.
-            (whole.join().ok().flatten(), hashes)
+            (whole.join().unwrap_or(Ok(None)), tensors)
         });
-        let hashes = hashes?;
-        let sha256 = sha256.ok_or(Error::Interrupted)?;
-        let (name, bytes) = (self.file.name().to_string(), self.file.bytes().len() as u64);
+        // Each gives up silently where the other one has a reason to.
+        let (Some(hashes), Some(sha256)) = (tensors?, whole?) else { return Err(Error::Interrupted) };
+        let (name, bytes) = (self.file.name().to_string(), self.file.bytes());
         Ok((FileHash { name, bytes, sha256 }, hashes))
     }
 
-    /// The SHA-256 of the whole file, unless the other thread gives up.
-    fn hash_whole(&self, reader: Reader<'_>) -> Option<String> {
+    /// Reads the file from its first to its last byte and sends its tensors on; the SHA-256 of the whole file, or nothing where
+    /// nobody takes them any more.
+    fn read(&self, full: SyncSender<Vec<u8>>, empty: Receiver<Vec<u8>>) -> Result<Option<String>, Error> {
         let mut digest = Digest::default();
-        let mut at = 0;
-        for chunk in self.file.bytes().chunks(CHUNK_BYTES) {
-            self.file.will_need(at + AHEAD_BYTES, CHUNK_BYTES);
-            digest.update(chunk);
-            at += chunk.len();
-            if !reader.step(at) {
-                return None;
-            }
-        }
-        reader.finish();
-        Some(digest.finish())
-    }
-
-    fn walk_tensors(&self, reader: Reader<'_>) -> Result<Vec<(usize, RowHash)>, Error> {
-        let header = self.file.header();
         self.file.will_need(0, AHEAD_BYTES);
-        self.observer.advance(header.data_start as u64);
-        let mut hashes = Vec::with_capacity(header.tensors.len());
+        self.check_front(&mut digest)?;
+        let header = self.file.header();
         // The header proved that the tensors cover the rest of the file in this order, each byte once.
         for entry in &header.tensors {
+            for start in (entry.start..entry.end).step_by(CHUNK_BYTES) {
+                let Ok(mut chunk) = empty.recv() else { return Ok(None) };
+                chunk.resize(CHUNK_BYTES.min(entry.end - start), 0);
+                let at = (header.data_start + start) as u64;
+                self.file.will_need(at + AHEAD_BYTES, chunk.len() as u64);
+                self.file.read_at(at, &mut chunk)?;
+                digest.update(&chunk);
+                if full.send(chunk).is_err() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(digest.finish()))
+    }
+
+    /// The header was read before: it must still be the same.
+    fn check_front(&self, digest: &mut Digest) -> Result<(), Error> {
+        let mut front = vec![0; self.file.front().len()];
+        self.file.read_at(0, &mut front)?;
+        digest.update(&front);
+        if front == self.file.front() {
+            return Ok(());
+        }
+        self.file.check_unchanged()?;
+        let message = "expected the header that it was opened with, found another";
+        Err(Error::changed(self.file.path())(std::io::Error::other(message)))
+    }
+
+    fn walk_tensors(&self, chunks: Chunks) -> Result<Option<Vec<(usize, RowHash)>>, Error> {
+        let header = self.file.header();
+        self.observer.advance(header.data_start as u64);
+        let mut hashes = Vec::with_capacity(header.tensors.len());
+        for entry in &header.tensors {
             let row = self.rows.get(entry.name.as_str()).copied();
-            let hash = self.walk_tensor(entry, row.map(|row| &self.plan.rows[row]), &reader)?;
+            let hash = self.walk_tensor(entry, row.map(|row| &self.plan.rows[row]), &chunks)?;
+            let Some(hash) = hash else { return Ok(None) };
             hashes.extend(row.map(|row| (row, hash)));
         }
-        reader.finish();
-        Ok(hashes)
+        Ok(Some(hashes))
     }
 
     fn walk_tensor(
         &self,
         entry: &HeaderEntry,
         row: Option<&Row>,
-        reader: &Reader<'_>,
-    ) -> Result<RowHash, Error> {
-        let data = self.file.data(entry);
-        let first = self.file.header().data_start + entry.start;
+        chunks: &Chunks,
+    ) -> Result<Option<RowHash>, Error> {
+        let length = entry.end - entry.start;
         let mut digest = Digest::default();
         let mut targets: Vec<Target<'_>> = row
             .iter()
             .flat_map(|row| &row.outputs)
             .map(|&output| {
-                Target::new(&self.plan.outputs[output], TorchDtype::from_dtype(entry.dtype), data.len())
+                Target::new(&self.plan.outputs[output], TorchDtype::from_dtype(entry.dtype), length)
             })
             .collect();
-        for (i, chunk) in data.chunks(CHUNK_BYTES).enumerate() {
+        let mut kept = (targets.is_empty() && length <= KEPT_BYTES).then(Vec::new);
+        let mut start = 0;
+        while start < length {
             if self.observer.is_stopped() {
                 return Err(Error::Interrupted);
             }
-            let start = i * CHUNK_BYTES;
-            self.file.will_need(first + start + AHEAD_BYTES, CHUNK_BYTES);
-            digest.update(chunk);
-            targets.iter_mut().try_for_each(|target| target.take(start, chunk, self.sink))?;
-            self.observer.advance(chunk.len() as u64);
-            if !reader.step(first + start + chunk.len()) {
-                return Err(Error::Interrupted);
+            let Ok(chunk) = chunks.full.recv() else { return Ok(None) };
+            digest.update(&chunk);
+            targets.iter_mut().try_for_each(|target| target.take(start, &chunk, self.sink))?;
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(&chunk);
             }
+            self.observer.advance(chunk.len() as u64);
+            start += chunk.len();
+            // Nobody fills it any more once the last one is read.
+            let _ = chunks.empty.send(chunk);
         }
         let sha256 = digest.finish();
         let outputs = targets.into_iter().map(|target| target.finish(&sha256)).collect();
-        Ok(RowHash { sha256, outputs })
+        Ok(Some(RowHash { sha256, outputs, kept }))
     }
 }

@@ -1,7 +1,7 @@
-//! Writes a normalized checkpoint: bytes streamed from the mapped source, a folder that appears complete or not at all.
+//! Writes a normalized checkpoint: bytes streamed from the source, a folder that appears complete or not at all.
 
 mod lane;
-mod pace;
+mod replaceable;
 mod shard_files;
 mod staging;
 mod stream;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::replaceable;
 use super::workplace::Workplace;
 use crate::Error;
 
@@ -14,14 +15,17 @@ pub struct Staging {
     dir: PathBuf,
     parent: PathBuf,
     out: PathBuf,
+    /// What the folder is made of, where it may take another one's place.
+    source: Option<PathBuf>,
     force: bool,
 }
 
 /// Refuses an output path that would overwrite something, or that can't be an output at all.
 ///
 /// # Errors
-/// [`Error::OutputExists`] where something is there and `force` is not set; [`Error::OutputPlace`] where it could not be
-/// replaced even so, or holds `source`; [`Error::OutputParent`] where there is no folder for it to lie in.
+/// [`Error::OutputExists`] where something is there and `force` is not set; [`Error::OutputForeign`] where it holds what this
+/// program did not write; [`Error::OutputPlace`] where it could not be replaced even so, or holds `source`;
+/// [`Error::OutputParent`] where there is no folder for it to lie in.
 pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> {
     let place = |expected: &'static str, found: &str| Error::OutputPlace {
         path: out.to_path_buf(),
@@ -56,7 +60,7 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
     if std::env::current_dir().and_then(fs::canonicalize).is_ok_and(|current| current.starts_with(&real)) {
         return Err(place("apart from the current folder", "a folder that holds it"));
     }
-    Ok(())
+    replaceable::check(out, Some(source))
 }
 
 fn parent_of(out: &Path) -> &Path {
@@ -67,12 +71,12 @@ fn parent_of(out: &Path) -> &Path {
 }
 
 impl Staging {
-    /// Begins the folder that will be `out`.
+    /// Begins the folder that will be `out`, made of `source`.
     ///
     /// # Errors
     /// [`Error::OutputBusy`] where another process is writing it; [`Error::OutputExists`], [`Error::OutputPlace`],
     /// [`Error::Io`].
-    pub fn begin(out: &Path, force: bool) -> Result<Self, Error> {
+    pub fn begin(out: &Path, source: &Path, force: bool) -> Result<Self, Error> {
         let parent = parent_of(out).to_path_buf();
         let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let workplace = Workplace::take(&parent, &name)?;
@@ -83,7 +87,8 @@ impl Staging {
         // Inside, since the temporary folder itself is closed to everybody else and would stay so.
         let dir = workplace.new_dir();
         fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-        Ok(Self { workplace, dir, parent, out: out.to_path_buf(), force })
+        let source = force.then(|| source.to_path_buf());
+        Ok(Self { workplace, dir, parent, out: out.to_path_buf(), source, force })
     }
 
     /// The folder to write to.
@@ -105,7 +110,7 @@ impl Staging {
     /// Gives the folder its final name in one step; what was there before is gone after it.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::OutputExists`]; the final name is then as it was before.
+    /// [`Error::Io`], [`Error::OutputExists`], [`Error::OutputForeign`]; the final name is then as it was before.
     pub fn commit(self) -> Result<(), Error> {
         sync_folder(&self.dir)?;
         if self.force && fs::symlink_metadata(&self.out).is_ok() {
@@ -132,11 +137,24 @@ impl Staging {
         }
     }
 
+    /// Marks the folder as one that holds the source of a normalized checkpoint again.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn mark_exported(&self) -> Result<(), Error> {
+        replaceable::mark_exported(&self.dir)
+    }
+
     fn exchange(&self) -> Result<(), Error> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         use rustix::io::Errno;
-        match renameat_with(CWD, &self.dir, CWD, &self.out, RenameFlags::EXCHANGE) {
-            Ok(()) => Ok(()),
+        let exchange = || renameat_with(CWD, &self.dir, CWD, &self.out, RenameFlags::EXCHANGE);
+        match exchange() {
+            // Where nobody finds it by its name any more, so that nothing can be added.
+            Ok(()) => replaceable::check(&self.dir, self.source.as_deref()).map_err(|error| {
+                let _ = exchange();
+                self.named(error)
+            }),
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.move_away_and_rename(),
             Err(error) => Err(Error::io("rename to", &self.out)(error.into())),
         }
@@ -147,11 +165,21 @@ impl Staging {
     fn move_away_and_rename(&self) -> Result<(), Error> {
         let old = self.workplace.old_dir();
         fs::rename(&self.out, &old).map_err(Error::io("move away", &self.out))?;
-        fs::rename(&self.dir, &self.out).map_err(|error| {
+        let checked = replaceable::check(&old, self.source.as_deref()).map_err(|error| self.named(error));
+        let renamed = checked
+            .and_then(|()| fs::rename(&self.dir, &self.out).map_err(Error::io("rename to", &self.out)));
+        renamed.inspect_err(|_| {
             // Back to where it was; if that fails too, the first failure is still the one to tell.
             let _ = fs::rename(&old, &self.out);
-            Error::io("rename to", &self.out)(error)
         })
+    }
+
+    /// An error of a folder that is not under its own name just now.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::OutputForeign { found, .. } => Error::OutputForeign { path: self.out.clone(), found },
+            other => other,
+        }
     }
 }
 
@@ -169,9 +197,16 @@ mod tests {
         let parent = tempfile::TempDir::new().unwrap();
         let out = parent.path().join("out");
         fs::create_dir(&out).unwrap();
+        let ledger = r#"{"format":"nemotron-vl-conversion","files":[{"name":"before"}]}"#;
+        fs::write(out.join("conversion.json"), ledger).unwrap();
         fs::write(out.join("before"), "1").unwrap();
-        let staging = Staging::begin(&out, true).unwrap();
+        let staging = Staging::begin(&out, parent.path(), true).unwrap();
         staging.write("after", b"2").unwrap();
+        fs::write(out.join("letter"), "3").unwrap();
+        let error = staging.move_away_and_rename().unwrap_err();
+        assert!(matches!(error, Error::OutputForeign { path, .. } if path == out));
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 3);
+        fs::remove_file(out.join("letter")).unwrap();
         staging.move_away_and_rename().unwrap();
         assert_eq!(fs::read(out.join("after")).unwrap(), b"2");
         assert!(!out.join("before").exists());
@@ -183,11 +218,11 @@ mod tests {
     fn a_finished_output_is_not_overwritten_by_one_that_began_before_it() {
         let parent = tempfile::TempDir::new().unwrap();
         let out = parent.path().join("out");
-        let staging = Staging::begin(&out, false).unwrap();
+        let staging = Staging::begin(&out, parent.path(), false).unwrap();
         fs::create_dir(&out).unwrap();
         let error = staging.commit().unwrap_err();
         assert!(matches!(error, Error::OutputExists { .. }), "{error}");
-        let error = Staging::begin(&out, false).unwrap_err();
+        let error = Staging::begin(&out, parent.path(), false).unwrap_err();
         assert!(matches!(error, Error::OutputExists { .. }), "{error}");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }

@@ -27,6 +27,8 @@ pub trait Sink: Sync {
 pub struct Streamed {
     /// SHA-256 of each row's source tensor, in the order of the plan.
     pub rows: Vec<String>,
+    /// The bytes of each row's source tensor, where it is small and not written.
+    pub kept: Vec<Option<Vec<u8>>>,
     /// Of each output, in the order of the plan.
     pub outputs: Vec<OutputHash>,
     /// Of each file of weights, in the order of their names.
@@ -56,7 +58,8 @@ pub struct FileHash {
 /// Streams every tensor of `weights` to `sink` as `plan` says.
 ///
 /// # Errors
-/// Those of the sink; [`Error::Interrupted`] where the observer stops it.
+/// Those of the sink; [`Error::Changed`] where somebody writes to a file meanwhile; [`Error::Interrupted`] where the observer
+/// stops it.
 pub fn stream(
     weights: &Weights,
     plan: &Plan,
@@ -70,9 +73,11 @@ pub fn stream(
         .par_iter()
         .map(|file| Lane { file, rows: &rows, plan, sink, observer }.walk())
         .collect::<Result<_, Error>>()?;
+    weights.check_unchanged()?;
 
     let mut streamed = Streamed {
         rows: vec![String::new(); plan.rows.len()],
+        kept: vec![None; plan.rows.len()],
         outputs: vec![OutputHash::default(); plan.outputs.len()],
         files: Vec::with_capacity(walked.len()),
     };
@@ -80,6 +85,7 @@ pub fn stream(
         streamed.files.push(file);
         for (row, hash) in hashes {
             streamed.rows[row] = hash.sha256;
+            streamed.kept[row] = hash.kept;
             for (&output, hash) in plan.rows[row].outputs.iter().zip(hash.outputs) {
                 streamed.outputs[output] = hash;
             }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -10,6 +10,8 @@ use rustix::fs::OFlags;
 use crate::Error;
 
 const LOCK: &str = "lock";
+/// What stands in the lock: a folder without it is somebody else's, and stays as it is.
+const MARK: &[u8] = b"nvl-convert\n";
 /// The folder that is being written, and after an exchange the one that was replaced.
 const NEW: &str = "new";
 /// The folder that is being replaced, where two folders can't be exchanged in one step.
@@ -47,10 +49,12 @@ impl Workplace {
             }
             let lock_path = path.join(LOCK);
             let lock = OpenOptions::new()
+                .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+                // A pipe is opened at once, too, and found out below.
+                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
                 .open(&lock_path);
             let lock = match lock {
                 Ok(lock) => lock,
@@ -58,6 +62,9 @@ impl Workplace {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io("open", &lock_path)(error)),
             };
+            if !lock.metadata().map_err(Error::io("read", &lock_path))?.is_file() {
+                return Err(place(&path, "a `lock` in it that is no file".into()));
+            }
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(Error::OutputBusy { path: out }),
@@ -66,6 +73,7 @@ impl Workplace {
             // The file may have been removed between the two steps; a lock on a removed file keeps nobody out.
             let ours = lock.metadata().map_err(Error::io("read", &lock_path))?.ino();
             if fs::metadata(&lock_path).is_ok_and(|there| there.ino() == ours) {
+                mark(&path, &lock)?;
                 let workplace = Self { path, _lock: lock };
                 workplace.recover(&out)?;
                 return Ok(workplace);
@@ -118,16 +126,18 @@ impl Drop for Workplace {
     }
 }
 
-/// Whether the folder is there; an error if it holds anything that no workplace has.
+fn place(path: &Path, found: String) -> Error {
+    Error::OutputPlace { path: path.to_path_buf(), expected: "whose temporary folder is free", found }
+}
+
+/// Whether the folder is there; an error if it is another user's, or holds anything that no workplace has.
 fn is_workplace(path: &Path) -> Result<bool, Error> {
-    let place = |found: String| Error::OutputPlace {
-        path: path.to_path_buf(),
-        expected: "whose temporary folder is free",
-        found,
-    };
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(place("no folder in its place".into())),
+        Ok(metadata) if !metadata.is_dir() => return Err(place(path, "no folder in its place".into())),
+        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => {
+            return Err(place(path, "another user's folder in its place".into()));
+        }
+        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("read", path)(error)),
     }
@@ -139,10 +149,34 @@ fn is_workplace(path: &Path) -> Result<bool, Error> {
     for entry in entries.flatten() {
         if ![LOCK, NEW, OLD].iter().any(|&known| entry.file_name() == known) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            return Err(place(format!("`{}` in it", name.escape_debug())));
+            return Err(place(path, format!("`{}` in it", name.escape_debug())));
         }
     }
+    // The lock is made first and goes last: without it nothing of ours can be there.
+    if !there(&path.join(LOCK))
+        && let Some(name) = [NEW, OLD].iter().find(|name| there(&path.join(name)) && !there(&path.join(LOCK)))
+    {
+        return Err(place(path, format!("`{name}` in it and no `lock`")));
+    }
     Ok(true)
+}
+
+fn there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Marks the folder as ours, by its lock, which this process has; an error if it is somebody else's.
+fn mark(path: &Path, lock: &File) -> Result<(), Error> {
+    let mut found = [0; MARK.len() + 1];
+    let bytes = lock.read_at(&mut found, 0).map_err(Error::io("read", path))?;
+    match &found[..bytes] {
+        MARK => Ok(()),
+        // Just made, by this process or by one that came no further.
+        [] if !there(&path.join(NEW)) && !there(&path.join(OLD)) => {
+            lock.write_all_at(MARK, 0).map_err(Error::io("write", path))
+        }
+        _ => Err(place(path, "a `lock` in it that is not this program's".into())),
+    }
 }
 
 #[cfg(test)]
@@ -181,13 +215,14 @@ mod tests {
         fs::create_dir_all(left.join("new/sub")).unwrap();
         fs::create_dir(left.join("old")).unwrap();
         fs::write(left.join("old/precious"), "1").unwrap();
-        fs::write(left.join("lock"), "").unwrap();
+        fs::write(left.join("lock"), MARK).unwrap();
         drop(Workplace::take(parent.path(), "out").unwrap());
         assert_eq!(entries(parent.path()), ["out"]);
         assert_eq!(entries(&parent.path().join("out")), ["precious"]);
 
         // With an output in place, what waits in `old` was replaced by it.
         fs::create_dir_all(left.join("old/replaced")).unwrap();
+        fs::write(left.join("lock"), MARK).unwrap();
         drop(Workplace::take(parent.path(), "out").unwrap());
         assert_eq!(entries(parent.path()), ["out"]);
         assert_eq!(entries(&parent.path().join("out")), ["precious"]);
@@ -213,6 +248,64 @@ mod tests {
         let error = Workplace::take(parent.path(), "out").unwrap_err().to_string();
         assert!(error.ends_with("found no folder in its place"), "{error}");
         assert_eq!(entries(elsewhere.path()), ["new"]);
+    }
+
+    #[test]
+    fn what_nobody_marked_is_not_removed_and_nothing_waits_for_a_pipe() {
+        let parent = TempDir::new().unwrap();
+        let path = parent.path().join(".out.partial");
+        let pipe = |path: &Path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        };
+        type Foreign<'a> = &'a dyn Fn(&Path);
+        let cases: [(Foreign<'_>, &str, &[&str]); 6] = [
+            (&|path| fs::create_dir(path.join("new")).unwrap(), "found `new` in it and no `lock`", &["new"]),
+            (&|path| fs::write(path.join("old"), "1").unwrap(), "found `old` in it and no `lock`", &["old"]),
+            (
+                &|path| {
+                    fs::create_dir(path.join("new")).unwrap();
+                    fs::write(path.join("lock"), "").unwrap();
+                },
+                "found a `lock` in it that is not this program's",
+                &["lock", "new"],
+            ),
+            (
+                &|path| fs::write(path.join("lock"), "123\n").unwrap(),
+                "found a `lock` in it that is not this program's",
+                &["lock"],
+            ),
+            (&|path| pipe(&path.join("lock")), "found a `lock` in it that is no file", &["lock"]),
+            (&|path| fs::create_dir(path.join("lock")).unwrap(), "Is a directory (os error 21)", &["lock"]),
+        ];
+        for (foreign, found, left) in cases {
+            fs::create_dir(&path).unwrap();
+            foreign(&path);
+            let error = Workplace::take(parent.path(), "out").unwrap_err().to_string();
+            assert!(error.ends_with(found), "{error}");
+            assert_eq!(entries(&path), left);
+            fs::remove_dir_all(&path).unwrap();
+        }
+        // One that came no further than its lock, or not even so far.
+        for name in [None, Some("lock")] {
+            fs::create_dir(&path).unwrap();
+            name.map(|name| fs::write(path.join(name), "").unwrap());
+            drop(Workplace::take(parent.path(), "out").unwrap());
+            assert_eq!(entries(parent.path()), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn another_users_folder_is_left_alone() {
+        let parent = TempDir::new().unwrap();
+        let path = parent.path().join(".out.partial");
+        fs::create_dir(&path).unwrap();
+        // Only root can give a folder away.
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            let error = Workplace::take(parent.path(), "out").unwrap_err().to_string();
+            assert!(error.ends_with("found another user's folder in its place"), "{error}");
+            assert!(path.exists());
+        }
     }
 
     #[test]

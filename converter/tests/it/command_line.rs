@@ -89,7 +89,11 @@ fn help_names_every_command_and_flag() {
                                         where no source file says it
           --strict                      Refuse behaviours that are only assumed
           --dry-run                     Print the plan and write nothing
-          --force                       Replace OUT if it exists
+          --force                       Replace OUT if it is empty, or a converted checkpoint with no
+                                        other files in it
+          --code-revision <REV>         The revision of the other repository that has code of the model:
+                                        a branch, a tag or a commit
+          --local-files-only            Ask no hub: everything must be in its cache
       -h, --help                        Print help
     "#);
 }

@@ -385,10 +385,13 @@ fn an_existing_output_is_refused_or_replaced_in_one_step() {
     let error = conversion.write(&out, false, &Unwatched).unwrap_err();
     assert!(matches!(error, Error::OutputExists { found: "a folder", .. }), "{error}");
     assert!(error.hint().unwrap().contains("--force"));
+    let error = conversion.write(&out, true, &Unwatched).unwrap_err();
+    assert!(matches!(error, Error::OutputForeign { .. }), "{error}");
     assert_eq!(entries(&out), ["precious"]);
+    fs::remove_file(out.join("precious")).unwrap();
     conversion.write(&out, true, &Unwatched).unwrap();
-    assert!(!out.join("precious").exists());
     Checkpoint::open(&out).unwrap();
+    conversion.write(&out, true, &Unwatched).unwrap();
     assert_eq!(entries(parent.path()), ["out"]);
 }
 

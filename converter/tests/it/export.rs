@@ -220,11 +220,13 @@ fn an_interrupted_export_leaves_nothing() {
 fn an_existing_folder_is_replaced_only_by_force() {
     let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
     let parent = TempDir::new().unwrap();
-    fs::write(parent.path().join("keep"), "x").unwrap();
     let write =
         |force| Export::prepare(&out).unwrap().write(parent.path(), force, &Unwatched).map_err(Box::new);
     assert!(matches!(*write(false).unwrap_err(), Error::OutputExists { .. }));
-    assert!(parent.path().join("keep").exists());
+    fs::write(parent.path().join("keep"), "x").unwrap();
+    assert!(matches!(*write(true).unwrap_err(), Error::OutputForeign { .. }));
+    assert_eq!(files(parent.path()).keys().collect::<Vec<_>>(), ["keep"]);
+    fs::remove_file(parent.path().join("keep")).unwrap();
     write(true).unwrap();
     assert_eq!(differing(&files(&shapes()), &files(parent.path())), Vec::<String>::new());
 }

@@ -1,6 +1,8 @@
 //! Integration tests of the converter: a module per subject, one binary.
 
 #[cfg(test)]
+mod changed;
+#[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
 mod code;
@@ -11,11 +13,23 @@ mod conversion;
 #[cfg(test)]
 mod export;
 #[cfg(test)]
+mod force;
+#[cfg(test)]
 mod hand_made;
 #[cfg(test)]
 mod hand_made_source;
 #[cfg(test)]
 mod hub;
+#[cfg(test)]
+mod hub_cache;
+#[cfg(test)]
+mod hub_errors;
+#[cfg(test)]
+mod hub_hostile;
+#[cfg(test)]
+mod hub_ranges;
+#[cfg(test)]
+mod hub_server;
 #[cfg(test)]
 mod mutation;
 #[cfg(test)]

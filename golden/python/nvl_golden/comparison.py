@@ -36,9 +36,30 @@ class Comparison:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in self.reports.items():
             path = Path(folder) / f"report.{extensions[name]}"
+            if path.is_symlink() or path.exists():
+                _check_is_report(path)
             partial = path.with_name(f".{path.name}.part")
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
+
+
+def _check_is_report(path: Path) -> None:
+    """Refuses to replace what is no earlier report."""
+    marks = {
+        ".txt": "golden  ",
+        ".json": '"format": "diff-report"',
+        ".xml": '<testsuites name="nvl-validate"',
+        ".md": "## Activations: ",
+        ".html": "<title>nvl-validate: ",
+    }
+    head = ""
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            head = file.read(4096)
+    if marks[path.suffix] not in head:
+        error = GoldenError(f"`{path}`: expected nothing or an earlier report in its place, found another file")
+        error.hint = "move it away, or give another folder"
+        raise error
 
 
 def compare(

@@ -49,6 +49,8 @@ impl Dump {
     /// The little-endian bytes of a tensor in row-major order.
     fn bytes<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyBytes>> {
         let tensor = self.dump.require(name).map_err(|error| of_golden(py, &error))?;
-        Ok(PyBytes::new(py, tensor.data()))
+        let bytes = PyBytes::new(py, tensor.data());
+        self.dump.check().map_err(|error| of_golden(py, &error))?;
+        Ok(bytes)
     }
 }

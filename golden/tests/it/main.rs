@@ -5,6 +5,7 @@
 
 mod background;
 mod bundled;
+mod changed;
 mod folders;
 mod mutation;
 mod refusals;

@@ -323,6 +323,31 @@ fn a_target_to_replace_that_is_no_dump() {
 }
 
 #[test]
+fn a_dump_to_replace_with_something_else_in_its_folder() {
+    for (name, make) in [
+        ("notes.txt", (|path| fs::write(path, "1").unwrap()) as fn(&Path)),
+        (".git", |path| fs::create_dir(path).unwrap()),
+        ("tensors-2.safetensors", |path| fs::write(path, "1").unwrap()),
+        ("tensors-00001-of-00001.safetensors", |path| std::os::unix::fs::symlink("notes.txt", path).unwrap()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("dump");
+        small(&target);
+        make(&target.join(name));
+        let error = DumpWriter::create_replacing(&target).unwrap_err();
+        assert!(error.hint().unwrap().contains("move"));
+        assert_refusal!(error, Error::NotOnlyADump { found, .. } if found == name);
+        // What comes later is found as well.
+        fs::rename(target.join(name), folder.path().join("aside")).unwrap();
+        let mut writer = DumpWriter::create_replacing(&target).unwrap();
+        push_small(&mut writer);
+        fs::rename(folder.path().join("aside"), target.join(name)).unwrap();
+        assert_refusal!(writer.finish(head()).unwrap_err(), Error::NotOnlyADump { .. });
+        assert!(fs::symlink_metadata(target.join(name)).is_ok() && target.join("manifest.json").exists());
+    }
+}
+
+#[test]
 fn a_target_without_a_name() {
     assert_refusal!(DumpWriter::create("/").unwrap_err(), Error::NoFolderName { .. });
 }

@@ -8,7 +8,7 @@ use validate::tolerance::Preset;
 use validate::{Error, NameMap, Noise, Policy, Result, Tokens, diff_with_names, report};
 
 use super::open_all;
-use super::output::{print, progress_bar, write_file};
+use super::output::{print, progress_bar, write_report};
 
 /// Runs the command: whether the candidate passes.
 pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
         };
         let options = report::Options { all: arguments.all, colour: false };
         for format in names.into_iter().filter_map(|name| report::format(name, options)) {
-            write_file(folder, &format!("report.{}", format.extension()), &format.render(&report))?;
+            write_report(folder, format.extension(), &format.render(&report))?;
         }
     }
     let options = report::Options { all: arguments.all, colour };

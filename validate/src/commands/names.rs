@@ -6,7 +6,7 @@ use std::path::Path;
 use golden::Dump;
 use validate::{Result, names, report};
 
-use super::output::{print, write_file};
+use super::output::{print, write_new};
 
 /// Runs the command: whether every golden entry has a counterpart.
 pub(crate) fn run(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result<bool> {
@@ -17,7 +17,7 @@ pub(crate) fn run(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result
         Some(path) => {
             let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            write_file(folder.unwrap_or(Path::new(".")), &name, &proposal.text)?;
+            write_new(folder.unwrap_or(Path::new(".")), &name, &proposal.text)?;
         }
     }
     let mut stderr = anstream::stderr();

@@ -1,10 +1,11 @@
 //! What the commands have to say, and where it goes.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use validate::{Error, Result};
+use validate::{Error, Result, report};
 
 /// A progress bar on stderr, hidden where that is no terminal.
 pub(super) fn progress_bar(bytes: u64) -> ProgressBar {
@@ -19,11 +20,36 @@ pub(super) fn print(text: &str) -> Result<()> {
     release::print(text.as_bytes()).map_err(Error::Stdout)
 }
 
+/// Writes `report.EXTENSION`, in the place of an earlier report or of nothing.
+pub(super) fn write_report(folder: &Path, extension: &str, text: &str) -> Result<()> {
+    const HEAD_BYTES: u64 = 4096;
+    let name = format!("report.{extension}");
+    let path = folder.join(&name);
+    if fs::symlink_metadata(&path).is_ok() {
+        let mut head = Vec::new();
+        let read = store::open(&path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+        if read.is_err() || !report::is_report(extension, &String::from_utf8_lossy(&head)) {
+            return Err(Error::InTheWay { path, expected: "nothing or an earlier report" });
+        }
+    }
+    write_file(folder, &name, text)
+}
+
+/// Writes a file in the place of nothing: what is there may have been worked on.
+pub(super) fn write_new(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    let is_same = || store::read(&path, text.len() as u64).is_ok_and(|there| there == text.as_bytes());
+    if fs::symlink_metadata(&path).is_ok() && !is_same() {
+        return Err(Error::InTheWay { path, expected: "nothing or the same text" });
+    }
+    write_file(folder, name, text)
+}
+
 /// Writes a file under a temporary name first, so that a partial one never has the final name.
-pub(super) fn write_file(folder: &Path, name: &str, text: &str) -> Result<()> {
+fn write_file(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
     let error = |source| Error::WriteReport { path: path.clone(), source };
-    std::fs::create_dir_all(folder).map_err(error)?;
+    fs::create_dir_all(folder).map_err(error)?;
     let mut builder = tempfile::Builder::new();
     // As readable as any new file, unlike a temporary one.
     #[cfg(unix)]

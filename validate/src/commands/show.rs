@@ -25,6 +25,7 @@ pub(crate) fn run(path: &Path) -> Result<bool> {
             Ok(statistics)
         })
         .collect::<Result<_>>()?;
+    dump.check()?;
     bar.finish_and_clear();
     print(&report::show(&dump, &statistics))?;
     Ok(true)

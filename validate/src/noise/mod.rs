@@ -65,6 +65,8 @@ impl Noise {
                 Ok(level.map(|level| (entry.name.clone(), level)))
             })
             .collect();
+        golden.check()?;
+        runs.iter().try_for_each(Dump::check)?;
         let dtypes = runs.iter().filter_map(|run| run.manifest().producer.dtype.parse::<Dtype>().ok());
         Ok(Noise {
             paths: runs.iter().map(|run| run.path().to_owned()).collect(),

@@ -36,6 +36,18 @@ pub struct Options {
     pub colour: bool,
 }
 
+/// Whether a file of this extension that begins with `head` is an earlier report, and may be replaced by another one.
+pub fn is_report(extension: &str, head: &str) -> bool {
+    match extension {
+        "txt" => head.starts_with("golden  ") && head.contains("\ncandidate  "),
+        "json" => head.starts_with("{\n  \"format\": \"diff-report\""),
+        "xml" => head.contains("<testsuites name=\"nvl-validate\""),
+        "md" => head.starts_with("## Activations: "),
+        "html" => head.contains("<title>nvl-validate: "),
+        _ => false,
+    }
+}
+
 /// The names of all formats.
 pub const NAMES: [&str; 5] = ["table", "json", "junit", "markdown", "html"];
 

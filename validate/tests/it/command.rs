@@ -392,6 +392,62 @@ fn report_files() {
 }
 
 #[test]
+fn a_report_replaces_an_earlier_one_and_nothing_else() {
+    let candidate = Candidate::copied(NAME);
+    let out = candidate.folder.path().join("reports");
+    let reported = |status| {
+        let run = diff(&candidate, &["--out", out.to_str().unwrap()]);
+        assert_eq!(run.status, status, "{}", run.stderr);
+        run.stderr
+    };
+    reported(0);
+    let first = fs::read(out.join("report.html")).unwrap();
+    reported(0);
+    assert_eq!(fs::read(out.join("report.html")).unwrap(), first);
+    for extension in ["html", "json", "md", "txt", "xml"] {
+        let path = out.join(format!("report.{extension}"));
+        let report = fs::read(&path).unwrap();
+        for foreign in ["", "somebody's", "{\n  \"format\": 1}", "<testsuites name=\"pytest\">"] {
+            fs::write(&path, foreign).unwrap();
+            let message = reported(2);
+            let expected = format!(
+                "`{}`: expected nothing or an earlier report in its place, found another file\nhint: move it away",
+                path.display()
+            );
+            assert!(message.contains(&expected), "{message}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        reported(2);
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, report).unwrap();
+    }
+    reported(0);
+}
+
+#[test]
+fn a_map_that_was_worked_on_is_not_replaced() {
+    let candidate = Candidate::copied(NAME);
+    let map = candidate.folder.path().join("mine.toml");
+    let path = candidate.path();
+    let propose = || run(&["names", NAME, path.to_str().unwrap(), "--out", map.to_str().unwrap()]);
+    assert_eq!(propose().status, 0);
+    // The same again loses nothing.
+    assert_eq!(propose().status, 0);
+    let edited = fs::read_to_string(&map).unwrap() + "# by hand\n";
+    fs::write(&map, &edited).unwrap();
+    let again = propose();
+    assert_eq!(again.status, 2);
+    assert!(
+        again.stderr.contains("mine.toml`: expected nothing or the same text in its place"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(fs::read_to_string(&map).unwrap(), edited);
+}
+
+#[test]
 fn several_formats_need_a_folder() {
     let run = diff(&Candidate::copied(NAME), &["--format", "json", "--format", "table"]);
     assert_eq!((run.status, run.stdout.as_str()), (2, ""));

@@ -5,6 +5,7 @@
 
 mod answers;
 mod browser;
+mod changed;
 mod command;
 mod diagnoses;
 mod documents;

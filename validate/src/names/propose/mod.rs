@@ -73,6 +73,8 @@ pub fn propose(golden: &Dump, candidate: &Dump) -> Result<Proposal> {
     matcher.added();
     matcher.by_place();
     let rules = generalised(std::mem::take(&mut matcher.drafts));
+    golden.check()?;
+    candidate.check()?;
     finish(golden, candidate, rules)
 }
 

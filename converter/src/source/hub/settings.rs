@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::Error;
 
@@ -20,6 +21,10 @@ pub struct HubSettings {
     pub token: Option<String>,
     /// `HF_HUB_OFFLINE`, or `TRANSFORMERS_OFFLINE`.
     pub offline: bool,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT`: how long to wait for a connection, and for the next bytes.
+    pub timeout: Duration,
+    /// `HF_HUB_ETAG_TIMEOUT`: how long to wait for what the hub says of a repository or a file.
+    pub metadata_timeout: Duration,
 }
 
 impl HubSettings {
@@ -44,7 +49,6 @@ impl HubSettings {
                 hint: "set `HF_HOME`".into(),
             });
         };
-        // hf-hub makes links relative to the cache, and needs both ends absolute for it.
         let cache = std::path::absolute(&cache).map_err(Error::io("find", &cache))?;
         let token = text("HF_TOKEN")
             .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
@@ -57,25 +61,46 @@ impl HubSettings {
             .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()));
         let endpoint =
             text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()).trim_end_matches('/').to_string();
-        Ok(Self { endpoint, cache, token, offline })
+        let (timeout, metadata_timeout) =
+            (folders.seconds("HF_HUB_DOWNLOAD_TIMEOUT")?, folders.seconds("HF_HUB_ETAG_TIMEOUT")?);
+        Ok(Self { endpoint, cache, token, offline, timeout, metadata_timeout })
     }
 }
 
 /// The variables of this process; where `HOME` is not set, the home folder that the system knows stands for it.
-pub(super) fn environment(name: &str) -> Option<OsString> {
+pub(in crate::source) fn environment(name: &str) -> Option<OsString> {
     let home = || (name == "HOME").then(std::env::home_dir).flatten().map(PathBuf::into_os_string);
     std::env::var_os(name).or_else(home)
 }
 
 /// The folders of Hugging Face's programs, in the order of precedence that they have, for downloads and the search for code.
-pub(super) struct HubFolders<'a> {
+pub(in crate::source) struct HubFolders<'a> {
     /// The variable of this name.
-    pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
+    pub(in crate::source) variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 impl HubFolders<'_> {
     fn set(&self, name: &str) -> Option<OsString> {
         (self.variable)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A number of seconds; 10 where nothing is set, or 0.
+    fn seconds(&self, name: &str) -> Result<Duration, Error> {
+        const DEFAULT: Duration = Duration::from_secs(10);
+        let Some(text) = self.set(name) else { return Ok(DEFAULT) };
+        let text = text.to_string_lossy().into_owned();
+        let seconds = text.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match seconds {
+            Some(Duration::ZERO) => Ok(DEFAULT),
+            Some(seconds) => Ok(seconds),
+            None => Err(Error::Hub {
+                repository: name.into(),
+                file: None,
+                expected: "a number of seconds".into(),
+                found: format!("`{}`", text.escape_debug()),
+                hint: format!("set `{name}` to one, or to nothing"),
+            }),
+        }
     }
 
     /// `HF_HOME`, or `huggingface` where caches are.
@@ -88,13 +113,13 @@ impl HubFolders<'_> {
     }
 
     /// The cache of repositories: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` as it was called before, or `hub` in `HF_HOME`.
-    pub(super) fn hub(&self) -> Option<PathBuf> {
+    pub(in crate::source) fn hub(&self) -> Option<PathBuf> {
         let named = self.set("HF_HUB_CACHE").or_else(|| self.set("HUGGINGFACE_HUB_CACHE"));
         named.map(|named| self.expanded(named)).or_else(|| Some(self.home()?.join("hub")))
     }
 
     /// The cache of the code that transformers ran: `HF_MODULES_CACHE`, or `modules` in `HF_HOME`.
-    pub(super) fn modules(&self) -> Option<PathBuf> {
+    pub(in crate::source) fn modules(&self) -> Option<PathBuf> {
         // transformers takes this one as it stands.
         self.set("HF_MODULES_CACHE").map(PathBuf::from).or_else(|| Some(self.home()?.join("modules")))
     }
@@ -171,6 +196,26 @@ mod tests {
         assert_eq!((settings.token.as_deref(), settings.offline), (Some("old"), true));
         let error = HubSettings::from(|_| None).err().unwrap();
         assert!(error.hint().unwrap().contains("HF_HOME"));
+    }
+
+    #[test]
+    fn times_are_numbers_of_seconds() {
+        let settings = of(&[("HOME", "/h")]);
+        assert_eq!((settings.timeout.as_secs(), settings.metadata_timeout.as_secs()), (10, 10));
+        let set =
+            |text| of(&[("HOME", "/h"), ("HF_HUB_DOWNLOAD_TIMEOUT", text), ("HF_HUB_ETAG_TIMEOUT", "3")]);
+        assert_eq!((set("60").timeout.as_secs(), set("60").metadata_timeout.as_secs()), (60, 3));
+        assert_eq!(set("0.5").timeout, Duration::from_millis(500));
+        assert_eq!(set("0").timeout.as_secs(), 10);
+        for wrong in ["soon", "-1", "1e300", "NaN"] {
+            let variable =
+                |name: &str| (name == "HOME" || name == "HF_HUB_ETAG_TIMEOUT").then(|| wrong.into());
+            let error = HubSettings::from(variable).err().unwrap().to_string();
+            assert_eq!(
+                error,
+                format!("`HF_HUB_ETAG_TIMEOUT`: expected a number of seconds, found `{wrong}`")
+            );
+        }
     }
 
     /// What `huggingface_hub.constants.HF_HUB_CACHE` is for the same variables.
