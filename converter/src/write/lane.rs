@@ -16,7 +16,7 @@ use crate::weights::{HeaderEntry, WeightsFile};
 
 /// Bytes handled at a time, so few that they are in the processor's cache from their reading to their writing; a whole number
 /// of elements of every dtype.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 19;
 /// How many of them are on their way.
 const CHUNKS: usize = 4;
 /// How far ahead of the hashes the disk is asked for bytes.

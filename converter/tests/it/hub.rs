@@ -1,9 +1,11 @@
 //! Fetching from the hub, against a server on this machine that speaks its protocol.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::Output;
 
+use converter::digest::sha256;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -105,6 +107,36 @@ fn a_download_that_breaks_off_goes_on_where_it_stopped() {
     succeeded(&server.run(home.path(), &["convert", REPOSITORY, "out2"], &[]));
     assert!(server.requests().iter().any(|request| request.range == Some((2500, None))));
     assert_eq!(fs::read(link).unwrap(), bytes);
+}
+
+#[test]
+fn downloads_of_one_repository_wait_for_each_other() {
+    let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
+    // One that `huggingface_hub` has: it locks the same file.
+    let name = "model-00001-of-00002.safetensors";
+    let locks = home.path().join("hub/.locks/models--nvidia--small");
+    fs::create_dir_all(&locks).unwrap();
+    let lock = fs::File::create(locks.join(format!("{}.lock", sha256(&server.file(name))))).unwrap();
+    lock.lock().unwrap();
+    let mut command = server.command(home.path(), &["convert", REPOSITORY, "out"], &[]);
+    let mut first = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(told.any(|line| line.contains(&format!("another program is fetching `{name}`; waiting for it"))));
+    drop(lock);
+    let told: Vec<String> = told.collect();
+    assert!(first.wait().unwrap().success(), "{told:?}");
+    let content = |request: &&crate::hub_server::Request| request.path.starts_with("/blob/");
+    assert_eq!(server.requests().iter().filter(content).count(), 2);
+
+    let home = TempDir::new().unwrap();
+    let runs = ["out1", "out2", "out3"].map(|out| {
+        let mut run = server.command(home.path(), &["convert", REPOSITORY, out], &[]);
+        run.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    });
+    for run in runs {
+        succeeded(&run.wait_with_output().unwrap());
+    }
+    assert_eq!(server.requests().iter().filter(content).count(), 2);
 }
 
 #[test]

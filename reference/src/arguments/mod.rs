@@ -121,7 +121,7 @@ pub struct PreprocessArguments {
     /// Folder to write an activation dump of pixels, grids and token ids to
     #[arg(long, value_name = "DUMP")]
     pub out: PathBuf,
-    /// Replace DUMP where it exists
+    /// Replace DUMP and FILE where they exist
     #[arg(long)]
     pub force: bool,
     /// Also write the tiles as one picture, a row for each picture

@@ -1,12 +1,17 @@
 //! `nvl-reference preprocess`.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
 use anyhow::Result;
 use converter::normalized::Checkpoint;
 use golden::DumpWriter;
 use reference::Error;
 use reference::arguments::PreprocessArguments;
-use reference::pictures::write_contact_sheet;
+use reference::pictures::{PictureError, write_contact_sheet};
 use reference::prompt::PromptBuilder;
+use reference::request::ChatRequest;
 use reference::settings::Settings;
 
 use super::{Outcome, print, spinner, warn, warn_of_added};
@@ -15,6 +20,9 @@ use super::{Outcome, print, spinner, warn, warn_of_added};
 pub fn run(args: PreprocessArguments) -> Result<Outcome> {
     Settings::default().apply();
     let request = args.request.request()?;
+    if let Some(file) = &args.tiles_png {
+        check_place(file, &request, args.force).map_err(Error::from)?;
+    }
     warn_of_added(&args.model);
     let checkpoint = Checkpoint::open(&args.model).map_err(Error::from)?;
     let config = checkpoint.config();
@@ -32,4 +40,22 @@ pub fn run(args: PreprocessArguments) -> Result<Outcome> {
     }
     print(&format!("{}\n", prepared.prompt))?;
     Ok(Outcome::Yes)
+}
+
+/// Refuses to write the tiles over a picture or film that they are made of, and without `force` over anything.
+fn check_place(file: &Path, request: &ChatRequest, force: bool) -> std::result::Result<(), PictureError> {
+    let Ok(there) = fs::metadata(file) else { return Ok(()) };
+    let is_there = |input: &PathBuf| {
+        fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (there.dev(), there.ino()))
+    };
+    let found = if request.images.iter().chain(&request.videos).any(is_there) {
+        "what they are made of"
+    } else if force {
+        return Ok(());
+    } else {
+        "something that `--force` replaces"
+    };
+    let message = format!("expected nothing in the place of the tiles, found {found}");
+    let source = io::Error::new(io::ErrorKind::AlreadyExists, message);
+    Err(PictureError::Write { path: file.to_owned(), source })
 }

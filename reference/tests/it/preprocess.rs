@@ -40,6 +40,36 @@ fn a_dump_has_the_goldens_pixels_and_ids() {
 }
 
 #[test]
+fn the_tiles_replace_a_file_only_by_force_and_a_picture_of_the_request_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let picture = dir.path().join("photo.webp");
+    std::fs::copy(fixtures::path("preprocess/images/photo-120x75.webp"), &picture).unwrap();
+    let link = dir.path().join("link.webp");
+    std::os::unix::fs::symlink(&picture, &link).unwrap();
+    let before = std::fs::read(&picture).unwrap();
+    let run = |tiles: &std::path::Path, force: bool| {
+        let mut command = preprocess(&dir.path().join(format!("dump-{force}")));
+        command.args(["--prompt", "x", "--image"]).arg(&picture).arg("--tiles-png").arg(tiles);
+        command.args(force.then_some("--force")).assert()
+    };
+    for tiles in [&picture, &link] {
+        for force in [false, true] {
+            let message = run(tiles, force).code(2).get_output().stderr.clone();
+            let message = String::from_utf8(message).unwrap();
+            assert!(message.contains("found what they are made of"), "{message}");
+            assert_eq!(std::fs::read(&picture).unwrap(), before);
+        }
+    }
+    let other = dir.path().join("other.png");
+    std::fs::write(&other, "work").unwrap();
+    let message = String::from_utf8(run(&other, false).code(2).get_output().stderr.clone()).unwrap();
+    assert!(message.contains("expected nothing in the place of the tiles, found something"), "{message}");
+    assert_eq!(std::fs::read(&other).unwrap(), b"work");
+    run(&other, true).success();
+    assert!(decode(&other).0.0 > 0);
+}
+
+#[test]
 fn the_tiles_can_be_seen_as_one_picture() {
     let dir = tempfile::tempdir().unwrap();
     let (out, png) = (dir.path().join("dump"), dir.path().join("tiles.png"));
