@@ -62,7 +62,7 @@ def _has_weights_second(value: Any) -> bool:
     output, weights = value[:2]
     if weights is None:
         return True
-    if not isinstance(weights, torch.Tensor) or weights.ndim != 4 or output.ndim < 2:
+    if not isinstance(weights, torch.Tensor) or weights.ndim != 4 or output.ndim not in (2, 3):
         return False
     return weights.shape[-2] == output.shape[-2]
 

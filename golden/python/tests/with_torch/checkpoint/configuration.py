@@ -8,7 +8,7 @@ from transformers import LlamaConfig, PretrainedConfig
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 
-class Llama_Nemotron_Nano_VL_Config(PretrainedConfig):
+class Llama_Nemotron_Nano_VL_Config(PretrainedConfig):  # noqa: N801
     """A tower, a language model, and what stands between."""
 
     model_type = "Llama_Nemotron_Nano_VL"

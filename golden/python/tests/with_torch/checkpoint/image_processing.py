@@ -21,7 +21,9 @@ class LlamaNemotronNanoVLImageProcessor(BaseImageProcessor):
     def __call__(self, images, **_options):
         """The tiles of some pictures, and how many each has."""
         tiles = [self.tiles(image) for image in images]
-        pixel_values = torch.stack([tile for of_one in tiles for tile in of_one]).to(torch.float32) * self.rescale_factor
+        pixel_values = (
+            torch.stack([tile for of_one in tiles for tile in of_one]).to(torch.float32) * self.rescale_factor
+        )
         return BatchFeature({"pixel_values": pixel_values, "num_patches": [len(of_one) for of_one in tiles]})
 
     def tiles(self, image):

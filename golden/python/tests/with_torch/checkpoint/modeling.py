@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from .configuration import Llama_Nemotron_Nano_VL_Config
 
 
-class Llama_Nemotron_Nano_VL(PreTrainedModel):
+class Llama_Nemotron_Nano_VL(PreTrainedModel):  # noqa: N801
     """A tower, a projector and a Llama."""
 
     config_class = Llama_Nemotron_Nano_VL_Config

@@ -1,20 +1,22 @@
 """A vision tower of the project's own, under the names of the repository that the checkpoint's `auto_map` leads to.
 
 It was written from a description of what the published tower does, to have its habits: it reads its arguments through a
-named tuple, makes its blocks with timm, moves itself to `args.dtype` while it is made, and calls some of its modules past
+named tuple, has timm's blocks, moves itself to `args.dtype` while it is made, and calls some of its modules past
 their hooks.
 """
 
 from collections import namedtuple
 from typing import NamedTuple
 
-import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from .patches import InputConditioner, ViTPatchGenerator
 
+#: What `args.model` stands for, and `args.model_kwargs` changes.
+MODELS = {"vit_huge_patch16_224": {"patch_size": 16, "embed_dim": 1280, "depth": 32, "num_heads": 16}}
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -60,14 +62,14 @@ class RADIOModel(PreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         args = namedtuple("Arguments", config.args)(**config.args)
-        model = timm.create_model(
-            args.model,
-            pretrained=args.pretrained,
+        if args.pretrained or args.initial_checkpoint:
+            raise ValueError("the weights are the checkpoint's")
+        model = VisionTransformer(
+            **(MODELS[args.model] | args.model_kwargs),
             num_classes=args.num_classes or 0,
             drop_rate=args.drop,
+            drop_path_rate=args.drop_path or 0.0,
             weight_init="skip",
-            checkpoint_path=args.initial_checkpoint,
-            **args.model_kwargs,
         )
         if not getattr(args, "model_norm", False):
             model.norm = nn.Identity()
