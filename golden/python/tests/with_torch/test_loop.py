@@ -25,8 +25,11 @@ REQUESTS = {
     "system": ["--prompt", "How many shapes are there?", "--system", "Answer in one word."],
     "picture": ["--prompt", "Describe this image.", "--image", WIDE],
     "pictures": ["--prompt", "Describe this image.", "--image", WIDE, "--image", SQUARE],
-    "history": ["--prompt", "<image>\nWhat color is the square?", "--system", "Be brief."]
-    + ["--image", WIDE, "--image", SQUARE, "--history", "HISTORY"],
+    "history": [
+        *("--prompt", "<image>\nWhat color is the square?", "--system", "Be brief.", "--history", "HISTORY"),
+        *("--image", WIDE, "--image", SQUARE),
+    ],
+    "large": ["--prompt", "Describe this image.", "--image", LARGE],
 }
 # Arguments of scripts/random-checkpoint: two checkpoints that differ from the bundled one, and from each other, in every dimension.
 RANDOM = {
@@ -100,8 +103,8 @@ def checkpoints(tmp_path_factory):
     return make
 
 
-def loop(source, normalized, request, dtype, attention, folder, sketch=False):
-    """The recording and the replay."""
+def loop(source, normalized, request, dtype, attention, folder, sketch=False, images=()):
+    """The recording, and the replay with what it is given besides."""
     (folder / "history.json").write_text(json.dumps(HISTORY))
     asked = [str(folder / "history.json") if argument == "HISTORY" else str(argument) for argument in request]
     golden, replayed = folder / "golden", folder / "replayed"
@@ -109,9 +112,6 @@ def loop(source, normalized, request, dtype, attention, folder, sketch=False):
     arguments += ["--sketch"] if sketch else []
     model = ["--model", str(source), "--trust-remote-code", "--out", str(golden)]
     assert cli.main(["record", *model, *asked, *arguments]) == 0
-    images = [
-        argument for index, argument in enumerate(request) if sketch and "--image" in (argument, request[index - 1])
-    ]
     run("nvl-reference", "replay", "--model", normalized, golden, "--record", replayed, "--device", "cpu", *images)
     return golden, replayed
 
@@ -158,8 +158,9 @@ def test_the_loop_closes_in_every_dimension(name, dtype, attention, checkpoints,
 @pytest.mark.parametrize("request_", ["pictures", "large"])
 def test_a_golden_of_sketches_is_replayed_from_its_pictures(request_, checkpoints, tmp_path):
     source, normalized = checkpoints("bundled")
-    request = REQUESTS.get(request_) or ["--prompt", "Describe this image.", "--image", LARGE]
-    golden, replayed = loop(source, normalized, request, "bfloat16", "sdpa", tmp_path, sketch=True)
+    images = ["--image", LARGE] if request_ == "large" else []
+    request = REQUESTS[request_]
+    golden, replayed = loop(source, normalized, request, "bfloat16", "sdpa", tmp_path, sketch=True, images=images)
     assert_equal(golden, replayed)
     manifest = json.loads((golden / "manifest.json").read_text())
     sketched = {entry["name"] for entry in manifest["entries"] if "sketch" in entry}
