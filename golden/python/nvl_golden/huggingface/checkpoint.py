@@ -156,10 +156,11 @@ def _choose_attention(config: Any, device: str, attention: str | None, only_text
         sentence = f"attention is eager, since the checkpoint's {needs_cuda} needs CUDA"
         if sentence not in deviations:
             deviations.append(sentence)
-    if attention is not None and (not only_text or hasattr(config, "vocab_size")):
-        config._attn_implementation = attention
+    if attention is not None:
+        chosen = attention if not only_text or hasattr(config, "vocab_size") else None
+        config._attn_implementation = chosen
         if hasattr(config, "attn_implementation"):
-            config.attn_implementation = attention
+            config.attn_implementation = chosen
     for value in list(vars(config).values()):
         if hasattr(value, "to_dict") and hasattr(value, "model_type"):
             _choose_attention(value, device, attention, only_text, deviations)

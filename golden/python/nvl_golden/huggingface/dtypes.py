@@ -30,24 +30,15 @@ def move_back(model: torch.nn.Module, dtype: torch.dtype, stored: Stored, deviat
     wants it, and so is everything in a bfloat16 run. Parameters get the values that the checkpoint has, not what they were rounded to.
     Each thing is a sentence of `deviations`.
     """
-    rounded = {
-        name: tensor
-        for name, tensor in [
-            *model.named_parameters(remove_duplicate=False),
-            *model.named_buffers(remove_duplicate=False),
-        ]
-        if is_less_precise(tensor.dtype, dtype)
-    }
-    if rounded:
-        deviations += [
-            f"{what} is moved from {found} to {name_of(dtype)}" for what, found in _outermost(model, "", rounded)
-        ]
-        for name, tensor in rounded.items():
-            was = tensor.dtype
-            tensor.data = tensor.data.to(dtype)
-            value = stored.tensor(name)
-            if value is not None and is_less_precise(was, value.dtype):
-                tensor.data.copy_(value)
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    rounded = {name: (tensor, tensor.dtype) for name, tensor in named if is_less_precise(tensor.dtype, dtype)}
+    for what, found in _outermost(model, "", {name: found for name, (_, found) in rounded.items()}, set()):
+        deviations.append(f"{what} is moved from {name_of(found)} to {name_of(dtype)}")
+    for name, (tensor, found) in rounded.items():
+        tensor.data = tensor.data.to(dtype)
+        value = stored.tensor(name)
+        if value is not None and is_less_precise(found, value.dtype):
+            tensor.data.copy_(value)
     for path, module in model.named_modules():
         for key, value in list(vars(module).items()):
             if isinstance(value, torch.dtype) and is_less_precise(value, dtype):
@@ -56,16 +47,22 @@ def move_back(model: torch.nn.Module, dtype: torch.dtype, stored: Stored, deviat
                 deviations.append(f"`{name}`, which is {name_of(value)}, is {name_of(dtype)}")
 
 
-def _outermost(module: torch.nn.Module, path: str, rounded: dict[str, torch.Tensor]) -> Iterator[tuple[str, str]]:
-    """The outermost modules all of whose floating-point parameters are to be moved, from one dtype; single tensors elsewhere."""
+def _outermost(
+    module: torch.nn.Module, path: str, rounded: dict[str, torch.dtype], seen: set[torch.nn.Module]
+) -> Iterator[tuple[str, torch.dtype]]:
+    """The outermost modules all of whose floating-point parameters are to be moved from one dtype; single tensors elsewhere."""
+    if module in seen:
+        return
+    seen.add(module)
     prefix = f"{path}." if path else ""
-    inside = {tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()}
-    names = [name for name, _ in module.named_parameters(prefix=path) if name in rounded]
-    if path and names and len(inside) == 1 and inside == {rounded[name].dtype for name in names}:
-        yield f"`{path}`", name_of(inside.pop())
+    parameters = dict(module.named_parameters(prefix=path))
+    moved = {rounded.get(name) for name, tensor in parameters.items() if tensor.is_floating_point()}
+    if path and len(moved) == 1 and None not in moved:
+        seen.update(module.modules())
+        yield f"`{path}`", moved.pop()
         return
     for key in (*module._parameters, *module._buffers):
         if (name := f"{prefix}{key}") in rounded:
-            yield f"`{name}`", name_of(rounded[name].dtype)
+            yield f"`{name}`", rounded[name]
     for key, child in module.named_children():
-        yield from _outermost(child, f"{prefix}{key}", rounded)
+        yield from _outermost(child, f"{prefix}{key}", rounded, seen)

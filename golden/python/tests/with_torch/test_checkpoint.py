@@ -171,7 +171,7 @@ def test_a_history_a_system_prompt_and_two_pictures(stand_in, tmp_path):
     # In bfloat16 the cast is the code's own, and no deviation.
     deviations = dump.manifest["producer"]["deviations"]
     assert not [deviation for deviation in deviations if "bfloat16" in deviation]
-    assert dump.entry("vision_model").dtype == "bfloat16"
+    assert dump.entry("vision_model.radio_model.model.blocks").dtype == "bfloat16"
 
 
 def test_code_is_not_run_without_consent(stand_in, tmp_path):

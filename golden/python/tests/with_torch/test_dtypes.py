@@ -108,7 +108,7 @@ def test_weights_are_those_of_the_checkpoint_and_not_what_they_were_rounded_to(a
     for name in ("norm_mean", "norm_std"):
         assert torch.equal(model.get_buffer(f"{CONDITIONER}.{name}"), tensors[f"{CONDITIONER}.{name}"])
     if not aside:
-        assert "`vision_model.radio_model.model` is moved from bfloat16 to float32" in deviations
+        assert "`language_model` is moved from bfloat16 to float32" in deviations
 
 
 class Part(nn.Module):
@@ -124,7 +124,7 @@ def test_what_is_moved_is_told_module_by_module(tmp_path):
     model.low, model.high = Part(torch.bfloat16), Part(torch.float32)
     model.mixed = nn.Module()
     model.mixed.a, model.mixed.b = nn.Linear(2, 2, dtype=torch.float16), nn.Linear(2, 2)
-    model.tied = model.low.linear
+    model.shared = model.low.linear
     model.bare = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
     exact = torch.randn(3, 3)
     save_file({"low.linear.weight": exact}, tmp_path / "model.safetensors")
@@ -137,7 +137,7 @@ def test_what_is_moved_is_told_module_by_module(tmp_path):
         "`low.computes_in`, which is bfloat16, is float32",
     ]
     assert {tensor.dtype for tensor in (*model.parameters(), *model.buffers())} == {torch.float32}
-    assert torch.equal(model.low.linear.weight, exact) and model.tied.weight is model.low.linear.weight
+    assert torch.equal(model.low.linear.weight, exact) and model.shared.weight is model.low.linear.weight
     assert model.low.computes_in is torch.float32
     again = []
     move_back(model, torch.bfloat16, Stored(tmp_path), again)
