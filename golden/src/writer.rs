@@ -140,8 +140,11 @@ impl DumpWriter {
         Ok(())
     }
 
-    /// Appends a sketch of a tensor instead of the tensor; whole numbers of no more than
-    /// [`sketch::WHOLE_INTEGER_BYTES`] are kept nevertheless, since they are compared to the bit.
+    /// Appends a sketch of a tensor instead of the tensor.
+    ///
+    /// What a run needs to be repeated is kept nevertheless: of the inputs that are no module's, all whole numbers, and other
+    /// tensors of no more than [`sketch::WHOLE_INPUT_BYTES`]. So are whole numbers of no more than
+    /// [`sketch::WHOLE_INTEGER_BYTES`] anywhere, since they are compared to the bit.
     ///
     /// # Errors
     ///
@@ -160,7 +163,7 @@ impl DumpWriter {
         if seed >= sketch::SEED_LIMIT {
             return Err(Error::Seed { found: seed });
         }
-        if !dtype.is_float() && data.len() <= sketch::WHOLE_INTEGER_BYTES {
+        if is_kept_whole(role, module, dtype, data.len()) {
             return self.push(name, role, module, dtype, shape, data);
         }
         self.check(name, dtype, shape, data)?;
@@ -323,6 +326,16 @@ impl DumpWriter {
     /// The path of a file before the number of files is known.
     fn unfinished_path(&self, index: usize) -> PathBuf {
         self.folder.path().join(format!("{index}.part"))
+    }
+}
+
+/// Whether a dump of sketches has a tensor as it is.
+fn is_kept_whole(role: Role, module: &str, dtype: Dtype, bytes: usize) -> bool {
+    let is_given = role == Role::Input && module.is_empty();
+    if dtype.is_float() {
+        is_given && bytes <= sketch::WHOLE_INPUT_BYTES
+    } else {
+        is_given || bytes <= sketch::WHOLE_INTEGER_BYTES
     }
 }
 

@@ -37,7 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("NVL_GOLDEN_TRACEBACK"):
             raise
         problem = f"{type(error).__name__}: {error}".strip()
-        return _fail(problem, "with NVL_GOLDEN_TRACEBACK=1 in the environment you see where it comes from")
+        return _fail(problem, "; ".join(_hints(error, parsed)))
+
+
+def _hints(error: Exception, parsed: argparse.Namespace) -> list[str]:
+    """What to try after an error that is none of ours."""
+    hints = []
+    # What another version of transformers has under another name.
+    if isinstance(error, ImportError | AttributeError | KeyError | TypeError) and "transformers" in sys.modules:
+        from .huggingface.hooks import wrong_version
+
+        hints.append(wrong_version(Path(parsed.model)))
+    return [*hints, "with NVL_GOLDEN_TRACEBACK=1 in the environment you see where it comes from"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,7 +117,7 @@ def _record(arguments: argparse.Namespace) -> int:
         raise missing from error
 
     from .huggingface.chat import Request, ask
-    from .huggingface.checkpoint import find_source, load, say, vision_attention
+    from .huggingface.checkpoint import find_source, load, say
     from .huggingface.code import code_that_ran, find_code
     from .huggingface.hazards import neutralised
     from .recorder import record
@@ -123,7 +134,15 @@ def _record(arguments: argparse.Namespace) -> int:
     deviations: list[str] = []
     say(f"loading {source.origin}")
     with neutralised(arguments.device, dtype, deviations):
-        loaded = load(source, dtype, arguments.device, arguments.attention, bool(code), deviations)
+        loaded = load(
+            source,
+            dtype,
+            arguments.device,
+            arguments.attention,
+            bool(code),
+            deviations,
+            pictures=bool(arguments.image),
+        )
     request = Request(arguments.prompt, arguments.image, arguments.system, history, arguments.max_new_tokens)
     recorder = record(
         loaded.model,
@@ -145,8 +164,9 @@ def _record(arguments: argparse.Namespace) -> int:
         recorder.checkpoint = {"name": source.name} | ({"revision": source.revision} if source.revision else {})
         recorder.producer["name"] = "nvl-golden record"
         recorder.producer["dtype"] = arguments.dtype
-        if vision := vision_attention(loaded.model):
-            recorder.producer["attention"] = {"vision": vision} | recorder.producer.get("attention", {})
+        ran = recorder.observed.get("attention", {}).get("text")
+        if arguments.attention is not None and ran not in (None, arguments.attention):
+            deviations.append(f"{arguments.attention} attention was asked for, and the language model ran {ran}")
         if deviations:
             recorder.producer["deviations"] = deviations
         size = recorder.bytes_recorded

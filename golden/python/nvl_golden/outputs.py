@@ -16,6 +16,9 @@ OutputNames = Mapping[str, Sequence["str | None"]]
 #: tables, of one shape; engines have classes of such names that return queries and keys, which differ in theirs.
 OUTPUT_NAMES: OutputNames = {"*RotaryEmbedding": ("cos", "sin")}
 
+#: Classes that return their output and, where the attention that ran has some, the weights of it.
+_ATTENTION = "*Attention*"
+
 
 def tensors_of(value: Any) -> list[tuple[str, torch.Tensor]]:
     """Every tensor inside a value, with its path there: `""` for a bare tensor, `1.logits` for one further in.
@@ -39,7 +42,29 @@ def name_outputs(module_class: str, value: Any, names: OutputNames) -> list[tupl
             continue
         if fnmatchcase(module_class, pattern) and len(given) == len(tensors):
             return [(name, tensor) for name, (_, tensor) in zip(given, tensors, strict=True) if name is not None]
+    if fnmatchcase(module_class, _ATTENTION) and _has_weights_second(value):
+        own = {"0": "", "1": "attn_weights"}
+        return [(own.get(path, path), tensor) for path, tensor in tensors]
     return tensors
+
+
+def _has_weights_second(value: Any) -> bool:
+    """Whether an attention returned its output first and its weights, or `None` in their place, second.
+
+    So that its output has one name whatever attention ran: eager attention has weights to return, others have none, and older
+    versions of transformers return the keys and values behind them. The weights are `[batch, heads, queries, keys]`, with a
+    query for each row of the output `[batch, queries, hidden]`; other pairs (queries and keys, say) are not meant.
+    """
+    import torch
+
+    if type(value) not in (tuple, list) or len(value) < 2 or not isinstance(value[0], torch.Tensor):
+        return False
+    output, weights = value[:2]
+    if weights is None:
+        return True
+    if not isinstance(weights, torch.Tensor) or weights.ndim != 4 or output.ndim not in (2, 3):
+        return False
+    return weights.shape[-2] == output.shape[-2]
 
 
 def _walk(value: Any, path: str, inside: set[int]) -> Iterator[tuple[str, torch.Tensor]]:

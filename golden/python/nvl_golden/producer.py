@@ -11,13 +11,9 @@ from ._core import __commit__, __version__
 if TYPE_CHECKING:
     import torch
 
-#: Configurations inside a model's own that belong to its vision tower.
-_VISION = ("vision_config", "vision_tower_config", "visual_config")
-_TEXT = ("text_config", "llm_config", "language_config")
-
 
 def describe_producer(model: torch.nn.Module) -> dict[str, Any]:
-    """The program and library versions, and what the numbers depend on besides."""
+    """The program and library versions, and what the numbers depend on besides, as far as it is known before the run."""
     import torch
 
     device, dtype = _most_of(model)
@@ -26,8 +22,6 @@ def describe_producer(model: torch.nn.Module) -> dict[str, Any]:
         if (version := getattr(sys.modules.get(library), "__version__", None)) is not None:
             producer[library] = version
     producer |= {"device": device, "dtype": dtype}
-    if attention := _attention(model):
-        producer["attention"] = attention
     producer["threads"] = torch.get_num_threads()
     producer["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     producer["model"] = type(model).__name__
@@ -51,18 +45,3 @@ def _most_of(model: torch.nn.Module) -> tuple[str, str]:
             dtypes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
     device = devices.most_common(1)[0][0] if devices else "cpu"
     return device, dtypes.most_common(1)[0][0] if dtypes else "float32"
-
-
-def _attention(model: torch.nn.Module) -> dict[str, str]:
-    """The attention implementations that a transformers configuration names."""
-    config = getattr(model, "config", None)
-
-    def implementation(of: Any) -> str | None:
-        found = getattr(of, "_attn_implementation", None)
-        return found if isinstance(found, str) else None
-
-    def inner(names: tuple[str, ...]) -> str | None:
-        return next((found for name in names if (found := implementation(getattr(config, name, None)))), None)
-
-    vision, text = inner(_VISION), inner(_TEXT) or implementation(config)
-    return {side: found for side, found in (("vision", vision), ("text", text)) if found}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ._core import GoldenError, Sites, Writer
 from .calls import OwnCall, Places
+from .observed import Observer
 from .outputs import OUTPUT_NAMES, OutputNames, name_outputs, tensors_of
 from .producer import describe_producer, with_commit
 from .rows import Rows
@@ -151,6 +152,7 @@ class Recorder:
         self._writer: Writer | None = None
         self._abandon: weakref.finalize | None = None
         self._handles: list[Any] = []
+        self._observer: Observer | None = None
         self._names: set[str] = set()
         self._begun: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
@@ -198,6 +200,14 @@ class Recorder:
         """What was recorded so far, in bytes."""
         return 0 if self._staging is None else self._staging.bytes_recorded
 
+    @property
+    def observed(self) -> dict[str, Any]:
+        """What the modules that ran so far were seen to do: the manifest's `producer` gets these fields when the context is left.
+
+        `attention`, `pixel_values_dtype` and `dtypes`, as docs/activation-dump.md has them; what was not seen is left out.
+        """
+        return {} if self._observer is None else self._observer.producer()
+
     def add(
         self,
         name: str,
@@ -224,6 +234,8 @@ class Recorder:
         if self._chosen(name):
             self._names.add(name)
             self._staging.push(Destination(name, role, module), torch.as_tensor(tensor))
+        if name == "pixel_values" and self._observer is not None:
+            self._observer.pictures(torch.as_tensor(tensor))
 
     def pause(self) -> None:
         """Records no module from here on, until `resume` is called as often. `add` goes on."""
@@ -243,13 +255,17 @@ class Recorder:
             self.resume()
 
     def _head(self) -> dict[str, Any]:
-        head: dict[str, Any] = {"producer": with_commit(self.producer)}
+        # What the caller says of the run has precedence: it may know better.
+        told = {field: value for field, value in self.observed.items() if field not in self.producer}
+        head: dict[str, Any] = {"producer": with_commit(self.producer | told)}
         for field in ("checkpoint", "remote_code", "request", "prompt", "generated_ids", "text"):
             if (value := getattr(self, field)) is not None:
                 head[field] = value
         return head
 
     def _stop(self) -> None:
+        if self._observer is not None:
+            self._observer.end()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -262,6 +278,8 @@ class Recorder:
             names[module] = ".".join(filter(None, [self._prefix, *parts]))
         self._places = Places(names)
         self._handles.extend(self._places.watch())
+        self._observer = Observer(self._model, names)
+        self._observer.begin()
         seen: set[str] = set()
         for module, base in names.items():
             if base in seen:
@@ -291,6 +309,8 @@ class Recorder:
             if is_compiling():
                 return
             name = self._places.of(module, base)
+            if self._observer is not None:
+                self._observer.saw(module, name, args, kwargs, output, recorded=not self._paused)
             call = self._next_call(self._ended, name)
             if call is None:
                 return

@@ -26,8 +26,11 @@ pub const DEFAULT_SEED: u64 = 0;
 /// Seeds are below this, so that every JSON reader keeps them.
 pub const SEED_LIMIT: u64 = 1 << 53;
 
-/// Whole numbers are kept as they are in a dump of sketches if they are no more bytes than this.
+/// Whole numbers are kept as they are in a dump of sketches if they are no more bytes than this; what the model is given, always.
 pub const WHOLE_INTEGER_BYTES: usize = 1 << 16;
+
+/// What the model is given (`pixel_values`) is kept as it is in a dump of sketches if it is no more bytes than this.
+pub const WHOLE_INPUT_BYTES: usize = 1 << 20;
 
 /// The numbers of a projection, and the elements of a block, which all go to different ones.
 pub const BLOCK: usize = 128;

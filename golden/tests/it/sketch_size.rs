@@ -96,6 +96,7 @@ fn a_golden_of_the_8b_takes_less_than_two_megabytes() {
         // A sketch takes as much of any tensor: these are of some numbers with all their digits.
         let values = (0..1000).map(|n| (word(index as u64, n) >> 40) as f32 / 16_777_216.0 - 0.3);
         let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+        // Thirteen tiles are 40 MB, which are sketched too: `pixel_values` is not kept as an input would be that is small.
         writer.push_sketch(name, Role::Activation, class, Dtype::Float32, &[1000], &bytes, 0).unwrap();
     }
     writer.finish(head()).unwrap();

@@ -138,17 +138,34 @@ fn sketches_stand_between_tensors_of_several_files() {
     assert_eq!(dump.require("c").unwrap().data(), [1]);
 }
 
-#[test]
-fn whole_numbers_beyond_the_limit_are_sketched() {
+/// Whether a tensor of so many elements that are one is kept whole in a dump of sketches.
+fn is_whole(role: Role, module: &str, dtype: Dtype, elements: usize) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = DumpWriter::create(folder.path().join("dump")).unwrap();
+    let one: &[u8] = if dtype == Dtype::Float32 { &[0, 0, 0x80, 0x3f] } else { &[1] };
+    writer.push_sketch("x", role, module, dtype, &[elements], &one.repeat(elements), 0).unwrap();
+    let sketch = writer.entries()[0].sketch.as_ref();
+    assert!(sketch.is_none_or(|sketch| sketch.mean == Some(1.0)));
+    sketch.is_none()
+}
+
+#[test]
+fn whole_numbers_beyond_the_limit_are_sketched() {
     let limit = sketch::WHOLE_INTEGER_BYTES;
-    writer.push_sketch("within", Role::Input, "", Dtype::UInt8, &[limit], &vec![1; limit], 0).unwrap();
-    writer
-        .push_sketch("beyond", Role::Input, "", Dtype::UInt8, &[limit + 1], &vec![1; limit + 1], 0)
-        .unwrap();
-    assert!(writer.entries()[0].sketch.is_none());
-    assert_eq!(writer.entries()[1].sketch.as_ref().unwrap().mean, Some(1.0));
+    assert!(is_whole(Role::Activation, "", Dtype::UInt8, limit));
+    assert!(!is_whole(Role::Activation, "", Dtype::UInt8, limit + 1));
+    // What a module was given is no more than another activation.
+    assert!(!is_whole(Role::Input, "LlamaAttention", Dtype::UInt8, limit + 1));
+    assert!(!is_whole(Role::Input, "LlamaAttention", Dtype::Float32, 1));
+}
+
+#[test]
+fn what_the_model_was_given_is_kept_so_that_a_run_can_be_repeated() {
+    assert!(is_whole(Role::Input, "", Dtype::UInt8, 2 * sketch::WHOLE_INPUT_BYTES));
+    let limit = sketch::WHOLE_INPUT_BYTES / 4;
+    assert!(is_whole(Role::Input, "", Dtype::Float32, limit));
+    assert!(!is_whole(Role::Input, "", Dtype::Float32, limit + 1));
+    assert!(!is_whole(Role::Output, "", Dtype::Float32, limit));
 }
 
 #[test]

@@ -164,8 +164,9 @@ def run(*command: object) -> None:
 def source_weights(source: Path) -> dict[str, torch.Tensor]:
     weights = {}
     for file in sorted(source.glob("*.safetensors")):
-        weights |= load_file(file)
-    weights.pop("vision_model.radio_model.summary_idxs")
+        # RADIO's own copy of LayerScale has another name for its weight than timm's.
+        weights |= {name.replace(".grandma", ".gamma"): tensor for name, tensor in load_file(file).items()}
+    weights.pop("vision_model.radio_model.summary_idxs", None)
     return weights
 
 

@@ -109,12 +109,29 @@ def _pictures(loaded: Loaded, request: Request) -> tuple[list[dict[str, Any]], d
         described.append({"file": path.name, "width": width, "height": height, "sha256": sha256})
         pictures.append(picture)
     features = dict(loaded.image_processor(pictures))
-    tiles = features.get("num_patches_list")
-    if tiles is None and len(pictures) == 1 and isinstance(features.get("pixel_values"), torch.Tensor):
-        tiles = [len(features["pixel_values"])]
-    for image, count in zip(described, tiles if tiles is not None else [], strict=False):
-        image["tiles"] = int(count)
+    for image, count in zip(described, _tiles(loaded.model.chat, features, len(pictures)), strict=False):
+        image["tiles"] = count
     return described, features
+
+
+def _tiles(chat: Any, features: dict[str, Any], pictures: int) -> list[int]:
+    """How many tiles each picture has: what `chat` is given that has a number for each picture and accounts for all tiles.
+
+    Its name is the checkpoint's own affair (`num_patches`, `num_patches_list`). Empty if there is no such thing.
+    """
+    pixel_values = features.get("pixel_values")
+    if pixel_values is None:
+        return []
+    total = len(_joined(pixel_values))
+    for name, value in features.items():
+        if name == "pixel_values" or name not in inspect.signature(chat).parameters:
+            continue
+        counts = value.tolist() if hasattr(value, "tolist") else value
+        if not isinstance(counts, list | tuple) or len(counts) != pictures:
+            continue
+        if all(isinstance(count, int) for count in counts) and sum(counts) == total:
+            return list(counts)
+    return [total] if pictures == 1 else []
 
 
 def _chat_arguments(chat: Any, loaded: Loaded, request: Request, features: dict[str, Any]) -> dict[str, Any]:

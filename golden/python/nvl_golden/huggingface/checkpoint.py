@@ -12,6 +12,9 @@ import torch
 import transformers
 
 from .._core import GoldenError
+from .dtypes import move_back
+from .hooks import check_hooks
+from .weights import Stored, fill_in
 
 #: Attention that needs CUDA, by the beginning of its name.
 _CUDA_ATTENTION = "flash_attention"
@@ -59,21 +62,27 @@ def find_source(model: str) -> Source:
 
 
 def load(
-    source: Source, dtype: torch.dtype, device: str, attention: str | None, trust: bool, deviations: list[str]
+    source: Source,
+    dtype: torch.dtype,
+    device: str,
+    attention: str | None,
+    trust: bool,
+    deviations: list[str],
+    *,
+    pictures: bool = True,
 ) -> Loaded:
-    """Loads configuration, model, tokenizer and, where there is one, the image processor.
+    """Loads configuration, model and tokenizer, and the image processor if there are `pictures` to process and it has one.
+
+    Nothing in the model is less precise than `dtype`.
 
     # Errors
-    `GoldenError` if parameters are missing from the checkpoint: they would have random values.
+    `GoldenError` if parameters are missing from the checkpoint, which would have random values; if its image processor was
+    written for another version of transformers.
     """
     options: dict[str, Any] = {"trust_remote_code": trust}
-    config = transformers.AutoConfig.from_pretrained(source.folder, **options)
-    _choose_attention(config, device, attention, deviations)
-    model_class = _model_class(source.folder)
-    dtype_option = "dtype" if _version() >= (4, 56) else "torch_dtype"
-    model, info = model_class.from_pretrained(
-        source.folder, config=config, output_loading_info=True, **{dtype_option: dtype}, **options
-    )
+    # Before gigabytes are loaded.
+    image_processor = _image_processor(source.folder, device, options) if pictures else None
+    model, info = _load_model(source.folder, dtype, device, attention, options, deviations)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     missing = sorted(name for name in info.get("missing_keys", ()) if name in parameters)
     if missing:
@@ -81,18 +90,20 @@ def load(
         raise GoldenError(f"`{source.folder}`: expected every parameter, found {len(missing)} missing: {names}")
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(torch.device(device))
+    stored = Stored(source.folder)
+    fill_in(model, stored, deviations)
+    move_back(model, dtype, stored, deviations)
     model = model.to(device).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **options)
-    image_processor = None
-    if (source.folder / "preprocessor_config.json").is_file():
-        image_processor = transformers.AutoImageProcessor.from_pretrained(source.folder, device=device, **options)
     return Loaded(model, tokenizer, image_processor)
 
 
-def vision_attention(model: torch.nn.Module) -> str | None:
-    """The attention of a tower that is timm's, which no configuration names."""
-    fused = {module.fused_attn for module in model.modules() if isinstance(getattr(module, "fused_attn", None), bool)}
-    return {frozenset({True}): "sdpa", frozenset({False}): "eager"}.get(frozenset(fused))
+def _image_processor(folder: Path, device: str, options: dict[str, Any]) -> Any | None:
+    if not (folder / "preprocessor_config.json").is_file():
+        return None
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, device=device, **options)
+    check_hooks(processor, folder)
+    return processor
 
 
 def _snapshot(repository: str, revision: str | None) -> str:
@@ -114,8 +125,30 @@ def _model_class(folder: Path) -> Any:
     return transformers.AutoModelForCausalLM
 
 
-def _choose_attention(config: Any, device: str, attention: str | None, deviations: list[str]) -> None:
-    """Sets what was asked for; on a CPU, eager attention in place of what needs CUDA, in whatever is inside as well."""
+def _load_model(
+    folder: Path, dtype: torch.dtype, device: str, attention: str | None, options: dict[str, Any], deviations: list[str]
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and what loading it found, with the attention that is asked for wherever that is possible."""
+    dtype_option = "dtype" if _version() >= (4, 56) else "torch_dtype"
+    for only_text in (False, True):
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        _choose_attention(config, device, attention, only_text, deviations)
+        try:
+            return _model_class(folder).from_pretrained(
+                folder, config=config, output_loading_info=True, **{dtype_option: dtype}, **options
+            )
+        except ValueError:
+            # A model may refuse an attention that the language model in it has: it is then asked for in that one alone.
+            if attention is None or only_text:
+                raise
+    raise AssertionError
+
+
+def _choose_attention(config: Any, device: str, attention: str | None, only_text: bool, deviations: list[str]) -> None:
+    """Sets what was asked for; on a CPU, eager attention in place of what needs CUDA, in whatever is inside as well.
+
+    With `only_text` it is asked for where there is a vocabulary, and everything else is left to transformers.
+    """
     found = [getattr(config, field, None) for field in ("attn_implementation", "_attn_implementation")]
     needs_cuda = next((name for name in found if isinstance(name, str) and name.startswith(_CUDA_ATTENTION)), None)
     if attention is None and needs_cuda and torch.device(device).type != "cuda":
@@ -124,12 +157,13 @@ def _choose_attention(config: Any, device: str, attention: str | None, deviation
         if sentence not in deviations:
             deviations.append(sentence)
     if attention is not None:
-        config._attn_implementation = attention
+        chosen = attention if not only_text or hasattr(config, "vocab_size") else None
+        config._attn_implementation = chosen
         if hasattr(config, "attn_implementation"):
-            config.attn_implementation = attention
+            config.attn_implementation = chosen
     for value in list(vars(config).values()):
         if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            _choose_attention(value, device, attention, deviations)
+            _choose_attention(value, device, attention, only_text, deviations)
 
 
 def _version() -> tuple[int, int]:

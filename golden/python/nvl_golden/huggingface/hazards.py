@@ -1,9 +1,12 @@
 """What keeps public code from running as asked, set aside while it runs, and told.
 
 Three things make a checkpoint's own `chat` fail, or compute something other than asked, on a CPU or in float32: it moves its
-inputs to CUDA, it casts to bfloat16 whatever was asked for, and it asks for the rank in a group of processes that nobody has
-started. Here these calls get another meaning for the time of a recording; every one that is met is a sentence of the dump's
-`producer.deviations`.
+inputs to CUDA, it casts to bfloat16 whatever was asked for (inputs, or whole modules while it makes them), and it asks for the
+rank in a group of processes that nobody has started. Here these calls get another meaning for the time of a recording; every
+one that is met is a sentence of the dump's `producer.deviations`.
+
+What was asked for is the least precision: a cast to less is none, a cast to more is the code's own business. In bfloat16 no cast
+is touched.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ from typing import Any
 
 import torch
 
+from .dtypes import is_less_precise, name_of
+
 
 @contextmanager
 def neutralised(device: str, dtype: torch.dtype, deviations: list[str]) -> Iterator[None]:
     """Sets the hazards aside inside; appends to `deviations` what was met, once for each place in the code."""
     on_cpu = torch.device(device).type != "cuda"
-    keep_float32 = dtype == torch.float32
+    keeps = _Keeping(dtype)
 
     def met(sentence: str) -> None:
         if (whole := sentence.format(place=_place())) not in deviations:
@@ -30,12 +35,30 @@ def neutralised(device: str, dtype: torch.dtype, deviations: list[str]) -> Itera
     with ExitStack() as stack:
         if on_cpu:
             _neutralise_cuda(stack, met)
-        if on_cpu or keep_float32:
-            _neutralise_to(stack, met, on_cpu, keep_float32)
-        if keep_float32:
-            _neutralise_bfloat16(stack, met)
+        if on_cpu or keeps.anything:
+            _neutralise_to(stack, met, on_cpu, keeps)
+        if keeps.anything:
+            _neutralise_casts(stack, met, keeps)
+            _neutralise_default(stack, met, keeps)
         _neutralise_rank(stack, met)
         yield
+
+
+class _Keeping:
+    """Which casts are none in a run of some dtype: those of its tensors to half precision that is less precise."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.lost = frozenset(half for half in (torch.bfloat16, torch.float16) if is_less_precise(half, dtype))
+        self.anything = bool(self.lost)
+
+    def asked(self, tensor: torch.Tensor, value: Any) -> torch.dtype | None:
+        """The dtype that a cast with this argument would lose precision to."""
+        found = _dtype_of(value)
+        return found if tensor.dtype == self.dtype and found in self.lost else None
+
+    def sentence(self, lost: torch.dtype) -> str:
+        return f"the cast to {name_of(lost)} in {{place}} is a cast to {name_of(self.dtype)}"
 
 
 def _neutralise_cuda(stack: ExitStack, met: Callable[[str], None]) -> None:
@@ -46,14 +69,14 @@ def _neutralise_cuda(stack: ExitStack, met: Callable[[str], None]) -> None:
     _replace(stack, torch.Tensor, "cuda", stay)
 
 
-def _neutralise_to(stack: ExitStack, met: Callable[[str], None], on_cpu: bool, keep_float32: bool) -> None:
+def _neutralise_to(stack: ExitStack, met: Callable[[str], None], on_cpu: bool, keeps: _Keeping) -> None:
     original = torch.Tensor.to
 
     def to(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         def allowed(value: Any) -> Any:
-            if keep_float32 and self.dtype == torch.float32 and _is_bfloat16(value):
-                met("the cast to bfloat16 in {place} is a cast to float32")
-                return self if isinstance(value, torch.Tensor) else torch.float32
+            if lost := keeps.asked(self, value):
+                met(keeps.sentence(lost))
+                return self if isinstance(value, torch.Tensor) else keeps.dtype
             if on_cpu and _is_cuda(value):
                 met("inputs are not moved to CUDA ({place})")
                 return self if isinstance(value, torch.Tensor) else self.device
@@ -64,20 +87,32 @@ def _neutralise_to(stack: ExitStack, met: Callable[[str], None], on_cpu: bool, k
     _replace(stack, torch.Tensor, "to", to)
 
 
-def _neutralise_bfloat16(stack: ExitStack, met: Callable[[str], None]) -> None:
-    def keep(original: Callable[..., Any]) -> Callable[..., Any]:
+def _neutralise_casts(stack: ExitStack, met: Callable[[str], None], keeps: _Keeping) -> None:
+    def keep(original: Callable[..., Any], own: torch.dtype | None) -> Callable[..., Any]:
         def cast(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            to_bfloat16 = original is bfloat16 or any(map(_is_bfloat16, (*args, *kwargs.values())))
-            if self.dtype == torch.float32 and to_bfloat16:
-                met("the cast to bfloat16 in {place} is a cast to float32")
+            values = (own, *args, *kwargs.values())
+            if lost := next((lost for value in values if (lost := keeps.asked(self, value))), None):
+                met(keeps.sentence(lost))
                 return self
             return original(self, *args, **kwargs)
 
         return cast
 
-    bfloat16 = torch.Tensor.bfloat16
-    for name in ("bfloat16", "type", "type_as"):
-        _replace(stack, torch.Tensor, name, keep(getattr(torch.Tensor, name)))
+    for name, own in (("bfloat16", torch.bfloat16), ("half", torch.float16), ("type", None), ("type_as", None)):
+        _replace(stack, torch.Tensor, name, keep(getattr(torch.Tensor, name), own))
+
+
+def _neutralise_default(stack: ExitStack, met: Callable[[str], None], keeps: _Keeping) -> None:
+    """Code that makes a part of its model in half precision, whatever was asked for, makes it as it was asked."""
+    original = torch.set_default_dtype
+
+    def set_default_dtype(dtype: torch.dtype) -> None:
+        if dtype in keeps.lost and torch.get_default_dtype() == keeps.dtype:
+            met(f"what {{place}} makes in {name_of(dtype)} is made in {name_of(keeps.dtype)}")
+            return
+        original(dtype)
+
+    _replace(stack, torch, "set_default_dtype", set_default_dtype)
 
 
 def _neutralise_rank(stack: ExitStack, met: Callable[[str], None]) -> None:
@@ -114,12 +149,15 @@ def _replace(stack: ExitStack, holder: Any, name: str, replacement: Any) -> None
     stack.callback(lambda: setattr(holder, name, before) if own else delattr(holder, name))
 
 
-def _is_bfloat16(value: Any) -> bool:
+def _dtype_of(value: Any) -> torch.dtype | None:
+    """The half precision that an argument of a cast stands for: a dtype, a tensor of it, or an old name of its tensors."""
     if isinstance(value, torch.Tensor):
-        return value.dtype == torch.bfloat16
-    if isinstance(value, str):
-        return value == "torch.BFloat16Tensor"
-    return value is torch.bfloat16 or value is torch.BFloat16Tensor
+        value = value.dtype
+    names = {torch.bfloat16: ("BFloat16Tensor", torch.BFloat16Tensor), torch.float16: ("HalfTensor", torch.HalfTensor)}
+    for half, (name, kind) in names.items():
+        if value is half or value is kind or (isinstance(value, str) and value == f"torch.{name}"):
+            return half
+    return None
 
 
 def _is_cuda(value: Any) -> bool:

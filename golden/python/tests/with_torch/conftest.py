@@ -1,4 +1,4 @@
-"""What the recorder's tests share: a place for checkpoints' code, and the project's small remote-code checkpoint."""
+"""What the recorder's tests share: a place for checkpoints' code, and a checkpoint whose code is the project's own."""
 
 import hashlib
 import json
@@ -7,8 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# Before transformers is imported: it copies the code of a checkpoint here, and never asks the hub for anything.
+# Before transformers is imported: it copies the code of a checkpoint here, finds other repositories' code there, and never asks
+# the hub for anything.
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="nvl-golden-modules-")
+os.environ["HF_HUB_CACHE"] = tempfile.mkdtemp(prefix="nvl-golden-hub-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jsonschema
@@ -21,6 +23,7 @@ pytest_plugins = ["pytester"]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
 SHAPES = ROOT / "golden/fixtures/checkpoints/shapes"
+IGNORED = shutil.ignore_patterns("__pycache__")
 SCHEMA = json.loads((ROOT / "docs/activation-dump.schema.json").read_text())
 LLAMA = {
     "vocab_size": 512,
@@ -35,13 +38,15 @@ LLAMA = {
 }
 
 
-def read_back(path) -> nvl_golden.Dump:
-    """A dump with every hash checked, by Rust and by hashlib, and its manifest held to the schema."""
+def read_back(path, sketched=False) -> nvl_golden.Dump:
+    """A dump with every hash checked, by Rust and by hashlib, and its manifest held to the schema; of sketches there is none."""
     dump = nvl_golden.Dump(path)
     dump.verify()
     manifest = json.loads((Path(path) / "manifest.json").read_text())
     jsonschema.validate(manifest, SCHEMA)
     for entry in dump:
+        if sketched and "sketch" in entry.extra:
+            continue
         assert hashlib.sha256(dump.bytes(entry.name)).hexdigest() == entry.sha256, entry.name
     assert [entry.order for entry in dump] == list(range(len(dump)))
     return dump
@@ -52,37 +57,31 @@ def copy_tokenizer(folder: Path) -> None:
         shutil.copy(SHAPES / name, folder)
 
 
-@pytest.fixture(scope="session")
-def small_vl(tmp_path_factory) -> Path:
-    """A checkpoint whose model, configuration and image processor are Python files of its own; random weights."""
-    import transformers
-    from safetensors.torch import save_file
+def publish_tower() -> None:
+    """Puts the tower's code where the hub's client finds that of the repository that the checkpoint's `auto_map` names."""
+    repository = Path(os.environ["HF_HUB_CACHE"]) / "models--nvidia--C-RADIOv2-H"
+    revision = "0" * 40
+    if not repository.exists():
+        shutil.copytree(HERE / "tower", repository / "snapshots" / revision, ignore=IGNORED)
+        (repository / "refs").mkdir()
+        (repository / "refs/main").write_text(revision)
 
-    folder = tmp_path_factory.mktemp("checkpoints") / "small-vl"
-    shutil.copytree(HERE / "checkpoint", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    copy_tokenizer(folder)
-    config = {
-        "architectures": ["SmallVl"],
-        "model_type": "small_vl",
-        "auto_map": {"AutoConfig": "configuration.SmallVlConfig", "AutoModel": "modeling.SmallVl"},
-        "llm_config": LLAMA | {"model_type": "llama"},
-        "attn_implementation": "flash_attention_2",
-        "torch_dtype": "bfloat16",
-    }
-    processor = {"auto_map": {"AutoImageProcessor": "image_processing.SmallVlImageProcessor"}, "image_size": 32}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    plain = config | {"attn_implementation": "eager"}
-    (folder / "config.json").write_text(json.dumps(plain))
-    torch.manual_seed(7)
-    loaded = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
-    model = transformers.AutoModel.from_config(loaded, trust_remote_code=True).to(torch.bfloat16)
-    # Wider than the usual beginning, so that its answers differ.
-    state = {
-        name: (8 * tensor).contiguous() if tensor.ndim > 1 else tensor for name, tensor in model.state_dict().items()
-    }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+def copy_checkpoint(folder: Path, weights: Path = SHAPES, **changes) -> Path:
+    """A checkpoint in the published layout whose code is the project's own; `changes` are made in its `config.json`."""
+    publish_tower()
+    shutil.copytree(weights, folder)
+    shutil.copytree(HERE / "checkpoint", folder, ignore=IGNORED, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text()) | changes
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory) -> Path:
+    """The bundled checkpoint, with code that has the habits of the published code."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "stand-in"
+    return copy_checkpoint(folder, attn_implementation="flash_attention_2")
 
 
 @pytest.fixture(scope="session")

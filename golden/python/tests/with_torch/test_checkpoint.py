@@ -1,8 +1,9 @@
-"""`nvl-golden record` on the project's own remote-code checkpoint, which has the habits of public ones."""
+"""`nvl-golden record` on a checkpoint whose code is the project's own, with the habits of the published code."""
 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import nvl_golden
 import pytest
 import torch
-from conftest import ROOT, read_back
+from conftest import HERE, ROOT, read_back
 
 IMAGES = ROOT / "golden/fixtures/goldens/images"
 SQUARE = IMAGES / "purple-square.png"
@@ -23,23 +24,23 @@ def command(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def described(small_vl, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+def described(stand_in, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A recording of a picture, in float32 on a CPU."""
     out = tmp_path_factory.mktemp("dumps") / "described"
     result = command(
-        *("record", "--model", small_vl, "--image", SQUARE, "--prompt", "Describe this image.", "--out", out),
+        *("record", "--model", stand_in, "--image", SQUARE, "--prompt", "Describe this image.", "--out", out),
         *("--dtype", "float32", "--max-new-tokens", 5, "--threads", 1, "--trust-remote-code"),
     )
     assert result.returncode == 0, result.stderr
     return out, result
 
 
-def test_the_checkpoints_own_chat_is_recorded(described, small_vl):
+def test_the_checkpoints_own_chat_is_recorded(described, stand_in):
     out, result = described
     dump = read_back(out)
     manifest = dump.manifest
     assert result.stdout == manifest["text"] + "\n"
-    assert manifest["checkpoint"] == {"name": "small-vl"}
+    assert manifest["checkpoint"] == {"name": "stand-in"}
     assert manifest["request"] == {
         "system": None,
         "turns": [{"user": "Describe this image."}],
@@ -57,9 +58,10 @@ def test_the_checkpoints_own_chat_is_recorded(described, small_vl):
     }
     assert manifest["prompt"].count("<image>") == 16
     assert manifest["prompt"].endswith("<|start_header_id|>assistant<|end_header_id|>\n\n")
-    code = {name: hashlib.sha256((small_vl / name).read_bytes()).hexdigest() for name in manifest["remote_code"]}
+    files = {name: stand_in / name for name in ("configuration.py", "modeling.py", "image_processing.py")}
+    files |= {name: HERE / "tower" / name for name in ("hf_model.py", "patches.py")}
+    code = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert manifest["remote_code"] == code
-    assert set(code) == {"configuration.py", "modeling.py", "tower.py", "image_processing.py"}
     for name, digest in code.items():
         assert name in result.stderr and digest in result.stderr
 
@@ -67,17 +69,24 @@ def test_the_checkpoints_own_chat_is_recorded(described, small_vl):
 def test_the_sites_are_those_of_the_prefill_in_order_of_execution(described):
     dump = nvl_golden.Dump(described[0])
     names = dump.names()
-    assert names[:3] == ["pixel_values", "input_ids", "language_model.model.embed_tokens"]
+    tower = "vision_model.radio_model"
+    assert names[:3] == ["pixel_values", "input_ids", f"{tower}.input_conditioner"]
     assert names[-1] == "step_logits"
-    before = ["vision_model.patches", "vision_model.blocks.1.fc", "vision_model.summary", "mlp1.1", "inputs_embeds"]
+    before = [
+        f"{tower}.model.patch_generator",
+        f"{tower}.model.blocks.1.attn",
+        "vision_model",
+        "mlp1.1",
+        "inputs_embeds",
+    ]
     after = ["language_model.model.rotary_emb.cos", "language_model.model.layers.1.mlp", "language_model.lm_head"]
     places = [names.index(name) for name in before + after]
     assert places == sorted(places)
     assert not [name for name in names if "#" in name], "a decoding step was recorded"
-    assert "vision_model.blocks.0.drop" not in names, "a dropout that does nothing was recorded"
+    assert not [name for name in names if "drop" in name], "a dropout that does nothing was recorded"
     tokens = dump.entry("input_ids").shape[1]
-    assert dump.entry("inputs_embeds").shape == (1, tokens, 32)
-    assert dump.entry("language_model.model.layers.0").shape == (1, tokens, 32)
+    assert dump.entry("inputs_embeds").shape == (1, tokens, 128)
+    assert dump.entry("language_model.model.layers.0").shape == (1, tokens, 128)
     assert {entry.dtype for entry in dump} == {"float32", "int64"}
     assert [entry.role for entry in dump if entry.role != "activation"] == ["input", "input", "output"]
 
@@ -90,16 +99,6 @@ def test_the_logits_are_those_that_chose_each_token(described):
     assert torch.equal(logits[0], dump.tensor("language_model")[0, -1])
 
 
-def test_tensors_are_recorded_before_the_blocks_change_them_in_place(described):
-    dump = nvl_golden.Dump(described[0])
-    patches = dump.tensor("vision_model.patches").flatten(2).transpose(1, 2)
-    first = patches + torch.relu(dump.tensor("vision_model.blocks.0.fc"))
-    assert (dump.tensor("vision_model.blocks.0.fc") < 0).any()
-    assert torch.equal(first, dump.tensor("vision_model.blocks.0"))
-    second = first + torch.relu(dump.tensor("vision_model.blocks.1.fc"))
-    assert torch.equal(second, dump.tensor("vision_model.blocks.1"))
-
-
 def test_the_three_hazards_are_set_aside_and_told(described):
     producer = nvl_golden.Dump(described[0]).manifest["producer"]
     told = "\n".join(producer["deviations"])
@@ -108,14 +107,14 @@ def test_the_three_hazards_are_set_aside_and_told(described):
     assert "the rank of torch.distributed is 0 in `modeling.py`, line " in told
     assert "attention is eager, since the checkpoint's flash_attention_2 needs CUDA" in told
     assert producer["dtype"] == "float32" and producer["device"] == "cpu" and producer["threads"] == 1
-    assert producer["attention"]["text"] == "eager"
+    assert producer["attention"] == {"vision": "sdpa", "text": "eager"}
     assert producer["torch"] == torch.__version__ and producer["cpu_capability"]
 
 
-def test_recording_does_not_change_the_answer_and_leaves_no_trace(small_vl):
+def test_recording_does_not_change_the_answer_and_leaves_no_trace(stand_in):
     from nvl_golden.huggingface import chat, checkpoint, hazards
 
-    loaded = checkpoint.load(checkpoint.find_source(str(small_vl)), torch.float32, "cpu", "eager", True, [])
+    loaded = checkpoint.load(checkpoint.find_source(str(stand_in)), torch.float32, "cpu", "eager", True, [])
     request = chat.Request("What is it?", [SQUARE], max_new_tokens=4)
     features = loaded.image_processor([__import__("PIL.Image").Image.open(SQUARE)])
     methods = [getattr(torch.Tensor, name) for name in ("cuda", "to", "bfloat16", "type")]
@@ -132,7 +131,7 @@ def test_recording_does_not_change_the_answer_and_leaves_no_trace(small_vl):
 
     before = answer()
     kind = type(loaded.tokenizer)
-    out = small_vl.parent / "unchanged"
+    out = stand_in.parent / "unchanged"
     with nvl_golden.record(loaded.model, out) as recorder, hazards.neutralised("cpu", torch.float32, []):
         recorded = chat.ask(loaded, request, recorder)
     assert before == recorded == answer()
@@ -143,12 +142,12 @@ def test_recording_does_not_change_the_answer_and_leaves_no_trace(small_vl):
         assert not module._forward_hooks and not module._forward_pre_hooks and "generate" not in vars(module)
 
 
-def test_a_history_a_system_prompt_and_two_pictures(small_vl, tmp_path):
+def test_a_history_a_system_prompt_and_two_pictures(stand_in, tmp_path):
     history = tmp_path / "history.json"
     history.write_text(json.dumps([{"user": "<image>\nDescribe this image.", "assistant": "a purple square"}]))
     out = tmp_path / "dump"
     result = command(
-        *("record", "--model", small_vl, "--image", SQUARE, "--image", SHAPES, "--history", history),
+        *("record", "--model", stand_in, "--image", SQUARE, "--image", SHAPES, "--history", history),
         *("--system", "Answer in one word.", "--prompt", "<image>\nWhat color is the circle?", "--out", out),
         *("--max-new-tokens", 2, "--sites", "vision_model.*", "--sites", "*.mlp", "--tokens", "last:3", "--inputs"),
         "--trust-remote-code",
@@ -158,6 +157,7 @@ def test_a_history_a_system_prompt_and_two_pictures(small_vl, tmp_path):
     request = dump.manifest["request"]
     assert request["system"] == "Answer in one word."
     assert [image["file"] for image in request["images"]] == [SQUARE.name, SHAPES.name]
+    assert [image["tiles"] for image in request["images"]] == [1, 1]
     assert [turn["user"] for turn in request["turns"]] == [
         "<image>\nDescribe this image.",
         "<image>\nWhat color is the circle?",
@@ -165,20 +165,20 @@ def test_a_history_a_system_prompt_and_two_pictures(small_vl, tmp_path):
     assert request["turns"][0]["assistant"] == "a purple square"
     assert dump.manifest["prompt"].startswith("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nAnswer")
     assert {name.split(".")[0] for name in dump.names()} == {"vision_model", "language_model"}
-    assert dump.entry("language_model.model.layers.0.mlp").shape == (1, 3, 32)
+    assert dump.entry("language_model.model.layers.0.mlp").shape == (1, 3, 128)
     assert dump.entry("language_model.model.layers.0.mlp.input").role == "input"
     assert dump.entry("language_model.model.layers.0.mlp").extra["rows"]["kept"] == "last:3"
     # In bfloat16 the cast is the code's own, and no deviation.
     deviations = dump.manifest["producer"]["deviations"]
     assert not [deviation for deviation in deviations if "bfloat16" in deviation]
-    assert dump.entry("vision_model.patches").dtype == "bfloat16"
+    assert dump.entry("vision_model.radio_model.model.blocks").dtype == "bfloat16"
 
 
-def test_code_is_not_run_without_consent(small_vl, tmp_path):
+def test_code_is_not_run_without_consent(stand_in, tmp_path):
     marker = tmp_path / "ran"
     folder = tmp_path / "hostile"
     folder.mkdir()
-    for path in small_vl.iterdir():
+    for path in stand_in.iterdir():
         if path.is_file():
             (folder / path.name).write_bytes(path.read_bytes())
     code = folder / "configuration.py"
@@ -191,11 +191,11 @@ def test_code_is_not_run_without_consent(small_vl, tmp_path):
     assert not marker.exists() and not out.exists() and result.stdout == ""
 
 
-def test_code_that_fails_leaves_no_dump(small_vl, tmp_path):
+def test_code_that_fails_leaves_no_dump(stand_in, tmp_path):
     out = tmp_path / "dumps/one"
     # Two tags for one picture: the checkpoint's own code refuses it.
     arguments = ("--image", SQUARE, "--prompt", "<image><image> what?", "--out", out, "--trust-remote-code")
-    result = command("record", "--model", small_vl, *arguments)
+    result = command("record", "--model", stand_in, *arguments)
     assert result.returncode == 2
     assert "error: ValueError: expected 1 image tags, found 2" in result.stderr
     assert list(out.parent.iterdir()) == []
@@ -250,3 +250,89 @@ def test_a_folder_with_content_is_not_overwritten(tmp_path, capfd):
     assert main(["record", "--model", str(tmp_path), "--prompt", "What?", "--out", str(tmp_path)]) == 2
     assert "expected no file and no folder with content, found one\nhint: " in capfd.readouterr().err
     assert os.listdir(tmp_path) == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("features", "tiles"),
+    [
+        ({"num_patches": [3, 1]}, [3, 1]),
+        ({"num_patches_list": torch.tensor([1, 3])}, [1, 3]),
+        ({"image_flags": [1, 1], "num_patches": [3, 1]}, [3, 1]),
+        ({"num_patches": [4]}, []),
+        ({"num_patches": [2, 1]}, []),
+        ({"num_patches": [2.5, 1.5]}, []),
+        ({"sizes": [3, 1]}, []),
+    ],
+    ids=str,
+)
+def test_tiles_are_what_chat_is_given_a_number_of_for_each_picture(features, tiles):
+    from nvl_golden.huggingface.chat import _tiles
+
+    def a_chat(pixel_values, image_flags=None, num_patches=None, num_patches_list=None):
+        pass
+
+    pixel_values = torch.zeros(4, 3, 8, 8)
+    assert _tiles(a_chat, {"pixel_values": pixel_values, **features}, 2) == tiles
+    assert _tiles(a_chat, {"pixel_values": pixel_values, "sizes": [3, 1]}, 1) == [4]
+
+
+def test_the_tiles_of_several_pictures_are_told(stand_in, tmp_path):
+    out = tmp_path / "dump"
+    wide = IMAGES / "green-triangle-left-of-yellow-circle.png"
+    arguments = ("--image", wide, "--image", SQUARE, "--prompt", "Describe this image.", "--max-new-tokens", 1)
+    result = command("record", "--model", stand_in, *arguments, "--out", out, "--trust-remote-code", "--sketch")
+    assert result.returncode == 0, result.stderr
+    dump = read_back(out, sketched=True)
+    assert [image["tiles"] for image in dump.manifest["request"]["images"]] == [3, 1]
+    # What a run can be repeated from is there in full.
+    assert dump.tensor("pixel_values").shape == (4, 3, 128, 128)
+    assert dump.tensor("input_ids").shape == dump.entry("input_ids").shape
+
+
+def test_an_attention_that_was_asked_for_and_did_not_run_is_told(stand_in, tmp_path, monkeypatch, capfd):
+    from nvl_golden import cli
+    from nvl_golden.huggingface import checkpoint
+
+    choose = checkpoint._choose_attention
+
+    def another(config, device, attention, *rest):
+        choose(config, device, "sdpa", *rest)
+
+    monkeypatch.setattr(checkpoint, "_choose_attention", another)
+    arguments = ["--prompt", "What?", "--attention", "eager", "--max-new-tokens", "1", "--trust-remote-code"]
+    assert cli.main(["record", "--model", str(stand_in), "--out", str(tmp_path / "dump"), *arguments]) == 0
+    told = "eager attention was asked for, and the language model ran sdpa"
+    assert told in nvl_golden.Dump(tmp_path / "dump").manifest["producer"]["deviations"]
+
+
+def test_a_processor_for_another_version_of_transformers_is_refused_before_it_is_used(stand_in, tmp_path):
+    folder = tmp_path / "older"
+    shutil.copytree(stand_in, folder)
+    code = folder / "image_processing.py"
+    hook = "\n    def _process_image(self, image):\n        return super()._process_image(image)\n"
+    code.write_text(code.read_text() + hook)
+    config = json.loads((folder / "config.json").read_text()) | {"transformers_version": "4.53.0"}
+    (folder / "config.json").write_text(json.dumps(config))
+    arguments = ("--prompt", "What?", "--max-new-tokens", 1, "--trust-remote-code", "--out", tmp_path / "dump")
+    result = command("record", "--model", folder, "--image", SQUARE, *arguments)
+    assert result.returncode == 2
+    assert (
+        "`LlamaNemotronNanoVLImageProcessor`: expected to override what `BaseImageProcessor` of transformers"
+        in result.stderr
+    )
+    assert "found `_process_image`, which it has not\nhint: " in result.stderr
+    assert "`config.json` says 4.53.0" in result.stderr
+    # Without pictures it is not needed.
+    assert command("record", "--model", folder, *arguments).returncode == 0
+
+
+def test_code_that_misses_something_of_transformers_gets_a_hint_about_versions(stand_in, tmp_path):
+    folder = tmp_path / "newer"
+    shutil.copytree(stand_in, folder)
+    code = folder / "modeling.py"
+    code.write_text("from transformers import ClassOfAnotherVersion\n" + code.read_text())
+    arguments = ("--prompt", "What?", "--trust-remote-code", "--out", tmp_path / "dump")
+    result = command("record", "--model", folder, *arguments)
+    assert result.returncode == 2
+    assert "ClassOfAnotherVersion" in result.stderr
+    assert "hint: the code may be for another version than transformers" in result.stderr

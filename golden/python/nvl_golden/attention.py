@@ -1,0 +1,129 @@
+"""Which attention runs: the functions that compute it are watched while something is recorded.
+
+No configuration is asked. `scaled_dot_product_attention`, FlashAttention's and xformers' functions, and whatever transformers'
+attention interface calls, say their names; eager attention has no function of its own, and is seen by its softmax.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, ClassVar
+
+#: Called with the name of an attention that is about to run.
+Listener = Callable[[str], None]
+
+#: Functions that are an attention: the module that has them, their name there, and what they are called in a manifest.
+_FUNCTIONS = (
+    ("torch.nn.functional", "scaled_dot_product_attention", "sdpa"),
+    ("flash_attn", "flash_attn_func", "flash_attention_2"),
+    ("flash_attn", "flash_attn_kvpacked_func", "flash_attention_2"),
+    ("flash_attn", "flash_attn_qkvpacked_func", "flash_attention_2"),
+    ("flash_attn", "flash_attn_varlen_func", "flash_attention_2"),
+    ("flash_attn", "flash_attn_varlen_kvpacked_func", "flash_attention_2"),
+    ("flash_attn", "flash_attn_varlen_qkvpacked_func", "flash_attention_2"),
+    ("flash_attn", "flash_attn_with_kvcache", "flash_attention_2"),
+    ("flash_attn_interface", "flash_attn_func", "flash_attention_3"),
+    ("flash_attn_interface", "flash_attn_varlen_func", "flash_attention_3"),
+    ("xformers.ops", "memory_efficient_attention", "xformers"),
+)
+
+
+class Watch:
+    """Tells its listener of every attention from `begin` to `end`. Any number may be under way at once."""
+
+    _lock: ClassVar = threading.Lock()
+    _listeners: ClassVar[list[Listener]] = []
+    _undo: ClassVar[list[Callable[[], None]]] = []
+    #: How many attentions are under way in this thread: what one calls inside is part of it.
+    _inside: ClassVar = threading.local()
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._begun = False
+
+    def begin(self, modules: Iterable[str]) -> None:
+        """Starts to listen; `modules` are those that may have taken a function into their own namespace, by name."""
+        with Watch._lock:
+            if not Watch._listeners:
+                _put_in_place(list(modules), Watch._undo)
+            Watch._listeners.append(self._listener)
+            self._begun = True
+
+    def end(self) -> None:
+        """Stops; after the last one everything is as it was."""
+        with Watch._lock:
+            if not self._begun:
+                return
+            self._begun = False
+            Watch._listeners.remove(self._listener)
+            while not Watch._listeners and Watch._undo:
+                Watch._undo.pop()()
+
+
+def _put_in_place(modules: list[str], undo: list[Callable[[], None]]) -> None:
+    import torch
+
+    for module_name, name, kind in _FUNCTIONS:
+        original = getattr(sys.modules.get(module_name), name, None)
+        if original is None:
+            continue
+        replacement = _telling(original, kind)
+        for holder in {module_name, *modules}:
+            found = sys.modules.get(holder)
+            # Code that imported the function by name has a reference of its own.
+            for own in [own for own, value in vars(found).items() if value is original] if found else ():
+                _replace(found, own, replacement, undo)
+    for holder, name in ((torch.Tensor, "softmax"), (torch, "softmax")):
+        _replace(holder, name, _telling(getattr(holder, name), "eager", _is_of_scores), undo)
+    _watch_interface(undo)
+
+
+def _watch_interface(undo: list[Callable[[], None]]) -> None:
+    """Watches what transformers' attention interface has registered, under the names that it has there."""
+    interface = getattr(sys.modules.get("transformers.modeling_utils"), "ALL_ATTENTION_FUNCTIONS", None)
+    local = getattr(interface, "_local_mapping", None)
+    if not isinstance(local, dict):
+        return
+    for kind in list(interface):
+        had, before = kind in local, local.get(kind)
+        local[kind] = _telling(interface[kind], str(kind))
+        undo.append(lambda kind=kind, had=had, before=before: local.update({kind: before}) if had else local.pop(kind))
+
+
+def _telling(original: Any, kind: str, applies: Callable[..., bool] | None = None) -> Any:
+    from torch.compiler import is_compiling
+
+    @wraps(original)
+    def telling(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling() or getattr(Watch._inside, "depth", 0) or (applies and not applies(*args, **kwargs)):
+            return original(*args, **kwargs)
+        for listener in list(Watch._listeners):
+            listener(kind)
+        Watch._inside.depth = 1
+        try:
+            return original(*args, **kwargs)
+        finally:
+            Watch._inside.depth = 0
+
+    return telling
+
+
+def _is_of_scores(scores: Any, dim: Any = None, *_args: Any, **_kwargs: Any) -> bool:
+    """Whether a softmax is one over attention scores: `[batch, heads, queries, keys]`, or without heads and then square.
+
+    Others are over classes or experts, `[tokens, experts]`.
+    """
+    rank = getattr(scores, "ndim", 0)
+    if not isinstance(dim, int) or dim not in (-1, rank - 1):
+        return False
+    return rank >= 4 or (rank == 3 and scores.shape[-1] == scores.shape[-2])
+
+
+def _replace(holder: Any, name: str, replacement: Any, undo: list[Callable[[], None]]) -> None:
+    own, before = name in vars(holder), getattr(holder, name)
+    setattr(holder, name, replacement)
+    # `Tensor.softmax` belongs to a base class: the replacement is then taken away, not overwritten.
+    undo.append(lambda: setattr(holder, name, before) if own else delattr(holder, name))
