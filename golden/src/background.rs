@@ -4,11 +4,12 @@
 //! smallest, and it is memory that runs out.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fmt, io, process};
 
+use rayon::ThreadPoolBuilder;
 use serde_json::{Map, Value};
 
 use crate::manifest::{ManifestHead, Role};
@@ -36,12 +37,15 @@ pub struct Tensor {
 
 /// A [`DumpWriter`] on a thread of its own.
 ///
-/// One that is dropped before it has finished leaves nothing behind, as a [`DumpWriter`] does.
+/// One that is dropped before it has finished leaves nothing behind, as a [`DumpWriter`] does. In a process that is forked from
+/// its own it has no thread and its locks may be held for ever: there it refuses everything, and is dropped without a trace.
 #[derive(Debug)]
 pub struct BackgroundWriter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     max_queued_bytes: u64,
+    /// The process that the thread belongs to.
+    process: u32,
 }
 
 #[derive(Debug, Default)]
@@ -79,15 +83,25 @@ impl BackgroundWriter {
     pub fn new(writer: DumpWriter, max_queued_bytes: u64) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
+        // Threads of its own: those that all share are missing in a process that is forked once they have begun.
+        let pool = ThreadPoolBuilder::new()
+            .thread_name(|_| "dump hashing".to_owned())
+            .build()
+            .map_err(|error| Error::Thread { source: io::Error::other(error) })?;
         let thread = std::thread::Builder::new()
             .name("dump writer".to_owned())
             .spawn(move || {
                 // Set even if the thread unwinds, so that nobody waits for it in vain.
                 let mut over = Over { shared: &theirs, outcome: None };
-                over.outcome = Some(theirs.write_all(writer));
+                over.outcome = Some(pool.install(|| theirs.write_all(writer)));
             })
             .map_err(|source| Error::Thread { source })?;
-        Ok(BackgroundWriter { shared, thread: Some(thread), max_queued_bytes })
+        Ok(BackgroundWriter { shared, thread: Some(thread), max_queued_bytes, process: process::id() })
+    }
+
+    /// Whether this process is the one that has begun it, and not one that was forked from that.
+    pub fn is_of_this_process(&self) -> bool {
+        self.process == process::id()
     }
 
     /// Appends a tensor, once there is room for it.
@@ -95,7 +109,7 @@ impl BackgroundWriter {
     /// # Errors
     ///
     /// What the thread has met since, with this or with an earlier tensor: those of [`DumpWriter::push`]. The dump is
-    /// lost then, and every later call answers [`Error::WriterStopped`].
+    /// lost then, and every later call answers [`Error::WriterStopped`]. [`Error::Forked`] in a forked process.
     pub fn push(&self, tensor: Tensor) -> Result<()> {
         let mut tensor = tensor;
         while let Some(returned) = self.try_push(tensor, Duration::from_secs(60))? {
@@ -112,7 +126,7 @@ impl BackgroundWriter {
     pub fn try_push(&self, tensor: Tensor, patience: Duration) -> Result<Option<Tensor>> {
         let bytes = (*tensor.data).as_ref().len() as u64;
         let deadline = Instant::now() + patience;
-        let mut state = self.shared.lock();
+        let mut state = self.lock()?;
         loop {
             if state.outcome.is_some() || state.is_over {
                 return Err(state.failure());
@@ -134,7 +148,7 @@ impl BackgroundWriter {
 
     /// The bytes that wait to be written.
     pub fn queued_bytes(&self) -> u64 {
-        self.shared.lock().queued_bytes
+        self.lock().map_or(0, |state| state.queued_bytes)
     }
 
     /// Writes what waits, then the manifest, and gives the folder its name.
@@ -150,8 +164,10 @@ impl BackgroundWriter {
 
     /// Begins to finish; [`BackgroundWriter::wait`] tells when it is done.
     pub fn begin_finish(&mut self, head: ManifestHead) {
-        self.shared.lock().end.get_or_insert(End::Finish(Box::new(head)));
-        self.shared.pushed.notify_one();
+        if let Ok(mut state) = self.lock() {
+            state.end.get_or_insert(End::Finish(Box::new(head)));
+            self.shared.pushed.notify_one();
+        }
     }
 
     /// Waits some time for the end; whether it has come.
@@ -161,7 +177,7 @@ impl BackgroundWriter {
     /// Those of [`BackgroundWriter::finish`].
     pub fn wait(&mut self, patience: Duration) -> Result<bool> {
         let deadline = Instant::now() + patience;
-        let mut state = self.shared.lock();
+        let mut state = self.lock()?;
         loop {
             match state.outcome.take() {
                 Some(Ok(())) => {
@@ -183,15 +199,22 @@ impl BackgroundWriter {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        if self.is_of_this_process() { Ok(self.shared.lock()) } else { Err(Error::Forked) }
+    }
 }
 
 impl Drop for BackgroundWriter {
     fn drop(&mut self) {
-        {
-            let mut state = self.shared.lock();
-            state.end = Some(End::Abandon);
-            state.queue.clear();
-        }
+        let Ok(mut state) = self.lock() else {
+            // The thread that it stands for is not there.
+            std::mem::forget(self.thread.take());
+            return;
+        };
+        state.end = Some(End::Abandon);
+        state.queue.clear();
+        drop(state);
         self.shared.pushed.notify_one();
         if let Some(thread) = self.thread.take() {
             // It ends by itself; how, was told or is of no interest any more.

@@ -344,6 +344,10 @@ pub enum Error {
         "expected a dump that is still being written, found one that is finished, abandoned or has failed"
     )]
     WriterStopped,
+
+    /// A writer was used in another process than its own.
+    #[error("expected the process that has begun the dump, found one that was forked from it")]
+    Forked,
 }
 
 impl Error {

@@ -43,6 +43,7 @@ pub mod manifest;
 mod shard;
 pub mod sketch;
 mod tensor;
+mod workplace;
 mod writer;
 
 pub use background::BackgroundWriter;

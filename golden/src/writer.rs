@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tempfile::TempDir;
 
 use crate::manifest::{self, Entry, ManifestHead, Role};
 use crate::shard::{SINGLE_FILE, Shard, parse_shard_name, shard_name};
+use crate::workplace::Workplace;
 use crate::{Dtype, Dump, Error, Result, Sketch, TensorView, sha256_hex, sketch};
 
 /// How a dump is laid out on disk, and what may be in its place.
@@ -40,12 +40,13 @@ impl Default for WriteOptions {
 
 /// A dump in the making: a hidden folder beside its target, which takes the target's name when it is complete.
 ///
-/// A writer that is dropped before [`DumpWriter::finish`] leaves nothing behind.
+/// A writer that is dropped before [`DumpWriter::finish`] leaves nothing behind. What one leaves whose process is killed, the
+/// next one in the same folder removes.
 #[derive(Debug)]
 pub struct DumpWriter {
     target: PathBuf,
     parent: PathBuf,
-    folder: TempDir,
+    workplace: Workplace,
     options: WriteOptions,
     shard: Shard,
     /// How many files are complete.
@@ -91,11 +92,15 @@ impl DumpWriter {
             _ => Path::new("."),
         };
         fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })?;
-        let folder = temporary_folder(parent, name)?;
+        let workplace = Workplace::make(parent, name)
+            .map_err(|source| Error::Write { path: parent.to_owned(), source })?;
+        workplace.clear_dead();
+        // A dead process may have left the target aside, from where it is back now.
+        check_target(target, options.replace)?;
         Ok(DumpWriter {
             target: target.to_owned(),
             parent: parent.to_owned(),
-            folder,
+            workplace,
             shard: Shard::new(options.buffer_bytes, options.header_room_bytes),
             options,
             finished_shards: 0,
@@ -269,8 +274,9 @@ impl DumpWriter {
         let count = self.finished_shards;
         let file_name =
             |index: usize| if count == 1 { SINGLE_FILE.to_owned() } else { shard_name(index + 1, count) };
+        let folder = self.workplace.new_dir();
         for index in 0..count {
-            let path = self.folder.path().join(file_name(index));
+            let path = folder.join(file_name(index));
             fs::rename(self.unfinished_path(index), &path).map_err(|source| Error::Write { path, source })?;
         }
         if count > 1 {
@@ -279,37 +285,22 @@ impl DumpWriter {
             }
         }
         let manifest = head.with_entries(std::mem::take(&mut self.entries));
-        let path = self.folder.path().join(manifest::FILE_NAME);
+        let path = folder.join(manifest::FILE_NAME);
         write_synced(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
-        sync_folder(self.folder.path())?;
+        sync_folder(&folder)?;
         self.publish()
     }
 
     /// Gives the complete folder its name.
     fn publish(self) -> Result<()> {
         check_target(&self.target, self.options.replace)?;
-        let write_error = |source| Error::Write { path: self.target.clone(), source };
-        let new = self.folder.path();
         let occupied = self.target.is_dir() && !is_empty_folder(&self.target)?;
-        if occupied {
-            // The old dump steps aside and returns if the new one cannot take its place. It is removed, with the
-            // temporary folder that it stepped into, when that goes out of scope.
-            let aside = temporary_folder(&self.parent, self.target.file_name().unwrap_or_default())?;
-            let old = aside.path().join("old");
-            fs::rename(&self.target, &old).map_err(write_error)?;
-            if let Err(source) = fs::rename(new, &self.target) {
-                // If even this fails, the error below is still the one to report; the old dump then stays in
-                // the folder beside the target rather than being lost.
-                if fs::rename(&old, &self.target).is_err() {
-                    let _ = aside.keep();
-                }
-                return Err(write_error(source));
-            }
+        let named = if occupied {
+            self.workplace.replace(&self.target)
         } else {
-            fs::rename(new, &self.target).map_err(write_error)?;
-        }
-        // The folder is no longer under its temporary name: there is nothing to remove there.
-        let _ = self.folder.keep();
+            self.workplace.rename(&self.target)
+        };
+        named.map_err(|source| Error::Write { path: self.target.clone(), source })?;
         sync_folder(&self.parent)
     }
 
@@ -325,7 +316,7 @@ impl DumpWriter {
 
     /// The path of a file before the number of files is known.
     fn unfinished_path(&self, index: usize) -> PathBuf {
-        self.folder.path().join(format!("{index}.part"))
+        self.workplace.new_dir().join(format!("{index}.part"))
     }
 }
 
@@ -337,16 +328,6 @@ fn is_kept_whole(role: Role, module: &str, dtype: Dtype, bytes: usize) -> bool {
     } else {
         is_given || bytes <= sketch::WHOLE_INTEGER_BYTES
     }
-}
-
-fn temporary_folder(parent: &Path, name: &std::ffi::OsStr) -> Result<TempDir> {
-    let prefix = format!(".{}.", name.to_string_lossy());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".part");
-    // As `mkdir` does it, and unlike a temporary folder: readable to whom the umask allows.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder.tempdir_in(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })
 }
 
 /// Refuses a target that a dump must not take the place of.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +19,15 @@ class Places:
     """Where in a model a module runs that stands at several places of it.
 
     Engines share what has no weights: one activation for all layers, one rotary embedding. Such a module has as many paths,
-    and `named_modules` tells the first. Which one it runs at, the module that it runs in says.
+    and `named_modules` tells the first. Which one it runs at, the module that it runs in says: the innermost of those that run
+    in the same thread.
     """
 
     def __init__(self, names: dict[torch.nn.Module, str]) -> None:
         """`names` has every module of a model, with what it is called at its first place."""
         #: Per shared module: its name inside each of its parents.
         self._inside: dict[torch.nn.Module, dict[torch.nn.Module, str]] = {}
-        self._running: list[torch.nn.Module] = []
+        self._threads = threading.local()
         parents: dict[torch.nn.Module, list[tuple[torch.nn.Module, str]]] = {}
         for parent in names:
             for key, child in parent._modules.items():
@@ -34,10 +38,22 @@ class Places:
                 # Under two names in one parent, the first counts.
                 self._inside[child] = {parent: _join(names[parent], key) for parent, key in reversed(found)}
 
+    @property
+    def _running(self) -> list[torch.nn.Module]:
+        """The modules that run in this thread, the innermost last."""
+        try:
+            return self._threads.running
+        except AttributeError:
+            running: list[torch.nn.Module] = []
+            self._threads.running = running
+            return running
+
     def watch(self) -> list[Any]:
         """Hooks that tell which module runs, on those alone that have shared ones inside; their handles."""
         handles: list[Any] = []
         for parent in {parent: None for found in self._inside.values() for parent in found}:
+            if not takes_hooks(parent):
+                continue
             handles.append(parent.register_forward_pre_hook(self._enter))
             handles.append(parent.register_forward_hook(self._leave, always_call=True))
         return handles
@@ -49,6 +65,15 @@ class Places:
             return name
         return next((inside[parent] for parent in reversed(self._running) if parent in inside), name)
 
+    @contextmanager
+    def inside(self, module: torch.nn.Module) -> Iterator[None]:
+        """Tells that a module runs whose hooks do not."""
+        self._enter(module, ())
+        try:
+            yield
+        finally:
+            self._leave(module, (), None)
+
     def _enter(self, module: torch.nn.Module, _args: Any) -> None:
         from torch.compiler import is_compiling
 
@@ -58,23 +83,77 @@ class Places:
     def _leave(self, module: torch.nn.Module, _args: Any, _output: Any) -> None:
         from torch.compiler import is_compiling
 
-        if not is_compiling() and module in self._running:
-            while self._running.pop() is not module:
+        running = self._running
+        if not is_compiling() and module in running:
+            while running.pop() is not module:
                 pass
+
+
+class CallNumbers:
+    """Numbers the calls of each module, from 0 on, whatever threads they are made in."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: Counter[str] = Counter()
+        self._begun = _Begun()
+
+    def begin(self, name: str) -> int:
+        """The number of a call that begins."""
+        number = self._take(name)
+        self._begun.calls[name].append(number)
+        return number
+
+    def end(self, name: str, counts: bool) -> int | None:
+        """The number of a call that has ended: that of its beginning, which was in the same thread.
+
+        Where beginnings are not told, calls are numbered as they end, and those that do not count get none.
+        """
+        begun = self._begun.calls[name]
+        number = begun.popleft() if begun else None
+        if not counts:
+            return None
+        return self._take(name) if number is None else number
+
+    def _take(self, name: str) -> int:
+        with self._lock:
+            number = self._next[name]
+            self._next[name] += 1
+        return number
+
+
+class _Begun(threading.local):
+    """The calls that a thread has begun and not ended, by name. If one is inside another, the first to begin is the first to
+    end, so that the numbers are the same as where beginnings are not told."""
+
+    def __init__(self) -> None:
+        self.calls: defaultdict[str, deque[int]] = defaultdict(deque)
+
+
+def takes_hooks(module: torch.nn.Module) -> bool:
+    """Whether a module can be hooked: one that `torch.jit.script` has made refuses it."""
+    import torch
+
+    return not isinstance(module, torch.jit.RecursiveScriptModule)
+
+
+class _Calls(threading.local):
+    """How many calls of this thread are between the module's hooks and its `forward`."""
+
+    hooked = 0
 
 
 class OwnCall:
     """Stands in for the hooks of a module whose class has a `__call__` of its own, where that goes straight to `forward`.
 
     vLLM's decorator for compilation does so. Where the class's `__call__` goes on to `torch.nn.Module`'s, the hooks run,
-    and this does nothing.
+    and this does nothing. It also stands in for those of a module that takes none.
     """
 
-    def __init__(self, module: torch.nn.Module, before: Hook | None, after: Hook) -> None:
+    def __init__(self, module: torch.nn.Module, places: Places, before: Hook | None, after: Hook) -> None:
         """Puts itself in the place of the module's `forward`, on the instance alone."""
         self._module = module
         self._own = module.__dict__.get("forward")
-        self._hooked = 0
+        self._calls = _Calls()
         forward = module.forward
 
         @wraps(forward)
@@ -83,30 +162,40 @@ class OwnCall:
 
             if is_compiling():
                 return forward(*args, **kwargs)
-            if self._hooked:
-                self._hooked -= 1
+            if self._calls.hooked:
+                self._calls.hooked -= 1
                 return forward(*args, **kwargs)
             if before is not None:
                 before(module, args, kwargs)
-            output = forward(*args, **kwargs)
+            try:
+                with places.inside(module):
+                    output = forward(*args, **kwargs)
+            except BaseException:
+                if before is not None:
+                    # What has begun has ended, without an output.
+                    after(module, args, kwargs, None)
+                raise
             after(module, args, kwargs, output)
             return output
 
         module.forward = run
-        self._handle = module.register_forward_pre_hook(self._called)
+        self._handle = module.register_forward_pre_hook(self._called) if takes_hooks(module) else None
 
     @staticmethod
     def may_pass_by_hooks(module: torch.nn.Module) -> bool:
-        """Whether the class has a `__call__` of its own, other than `torch.compile`'s and TorchScript's."""
+        """Whether the class has a `__call__` of its own, other than `torch.compile`'s and TorchScript's, or takes no hooks."""
         import torch
 
+        if not takes_hooks(module):
+            return True
         if type(module).__call__ is torch.nn.Module.__call__ or "_orig_mod" in module._modules:
             return False
         return not isinstance(module, torch.jit.ScriptModule)
 
     def remove(self) -> None:
         """Gives the module its `forward` back."""
-        self._handle.remove()
+        if self._handle is not None:
+            self._handle.remove()
         if self._own is None:
             self._module.__dict__.pop("forward", None)
         else:
@@ -116,7 +205,7 @@ class OwnCall:
         from torch.compiler import is_compiling
 
         if not is_compiling():
-            self._hooked += 1
+            self._calls.hooked += 1
 
 
 def _join(name: str, key: str) -> str:

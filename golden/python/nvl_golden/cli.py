@@ -5,14 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._core import GoldenError, Sites, __build__
 from .rows import Rows
 from .sizes import parse_size
+from .text import visible
+
+if TYPE_CHECKING:
+    from .huggingface.checkpoint import Source
+    from .huggingface.private import PrivateCopy
+
+#: What a message of several lines may have.
+_LAYOUT = "\n\t"
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -27,12 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. Exit status: 0 if a dump was recorded, 2 if not."""
     parsed = _parser().parse_args(arguments)
     try:
-        return _record(parsed)
+        with _terminations_raised():
+            return _record(parsed)
     except GoldenError as error:
         return _fail(str(error), getattr(error, "hint", None))
     except KeyboardInterrupt:
         _fail("interrupted: nothing was recorded", None)
         return 130
+    except _Terminated as terminated:
+        _fail("terminated: nothing was recorded", None)
+        return 128 + terminated.signal
     except Exception as error:  # The checkpoint's own code can raise anything.
         if os.environ.get("NVL_GOLDEN_TRACEBACK"):
             raise
@@ -49,6 +65,34 @@ def _hints(error: Exception, parsed: argparse.Namespace) -> list[str]:
 
         hints.append(wrong_version(Path(parsed.model)))
     return [*hints, "with NVL_GOLDEN_TRACEBACK=1 in the environment you see where it comes from"]
+
+
+class _Terminated(BaseException):
+    """The process was asked to end, and is to clear up first."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+@contextmanager
+def _terminations_raised() -> Iterator[None]:
+    """Inside, the signals that end a program raise an exception, so that nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, _frame: Any) -> NoReturn:
+        raise _Terminated(number)
+
+    chosen = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in chosen:
+        signal.signal(number, terminate)
+    try:
+        yield
+    finally:
+        for number in chosen:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,6 +142,7 @@ def _count(text: str) -> int:
 
 def _record(arguments: argparse.Namespace) -> int:
     # What can be refused at once is, before gigabytes are loaded.
+    _check_texts(arguments)
     parse_size(arguments.max_shard_size, "--max-shard-size")
     if arguments.tokens is not None:
         Rows(arguments.tokens)
@@ -116,81 +161,112 @@ def _record(arguments: argparse.Namespace) -> int:
         missing.hint = "install the ones that the checkpoint is to be run with: this package brings none"
         raise missing from error
 
-    from .huggingface.chat import Request, ask
-    from .huggingface.checkpoint import find_source, load, say
-    from .huggingface.code import code_that_ran, find_code
-    from .huggingface.hazards import neutralised
-    from .recorder import record
+    from .huggingface.checkpoint import find_source
+    from .huggingface.code import refuse_kernels
+    from .huggingface.private import PrivateCopy
 
     _check_device(torch, arguments.device)
     source = find_source(arguments.model)
-    code = find_code(source.folder, source.origin)
-    if code:
-        _ask_for_trust(code, arguments.trust_remote_code)
+    with PrivateCopy(source.folder, source.origin) as copy:
+        if arguments.attention is None:
+            refuse_kernels(source.folder, copy.configurations)
+        return _record_copy(arguments, source, copy, history)
+
+
+def _record_copy(
+    arguments: argparse.Namespace, source: Source, copy: PrivateCopy, history: list[tuple[str, str]]
+) -> int:
+    """Loads a checkpoint from the copy of it whose code was listed, asks it, and records what it computes."""
+    from dataclasses import replace
+
+    import torch
+
+    from .huggingface.chat import Request, ask
+    from .huggingface.checkpoint import load, say
+    from .huggingface.hazards import neutralised
+    from .huggingface.listed import ListedCode
+    from .recorder import record
+
+    code = ListedCode(copy.code, copy.checkpoint, copy.code_folder)
+    if copy.code:
+        code.write()
+        _ask_for_trust(copy, arguments.trust_remote_code)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
 
     dtype = getattr(torch, arguments.dtype)
     deviations: list[str] = []
-    say(f"loading {source.origin}")
-    with neutralised(arguments.device, dtype, deviations):
-        loaded = load(
-            source,
-            dtype,
-            arguments.device,
-            arguments.attention,
-            bool(code),
-            deviations,
-            pictures=bool(arguments.image),
-        )
+    say(f"loading {visible(source.origin)}")
     request = Request(arguments.prompt, arguments.image, arguments.system, history, arguments.max_new_tokens)
-    recorder = record(
-        loaded.model,
-        arguments.out,
-        sites=arguments.sites,
-        inputs=arguments.inputs,
-        tokens=arguments.tokens,
-        max_shard_size=arguments.max_shard_size,
-        sketch=arguments.sketch,
-        overwrite=arguments.force,
-        # As the published goldens have them: no modules that do nothing, and of RADIO's two outputs the one that is used.
-        identities=False,
-        output_names={"RADIOModel": (None, "")},
-    )
-    with recorder:
+    with code.alone():
         with neutralised(arguments.device, dtype, deviations):
-            text = ask(loaded, request, recorder)
-        recorder.remote_code = code_that_ran(code) or None
-        recorder.checkpoint = {"name": source.name} | ({"revision": source.revision} if source.revision else {})
-        recorder.producer["name"] = "nvl-golden record"
-        recorder.producer["dtype"] = arguments.dtype
-        ran = recorder.observed.get("attention", {}).get("text")
-        if arguments.attention is not None and ran not in (None, arguments.attention):
-            deviations.append(f"{arguments.attention} attention was asked for, and the language model ran {ran}")
-        if deviations:
-            recorder.producer["deviations"] = deviations
-        size = recorder.bytes_recorded
+            private = replace(source, folder=copy.checkpoint)
+            loaded = load(
+                private,
+                dtype,
+                arguments.device,
+                arguments.attention,
+                bool(copy.code),
+                deviations,
+                pictures=bool(arguments.image),
+            )
+        recorder = record(
+            loaded.model,
+            arguments.out,
+            sites=arguments.sites,
+            inputs=arguments.inputs,
+            tokens=arguments.tokens,
+            max_shard_size=arguments.max_shard_size,
+            sketch=arguments.sketch,
+            overwrite=arguments.force,
+            # As the published goldens have them: no modules that do nothing, and of RADIO's two outputs the one that is used.
+            identities=False,
+            output_names={"RADIOModel": (None, "")},
+        )
+        with recorder:
+            with neutralised(arguments.device, dtype, deviations):
+                text = ask(loaded, request, recorder)
+            recorder.remote_code = code.ran() or None
+            recorder.checkpoint = {"name": source.name} | ({"revision": source.revision} if source.revision else {})
+            recorder.producer["name"] = "nvl-golden record"
+            recorder.producer["dtype"] = arguments.dtype
+            ran = recorder.observed.get("attention", {}).get("text")
+            if arguments.attention is not None and ran not in (None, arguments.attention):
+                deviations.append(f"{arguments.attention} attention was asked for, and the language model ran {ran}")
+            if deviations:
+                recorder.producer["deviations"] = deviations
+            size = recorder.bytes_recorded
     print(text, flush=True)
-    say(f"recorded {size / 1e6:,.1f} MB in {arguments.out}")
+    say(f"recorded {size / 1e6:,.1f} MB in {visible(str(arguments.out))}")
     for deviation in deviations:
-        say(f"deviation: {deviation}")
+        say(f"deviation: {visible(deviation)}")
     return 0
 
 
-def _ask_for_trust(code: list[Any], trusted: bool) -> None:
+def _ask_for_trust(copy: PrivateCopy, trusted: bool) -> None:
     from .huggingface.code import describe_code
 
     print("this checkpoint brings Python code, which runs with your rights:", file=sys.stderr)
-    print(describe_code(code), file=sys.stderr, flush=True)
+    print(describe_code(copy.code), file=sys.stderr, flush=True)
     if trusted:
         return
     refused = GoldenError("expected your consent to run the checkpoint's code, found none")
     refused.hint = "read the files above; `--trust-remote-code` agrees"
     if not sys.stdin.isatty():
         raise refused
+    print(f"it was copied as it is now, and runs as it was copied: {copy.code_folder}", file=sys.stderr)
     print("run it? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise refused
+
+
+def _check_texts(arguments: argparse.Namespace) -> None:
+    """Refuses arguments that are no text. Paths may be any bytes, and `--model` is one, or is refused as a hub id."""
+    for name, value in vars(arguments).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and name != "model" and (bad := re.search("[\ud800-\udfff]", text)):
+                where = f"at character {bad.start()} of `{text}`"
+                raise GoldenError(f"--{name.replace('_', '-')}: expected text in UTF-8, found another byte {where}")
 
 
 def _read_history(path: Path) -> list[tuple[str, str]]:
@@ -230,9 +306,9 @@ def _check_device(torch: Any, device: str) -> None:
 
 
 def _fail(message: str, hint: str | None) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {visible(message, keep=_LAYOUT)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr, flush=True)
+        print(f"hint: {visible(hint, keep=_LAYOUT)}", file=sys.stderr, flush=True)
     return 2
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import threading
 import warnings
 import weakref
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._core import GoldenError, Sites, Writer
-from .calls import OwnCall, Places
+from .calls import CallNumbers, OwnCall, Places, takes_hooks
 from .observed import Observer
 from .outputs import OUTPUT_NAMES, OutputNames, name_outputs, tensors_of
 from .producer import describe_producer, with_commit
 from .rows import Rows
 from .sizes import parse_size
 from .staging import Destination, Staging
+from .text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -153,15 +155,18 @@ class Recorder:
         self._abandon: weakref.finalize | None = None
         self._handles: list[Any] = []
         self._observer: Observer | None = None
+        #: Modules run on several threads; this is held while names and numbers are given, never while tensors are copied.
+        self._lock = threading.RLock()
+        self._process = 0
         self._names: set[str] = set()
-        self._begun: Counter[str] = Counter()
-        self._ended: Counter[str] = Counter()
+        self._numbers = CallNumbers()
         self.checkpoint = self.remote_code = self.request = self.prompt = self.generated_ids = self.text = None
 
     def __enter__(self) -> Recorder:
         if self._writer is not None:
             raise GoldenError(f"`{self.path}`: expected a recording that has not begun, found one that has")
         self.producer = describe_producer(self._model)
+        self._process = os.getpid()
         self._writer = Writer(
             self.path,
             replace=self._overwrite,
@@ -183,22 +188,27 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
         self._stop()
-        assert self._writer is not None and self._abandon is not None and self._staging is not None
+        if not self._is_here():
+            # This process was forked from the one that records: the dump is that one's.
+            return False
+        with self._lock:
+            staging, self._staging = self._staging, None
+        assert self._writer is not None and self._abandon is not None and staging is not None
         try:
+            staging.close(discard=kind is not None)
             if kind is None:
-                self._staging.flush()
                 if not self._names:
                     warnings.warn(f"`{self.path}`: nothing was recorded: no module ran that was chosen", stacklevel=2)
-                self._writer.finish(json.dumps(self._head()))
+                self._writer.finish(_as_json(self._head()))
         finally:
-            self._staging = None
             self._abandon()
         return False
 
     @property
     def bytes_recorded(self) -> int:
         """What was recorded so far, in bytes."""
-        return 0 if self._staging is None else self._staging.bytes_recorded
+        staging = self._staging
+        return 0 if staging is None else staging.bytes_recorded
 
     @property
     def observed(self) -> dict[str, Any]:
@@ -225,25 +235,37 @@ class Recorder:
         """
         import torch
 
-        if self._staging is None:
-            raise GoldenError(
-                f"entry `{name}`: expected a recording under way, found one that has not begun or has ended"
-            )
-        if name in self._names:
-            raise GoldenError(f"entry `{name}`: expected a name of its own, found the name a second time")
-        if self._chosen(name):
+        if self._process and not self._is_here():
+            return
+        _check_name(name)
+        with self._lock:
+            staging = self._staging
+            if staging is None:
+                raise GoldenError(
+                    f"entry `{name}`: expected a recording under way, found one that has not begun or has ended"
+                )
+            if name in self._names:
+                raise GoldenError(f"entry `{name}`: expected a name of its own, found the name a second time")
+            if not self._chosen(name):
+                return
             self._names.add(name)
-            self._staging.push(Destination(name, role, module), torch.as_tensor(tensor))
+        staging.push(Destination(name, role, module), torch.as_tensor(tensor))
         if name == "pixel_values" and self._observer is not None:
             self._observer.pictures(torch.as_tensor(tensor))
 
     def pause(self) -> None:
-        """Records no module from here on, until `resume` is called as often. `add` goes on."""
-        self._paused += 1
+        """Records no module from here on, in any thread, until `resume` is called as often. `add` goes on."""
+        self._count_pauses(+1)
 
     def resume(self) -> None:
         """Takes back one `pause`."""
-        self._paused = max(0, self._paused - 1)
+        self._count_pauses(-1)
+
+    def _count_pauses(self, by: int) -> None:
+        if self._process and not self._is_here():
+            return
+        with self._lock:
+            self._paused = max(0, self._paused + by)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -262,6 +284,17 @@ class Recorder:
             if (value := getattr(self, field)) is not None:
                 head[field] = value
         return head
+
+    def _is_here(self) -> bool:
+        """Whether this process is the one that has begun to record. One that was forked from it leaves it alone: it has none of
+        its threads, and a lock may be held for ever by one of those."""
+        return os.getpid() == self._process
+
+    def _is_recording(self) -> bool:
+        return self._staging is not None and not self._paused
+
+    def _is_within(self, call: int) -> bool:
+        return self._max_calls is None or call < self._max_calls
 
     def _stop(self) -> None:
         if self._observer is not None:
@@ -287,18 +320,12 @@ class Recorder:
             seen.add(base)
             output_hook, input_hook = self._hooks(base)
             if OwnCall.may_pass_by_hooks(module):
-                self._handles.append(OwnCall(module, input_hook if self._inputs else None, output_hook))
+                self._handles.append(OwnCall(module, self._places, input_hook if self._inputs else None, output_hook))
+            if not takes_hooks(module):
+                continue
             if self._inputs:
                 self._handles.append(module.register_forward_pre_hook(input_hook, with_kwargs=True))
             self._handles.append(module.register_forward_hook(output_hook, with_kwargs=True, always_call=self._inputs))
-
-    def _next_call(self, counts: Counter[str], base: str) -> int | None:
-        """The number of a module's call, which is counted; `None` if it is not to be recorded."""
-        if self._paused or self._staging is None:
-            return None
-        call = counts[base]
-        counts[base] += 1
-        return call if self._max_calls is None or call < self._max_calls else None
 
     def _hooks(self, base: str) -> tuple[Any, Any]:
         from torch.compiler import is_compiling
@@ -306,13 +333,13 @@ class Recorder:
         # A compiler that traces through a hook takes its first line for a constant and drops the rest: compiled code stays as
         # it would be without a recorder, to the last bit, and only what runs eagerly is recorded.
         def after(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if is_compiling():
+            if is_compiling() or not self._is_here():
                 return
             name = self._places.of(module, base)
             if self._observer is not None:
                 self._observer.saw(module, name, args, kwargs, output, recorded=not self._paused)
-            call = self._next_call(self._ended, name)
-            if call is None:
+            call = self._numbers.end(name, counts=self._is_recording())
+            if call is None or not self._is_within(call):
                 return
             if not self._identities and _is_identity(module, args, output):
                 return
@@ -321,11 +348,11 @@ class Recorder:
                 self._keep(name or "output", suffix, call, "activation", kind, tensor)
 
         def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if is_compiling():
+            if is_compiling() or not self._is_here() or not self._is_recording():
                 return
             name = self._places.of(module, base)
-            call = self._next_call(self._begun, name)
-            if call is None:
+            call = self._numbers.begin(name)
+            if not self._is_within(call):
                 return
             given: dict[str, Any] = {str(index): value for index, value in enumerate(args)} | kwargs
             tensors = tensors_of(given)
@@ -336,25 +363,41 @@ class Recorder:
         return after, before
 
     def _keep(self, base: str, suffix: str, call: int, role: str, kind: str, tensor: torch.Tensor) -> None:
-        assert self._staging is not None
         name = f"{base}.{suffix}" if base and suffix else base or suffix
-        # A module's output may have the name of a module inside it, or of a plain entry: it then counts as another call.
-        full = name if call == 0 else f"{name}#{call}"
-        while full in self._names:
-            call += 1
-            full = f"{name}#{call}"
-        if not self._chosen(full, name, base):
-            return
-        self._names.add(full)
+        _check_name(name)
+        with self._lock:
+            staging = self._staging
+            # A module's output may have the name of a module inside it, or of a plain entry: it then counts as another call.
+            full = name if call == 0 else f"{name}#{call}"
+            while full in self._names:
+                call += 1
+                full = f"{name}#{call}"
+            if staging is None or not self._chosen(full, name, base):
+                return
+            self._names.add(full)
         output = suffix if role == "activation" else ""
         module = f"{kind} {output}" if output else kind
-        self._staging.push(Destination(full, role, module), tensor, self._rows)
+        staging.push(Destination(full, role, module), tensor, self._rows)
 
     def _chosen(self, full: str, *others: str) -> bool:
         """Whether an entry is recorded: `sites` may also match its name without the number of the call, or its module's."""
         if self._only is not None and full not in self._only:
             return False
         return self._sites is None or any(self._sites.matches(name) for name in (full, *others))
+
+
+#: What is no Unicode: half of a character, or Python's stand-in for a byte of a file's name that is not UTF-8.
+_NO_UNICODE = re.compile("[\ud800-\udfff]")
+
+
+def _check_name(name: str) -> None:
+    if _NO_UNICODE.search(name):
+        raise GoldenError(f"entry `{visible(name)}`: expected a name in Unicode, found something else in it")
+
+
+def _as_json(head: dict[str, Any]) -> str:
+    """A manifest's head; what is no Unicode, as in the name of a picture's file, is replaced."""
+    return _NO_UNICODE.sub("\ufffd", json.dumps(head, ensure_ascii=False))
 
 
 def _class_of(module: torch.nn.Module) -> str:

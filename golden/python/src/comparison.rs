@@ -9,6 +9,7 @@ use validate::tolerance::{Preset, Unpaired};
 use validate::{NameMap, Noise, Policy, diff_with_names, report};
 
 use crate::error::{exception, of_validate};
+use crate::threads;
 
 /// Compares two dumps; whether the candidate passes, and the report in each format that was asked for.
 #[pyfunction]
@@ -51,7 +52,7 @@ pub(crate) fn compare(
         };
         presentations.push((name, format));
     }
-    let result = py.detach(|| {
+    let result = threads::run(py, || {
         let mut policy = policy.map_or_else(|| Ok(Policy::default()), Policy::read)?;
         if preset.is_some() {
             policy.preset = preset;
@@ -69,7 +70,7 @@ pub(crate) fn compare(
             Some(Noise::measure(&golden, &runs, noise_factor, verify, &|_| {})?)
         };
         diff_with_names(&golden, &candidate, &policy, noise.as_ref(), names.as_ref(), verify, &|_| {})
-    });
+    })?;
     let report = result.map_err(|error| of_validate(py, &error))?;
     let texts = presentations.into_iter().map(|(name, format)| (name, format.render(&report))).collect();
     Ok((report.passes(), texts))

@@ -20,6 +20,9 @@ const USED: &CStr = c"used_dltensor";
 /// `kDLCPU` and `kDLCUDAHost`: memory that the processor can read.
 const HOST_DEVICES: [i32; 2] = [1, 3];
 
+/// More dimensions than any library's tensors have: a larger number is none.
+const MAX_DIMENSIONS: i32 = 1024;
+
 #[repr(C)]
 struct Device {
     device_type: i32,
@@ -118,10 +121,12 @@ fn borrow(capsule: &Bound<'_, PyCapsule>) -> PyResult<Borrowed> {
         PyValueError::new_err("expected a DLPack capsule `dltensor` that nobody has used, found another")
     })?;
     let managed = pointer.cast::<ManagedTensor>();
+    if !managed.is_aligned() {
+        return Err(PyValueError::new_err("expected a DLPack tensor, found an address that cannot be one's"));
+    }
     // SAFETY: a capsule of this name holds a `DLManagedTensor`, whose layout is `ManagedTensor`'s.
     let tensor = unsafe { &managed.as_ref().tensor };
-    let len_bytes = checked_len_bytes(tensor)?;
-    let data = tensor.data.cast::<u8>().cast_const().wrapping_add(tensor.byte_offset as usize);
+    let (data, len_bytes) = checked_bytes(tensor).map_err(PyValueError::new_err)?;
     // SAFETY: the capsule is valid, and the name is static. From here on the tensor is ours to give back.
     if unsafe { ffi::PyCapsule_SetName(capsule.as_ptr(), USED.as_ptr()) } != 0 {
         return Err(PyErr::fetch(capsule.py()));
@@ -129,36 +134,67 @@ fn borrow(capsule: &Bound<'_, PyCapsule>) -> PyResult<Borrowed> {
     Ok(Borrowed { managed, data, len_bytes })
 }
 
-/// The size of a tensor that is all in one piece.
-fn checked_len_bytes(tensor: &DlTensor) -> PyResult<usize> {
+/// Where the bytes of a tensor begin that is all in one piece, and how many there are; without any, the address is of no use.
+fn checked_bytes(tensor: &DlTensor) -> Result<(*const u8, usize), String> {
     if !HOST_DEVICES.contains(&tensor.device.device_type) {
-        return Err(PyValueError::new_err(format!(
-            "expected a tensor in the processor's memory, found one on DLPack's device type {}",
-            tensor.device.device_type
-        )));
+        let found = tensor.device.device_type;
+        return Err(format!(
+            "expected a tensor in the processor's memory, found one on DLPack's device type {found}"
+        ));
     }
-    let ndim = usize::try_from(tensor.ndim).unwrap_or(0);
-    let dimensions = |pointer: *mut i64| -> &[i64] {
-        if pointer.is_null() || ndim == 0 {
-            return &[];
-        }
-        // SAFETY: a DLPack tensor has `ndim` dimensions behind the pointer.
-        unsafe { std::slice::from_raw_parts(pointer, ndim) }
-    };
-    let (shape, strides) = (dimensions(tensor.shape), dimensions(tensor.strides));
-    let elements: i64 = shape.iter().product();
-    let mut expected = 1;
-    for (&size, &stride) in shape.iter().zip(strides).rev() {
-        if size > 1 && stride != expected && elements > 0 {
-            return Err(PyValueError::new_err(format!(
-                "expected a contiguous tensor, found the strides {strides:?} for the shape {shape:?}"
-            )));
-        }
-        expected *= size;
+    let shape = dimensions(tensor, tensor.shape)?.ok_or("expected a tensor with a shape, found none")?;
+    if shape.iter().any(|&size| size < 0) {
+        return Err(format!("expected sizes from 0 on, found the shape {shape:?}"));
     }
     let bits = usize::from(tensor.dtype.bits) * usize::from(tensor.dtype.lanes);
-    if bits % 8 != 0 {
-        return Err(PyValueError::new_err(format!("expected elements of whole bytes, found {bits} bits")));
+    if bits == 0 || bits % 8 != 0 {
+        return Err(format!("expected elements of whole bytes, found {bits} bits"));
     }
-    Ok(usize::try_from(elements).unwrap_or(0) * (bits / 8))
+    if shape.contains(&0) {
+        return Ok((std::ptr::null(), 0));
+    }
+    let too_large = || format!("expected a tensor that fits in memory, found the shape {shape:?}");
+    let elements = shape.iter().try_fold(1i64, |product, &size| product.checked_mul(size));
+    let len_bytes = elements
+        .and_then(|elements| usize::try_from(elements).ok())
+        .and_then(|elements| elements.checked_mul(bits / 8))
+        .filter(|&len_bytes| isize::try_from(len_bytes).is_ok())
+        .ok_or_else(too_large)?;
+    if let Some(strides) = dimensions(tensor, tensor.strides)? {
+        let mut expected = 1;
+        for (&size, &stride) in shape.iter().zip(strides).rev() {
+            if size > 1 && stride != expected {
+                return Err(format!(
+                    "expected a contiguous tensor, found the strides {strides:?} for the shape {shape:?}"
+                ));
+            }
+            expected *= size;
+        }
+    }
+    if tensor.data.is_null() {
+        return Err("expected a tensor with memory of its own, found none".to_owned());
+    }
+    let begin = usize::try_from(tensor.byte_offset).ok().and_then(|by| tensor.data.addr().checked_add(by));
+    if begin.and_then(|begin| begin.checked_add(len_bytes)).is_none() {
+        return Err(format!("expected an offset inside of memory, found {} bytes", tensor.byte_offset));
+    }
+    Ok((tensor.data.cast::<u8>().cast_const().wrapping_add(tensor.byte_offset as usize), len_bytes))
+}
+
+/// The sizes or strides of a tensor; `None` where there are none, but for a tensor without dimensions.
+fn dimensions(tensor: &DlTensor, pointer: *const i64) -> Result<Option<&[i64]>, String> {
+    if !(0..=MAX_DIMENSIONS).contains(&tensor.ndim) {
+        return Err(format!("expected a number of dimensions, found {}", tensor.ndim));
+    }
+    if tensor.ndim == 0 {
+        return Ok(Some(&[]));
+    }
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    if !pointer.is_aligned() {
+        return Err("expected sizes of 64 bits, found an address that cannot be theirs".to_owned());
+    }
+    // SAFETY: not null, aligned, and a DLPack tensor has `ndim` dimensions behind the pointer, which live as long as it does.
+    Ok(Some(unsafe { std::slice::from_raw_parts(pointer, tensor.ndim as usize) }))
 }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::{exception, of_golden};
+use crate::threads;
 
 /// An open dump: its manifest, checked against its mapped tensors.
 #[pyclass(frozen, module = "nvl_golden._core")]
@@ -43,7 +44,7 @@ impl Dump {
 
     /// Checks that the bytes of every tensor are those that were recorded.
     fn verify(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.dump.verify()).map_err(|error| of_golden(py, &error))
+        threads::run(py, || self.dump.verify())?.map_err(|error| of_golden(py, &error))
     }
 
     /// The little-endian bytes of a tensor in row-major order.

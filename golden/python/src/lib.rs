@@ -8,6 +8,7 @@ mod dlpack;
 mod dump;
 mod error;
 mod sites;
+mod threads;
 mod writer;
 
 use pyo3::prelude::*;

@@ -1,11 +1,13 @@
 //! A dump in the making, for Python.
 
 use std::path::PathBuf;
+use std::process;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use golden::background::Tensor;
 use golden::{BackgroundWriter, Dtype, DumpWriter, Manifest, ManifestHead, Role, WriteOptions};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -18,8 +20,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Writes a dump on a thread of its own.
 #[pyclass(frozen, module = "nvl_golden._core")]
 pub(crate) struct Writer {
-    /// Taken only while the interpreter's lock is not held: who waits for one must not keep the other.
+    /// Taken only while the interpreter's lock is not held: who waits for one must not keep the other. Never taken in a process
+    /// that was forked from the one that has begun the dump: another thread may have held it then, and holds it for ever.
     writer: RwLock<Option<BackgroundWriter>>,
+    process: u32,
 }
 
 #[pymethods]
@@ -39,7 +43,7 @@ impl Writer {
         let writer = py
             .detach(|| BackgroundWriter::new(DumpWriter::create_with(path, options)?, max_queued_bytes))
             .map_err(|error| of_golden(py, &error))?;
-        Ok(Writer { writer: RwLock::new(Some(writer)) })
+        Ok(Writer { writer: RwLock::new(Some(writer)), process: process::id() })
     }
 
     /// Appends a tensor; waits, without the interpreter's lock, while too much is waiting already.
@@ -57,6 +61,7 @@ impl Writer {
         sketch: Option<u64>,
         extra: Option<&str>,
     ) -> PyResult<()> {
+        self.check_process(py)?;
         let role = match role {
             "input" => Role::Input,
             "activation" => Role::Activation,
@@ -73,7 +78,7 @@ impl Writer {
         let dtype: Dtype =
             dtype.parse().map_err(|error| exception(py, &format!("entry `{name}`: {error}"), None))?;
         let extra = parse_object(py, extra.unwrap_or("{}"))?;
-        let data = dlpack::take(data)?;
+        let data = dlpack::take(data).map_err(|error| of_entry(py, &name, error))?;
         let mut waiting = Some(Tensor { name, role, module, dtype, shape, sketch, extra, data });
         while let Some(tensor) = waiting.take() {
             waiting = py
@@ -89,6 +94,9 @@ impl Writer {
 
     /// The bytes that wait to be written.
     fn queued_bytes(&self, py: Python<'_>) -> u64 {
+        if self.check_process(py).is_err() {
+            return 0;
+        }
         py.detach(|| {
             let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
             writer.as_ref().map_or(0, BackgroundWriter::queued_bytes)
@@ -97,6 +105,7 @@ impl Writer {
 
     /// Writes what waits and the manifest, a JSON object without `entries`, and gives the folder its name.
     fn finish(&self, py: Python<'_>, head: &str) -> PyResult<()> {
+        self.check_process(py)?;
         let head = parse_head(py, head)?;
         let taken = py.detach(|| self.writer.write().unwrap_or_else(PoisonError::into_inner).take());
         let mut writer = taken.ok_or_else(|| of_golden(py, &golden::Error::WriterStopped))?;
@@ -117,9 +126,18 @@ impl Writer {
         }
     }
 
-    /// Ends without a dump; nothing is left behind.
+    /// Ends without a dump; nothing is left behind. Nothing happens in a process that was forked from the dump's own.
     fn abandon(&self, py: Python<'_>) {
+        if self.check_process(py).is_err() {
+            return;
+        }
         py.detach(|| drop(self.writer.write().unwrap_or_else(PoisonError::into_inner).take()));
+    }
+}
+
+impl Writer {
+    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if self.process == process::id() { Ok(()) } else { Err(of_golden(py, &golden::Error::Forked)) }
     }
 }
 
@@ -131,6 +149,16 @@ impl Drop for Writer {
             Python::attach(|py| py.detach(move || drop(writer)));
         }
     }
+}
+
+/// What is wrong with an entry's tensor, with the entry's name. What is no error, such as Ctrl-C, stays what it is.
+fn of_entry(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyException>(py) {
+        return error;
+    }
+    let wrapped = exception(py, &format!("entry `{name}`: {}", error.value(py)), None);
+    wrapped.set_cause(py, Some(error));
+    wrapped
 }
 
 fn parse_object(py: Python<'_>, json: &str) -> PyResult<Map<String, Value>> {

@@ -160,7 +160,7 @@ fn a_failure_is_told_once_and_nothing_is_left_under_the_final_name() {
     let writer = DumpWriter::create_with(folder.path().join("dump"), options).unwrap();
     // As if the disk failed: the folder that the tensors go to is taken away.
     let hidden = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
-    fs::remove_dir(&hidden).unwrap();
+    fs::remove_dir_all(&hidden).unwrap();
     let mut writer = BackgroundWriter::new(writer, 1000).unwrap();
     writer.push(tensor("a", vec![1; 10])).unwrap();
     writer.begin_finish(head());

@@ -7,6 +7,7 @@ mod background;
 mod bundled;
 mod changed;
 mod folders;
+mod leftovers;
 mod mutation;
 mod refusals;
 mod round_trip;

@@ -1,94 +1,207 @@
-"""Which Python code a checkpoint brings, before any of it runs, and which ran."""
+"""Which Python code a checkpoint brings, before any of it runs."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Protocol
 
 from .._core import GoldenError
+from ..text import visible
 
-_CONFIGURATIONS = (
-    "config.json",
-    "tokenizer_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "generation_config.json",
+#: The package that transformers puts the code of checkpoints in.
+ROOT = "transformers_modules"
+
+#: What transformers runs without being told by a configuration.
+_CUSTOM_GENERATE = "custom_generate/generate.py"
+
+#: A module and a class, in the checkpoint or in a repository of the hub. Neither leads out of it, and nothing is invisible.
+_REFERENCE = re.compile(
+    r"(?:(?P<repository>[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)--)?"
+    r"(?P<module>[\w-]+(?:/[\w-]+)*)\.[^\W\d]\w*"
 )
+
+#: The most that is read of a Python file: published ones have some ten thousand bytes.
+_MAX_BYTES = 8 << 20
 
 
 class CodeFile(NamedTuple):
-    """A Python file that the checkpoint's configuration asks to run."""
+    """A Python file that the checkpoint's configuration asks to run, as it was when it was read: once."""
 
-    path: Path
+    #: Its place in the checkpoint or the repository: `modeling.py`.
     name: str
+    #: What it is imported as: `transformers_modules.checkpoint.modeling`.
+    module: str
+    source: bytes
     sha256: str
     #: The repository and its revision, or the folder.
     origin: str
+    #: The repository as the configuration calls it; none for the checkpoint's own code.
+    repository: str | None
+    revision: str | None
 
 
-def find_code(folder: Path, origin: str) -> list[CodeFile]:
+def find_code(folder: Path, origin: str, package: str, configurations: Mapping[str, bytes]) -> list[CodeFile]:
     """The Python files that loading a checkpoint runs: those of every `auto_map`, and what they import beside themselves.
 
-    Files of other repositories are fetched, or found in the hub's cache; nothing is run.
+    - `folder`, `origin`: the checkpoint, and what it is called.
+    - `package`: the name of its code's package.
+    - `configurations`: the contents of its configuration files.
+
+    Files of other repositories are fetched, or found in the hub's cache, all at one revision; nothing is run.
 
     # Errors
-    `GoldenError` for a file that is missing or cannot be parsed.
+    `GoldenError` for a file that is missing or cannot be parsed, and for a reference that leads out of the checkpoint.
     """
-    found: dict[Path, CodeFile] = {}
-    for reference in dict.fromkeys(_references(folder)):
-        repository, _, module = reference.rpartition("--")
-        name = module.rpartition(".")[0].replace(".", "/") + ".py"
-        start, from_origin = (folder / name, origin) if not repository else _fetch(repository, name)
-        _follow(start, name, from_origin, repository, found)
+    checkpoint = _Folder(None, folder, origin, f"{ROOT}.{sanitized(package)}")
+    places: dict[str | None, _Place] = {None: checkpoint}
+    found: dict[tuple[str | None, str], CodeFile] = {}
+    for file, configuration in configurations.items():
+        for reference in _auto_maps(_parsed(folder / file, configuration)):
+            repository, name = _parse(reference, folder / file)
+            if repository not in places:
+                assert repository is not None
+                places[repository] = _place_of(repository)
+            _follow(places[repository], name, True, found)
+            if (repository, name) not in found:
+                where = f"`{repository}`" if repository else f"`{folder}`"
+                raise GoldenError(f"`{name}` of {where}: expected the code that the `auto_map` names, found none")
+    _follow(checkpoint, _CUSTOM_GENERATE, False, found)
     return list(found.values())
+
+
+def refuse_kernels(folder: Path, configurations: Mapping[str, bytes]) -> None:
+    """Refuses a configuration whose attention is a kernel of the hub: compiled code, which transformers fetches and runs unasked.
+
+    # Errors
+    `GoldenError` that names the kernel.
+    """
+    for file, configuration in configurations.items():
+        for kernel in _attentions(_parsed(folder / file, configuration)):
+            if "/" in kernel:
+                error = GoldenError(f"`{folder / file}`: expected attention of torch or transformers, found `{kernel}`")
+                error.hint = "that is compiled code of the hub, which cannot be listed: `--attention` names another, or agrees"
+                raise error
 
 
 def describe_code(files: list[CodeFile]) -> str:
     """A table of the files, for a person to judge."""
-    width = max(len(file.name) for file in files)
-    rows = [f"  {file.name:{width}}  {file.sha256}  {file.origin}" for file in files]
+    names = [file.name.encode("ascii", "backslashreplace").decode() for file in files]
+    width = max(map(len, names))
+    rows = [
+        f"  {name:{width}}  {file.sha256}  {visible(file.origin)}" for name, file in zip(names, files, strict=True)
+    ]
     return "\n".join([f"  {'file':{width}}  {'SHA-256':64}  from", *rows])
 
 
-def code_that_ran(listed: list[CodeFile]) -> dict[str, str]:
-    """The SHA-256 of each file that transformers has loaded from a checkpoint in this process, by file name.
-
-    # Errors
-    `GoldenError` for a file that was not listed.
-    """
-    known = {file.sha256 for file in listed}
-    ran: dict[str, str] = {}
-    for module in list(sys.modules.values()):
-        name, path = getattr(module, "__name__", ""), getattr(module, "__file__", None)
-        if not name.startswith("transformers_modules.") or path is None or Path(path).name == "__init__.py":
-            continue
-        digest = _sha256(Path(path))
-        if digest not in known:
-            raise GoldenError(f"`{path}`: expected code that was listed before, found a file with SHA-256 `{digest}`")
-        key = Path(path).name
-        # Two repositories may each have a `modeling.py`.
-        if ran.get(key, digest) != digest:
-            key = "/".join(name.split(".")[1:]) + ".py"
-        ran[key] = digest
-    return ran
+def sanitized(name: str) -> str:
+    """A name as transformers makes part of a module's of it."""
+    name = re.sub(r"\W", "_", name.replace(".", "_dot_").replace("-", "_hyphen_"), flags=re.ASCII)
+    return f"_{name}" if name[:1].isdigit() else name
 
 
-def _references(folder: Path) -> Iterator[str]:
-    for name in _CONFIGURATIONS:
-        path = folder / name
+class _Place(Protocol):
+    """Where code is read from."""
+
+    repository: str | None
+
+    def read(self, name: str, certain: bool) -> CodeFile | None:
+        """A file; `None` where there is none. `certain`: whether it is known to be a file, and not another kind of name."""
+        ...
+
+
+class _Folder:
+    """A folder on this machine."""
+
+    def __init__(self, repository: str | None, folder: Path, origin: str, package: str) -> None:
+        self.repository = repository
+        self._folder = folder
+        self._origin = origin
+        self._package = package
+
+    def read(self, name: str, certain: bool) -> CodeFile | None:
+        path = self._folder / name
         if not path.is_file():
-            continue
+            return None
+        origin = self._origin if self._holds(path) else str(path.resolve())
+        return _code_file(name, self._package, _read(path), origin, self.repository, None)
+
+    def _holds(self, path: Path) -> bool:
+        """Whether a file is the folder's own, or the hub cache's where the folder is in that; a link may lead anywhere."""
+        real, folder = path.resolve(), self._folder.resolve()
+        blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+        return real.is_relative_to(folder) or real.is_relative_to(blobs)
+
+
+class _Hub:
+    """A repository of the hub, or of its cache, at the revision that its `main` has when it is read first."""
+
+    def __init__(self, repository: str) -> None:
+        self.repository = repository
+        self._revision: str | None = None
+
+    def read(self, name: str, certain: bool) -> CodeFile | None:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
         try:
-            configuration = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise GoldenError(f"`{path}`: expected JSON, found: {error}") from error
-        yield from _auto_maps(configuration)
+            path = Path(hf_hub_download(self.repository, name, revision=self._revision))
+        except EntryNotFoundError as error:
+            if not certain or not isinstance(error, LocalEntryNotFoundError):
+                return None
+            raise self._missing(name, error) from error
+        except Exception as error:
+            raise self._missing(name, error) from error
+        # The cache keeps a file under `snapshots/<revision>`.
+        revisions = re.findall(r"/snapshots/([0-9a-f]{40})/", path.as_posix())
+        if not revisions:
+            raise self._missing(name, f"`{path}`, which tells no revision")
+        self._revision = revisions[-1]
+        package = ".".join([ROOT, *map(sanitized, self.repository.split("/")), sanitized(self._revision)])
+        origin = f"{self.repository}@{self._revision}"
+        return _code_file(name, package, _read(path), origin, self.repository, self._revision)
+
+    def _missing(self, name: str, found: object) -> GoldenError:
+        expected = "expected it on the hub or in its cache, found neither"
+        return GoldenError(f"`{name}` of `{self.repository}`: {expected}: {found}")
+
+
+def _place_of(repository: str) -> _Place:
+    # As transformers has it: a folder of that name comes first.
+    if not Path(repository).is_dir():
+        return _Hub(repository)
+    package = ".".join([ROOT, *map(sanitized, repository.split("/"))])
+    return _Folder(repository, Path(repository), os.path.abspath(repository), package)
+
+
+def _code_file(
+    name: str, package: str, source: bytes, origin: str, repository: str | None, revision: str | None
+) -> CodeFile:
+    module = f"{package}.{name.removesuffix('.py').replace('/', '.')}"
+    return CodeFile(name, module, source, hashlib.sha256(source).hexdigest(), origin, repository, revision)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            source = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise GoldenError(f"`{path}`: expected Python code, found none: {error}") from error
+    if len(source) > _MAX_BYTES:
+        raise GoldenError(f"`{path}`: expected Python code of at most {_MAX_BYTES} bytes, found more")
+    return source
+
+
+def _parsed(path: Path, configuration: bytes) -> Any:
+    try:
+        return json.loads(configuration)
+    except (ValueError, RecursionError) as error:
+        raise GoldenError(f"`{path}`: expected JSON, found: {error}") from error
 
 
 def _auto_maps(value: Any) -> Iterator[str]:
@@ -104,56 +217,60 @@ def _auto_maps(value: Any) -> Iterator[str]:
             yield from _auto_maps(item)
 
 
-def _fetch(repository: str, name: str) -> tuple[Path, str]:
-    """A file of another repository, and the revision that its `main` is at."""
-    from huggingface_hub import hf_hub_download
-
-    if Path(repository).is_dir():
-        return Path(repository) / name, repository
-    try:
-        path = Path(hf_hub_download(repository, name))
-    except Exception as error:
-        raise GoldenError(
-            f"`{name}` of `{repository}`: expected it on the hub or in its cache, found neither: {error}"
-        ) from error
-    # The cache keeps a file under `snapshots/<revision>`.
-    parts = path.parts
-    revision = parts[parts.index("snapshots") + 1] if "snapshots" in parts else "unknown revision"
-    return path, f"{repository}@{revision}"
+def _attentions(value: Any) -> Iterator[str]:
+    """The implementations of attention that a configuration names, for parts of the model too."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("attn_implementation", "_attn_implementation"):
+                yield from (name for name in (item.values() if isinstance(item, dict) else [item]) if isinstance(name, str))
+            else:
+                yield from _attentions(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _attentions(item)
 
 
-def _follow(path: Path, name: str, origin: str, repository: str, found: dict[Path, CodeFile]) -> None:
-    if path in found:
+def _parse(reference: str, configuration: Path) -> tuple[str | None, str]:
+    """The repository, if it is another one, and the file that a reference names."""
+    match = _REFERENCE.fullmatch(reference) if reference.count("--") < 2 and ".." not in reference else None
+    if match is None:
+        error = GoldenError(
+            f"`{configuration}`: auto_map: expected `module.Class` or `owner/name--module.Class`, found `{reference}`"
+        )
+        error.hint = "the code of a checkpoint is inside of it, or in a repository that it names"
+        raise error
+    return match["repository"], f"{match['module']}.py"
+
+
+def _follow(place: _Place, name: str, certain: bool, found: dict[tuple[str | None, str], CodeFile]) -> None:
+    if (place.repository, name) in found:
         return
+    file = place.read(name, certain)
+    if file is None:
+        # The import may be in a `try`.
+        return
+    found[place.repository, name] = file
     try:
-        source = path.read_bytes()
-        tree = ast.parse(source, str(path))
-    except OSError as error:
-        raise GoldenError(
-            f"`{path}`: expected the code that the checkpoint's `auto_map` names, found none: {error}"
-        ) from error
-    except (SyntaxError, ValueError) as error:
-        raise GoldenError(f"`{path}`: expected Python code, found: {error}") from error
-    found[path] = CodeFile(path, name, hashlib.sha256(source).hexdigest(), origin)
-    for module in _relative_imports(tree):
-        inner = str(Path(name).parent / module).removeprefix("./") + ".py"
-        beside = path.parent / f"{module}.py"
-        if repository and not Path(repository).is_dir():
-            beside, origin = _fetch(repository, inner)
-        elif not beside.is_file():
-            # `from . import name` may name something other than a module.
-            continue
-        _follow(beside, inner, origin, repository, found)
+        tree = ast.parse(file.source, name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise GoldenError(f"`{name}` of `{file.origin}`: expected Python code, found: {error}") from error
+    for inner, certain in _relative_imports(tree, name):
+        _follow(place, inner, certain, found)
 
 
-def _relative_imports(tree: ast.Module) -> list[str]:
-    modules: dict[str, None] = {}
+def _relative_imports(tree: ast.Module, name: str) -> dict[str, bool]:
+    """The files that a file of some name imports relatively, and whether each is one: `from . import it` may name another thing."""
+    files: dict[str, bool] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            modules |= dict.fromkeys(name.replace(".", "/") for name in names)
-    return list(modules)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        above = list(PurePosixPath(name).parents)
+        if node.level > len(above):
+            # It leads out, where nothing can be imported from.
+            continue
+        inside = above[node.level - 1]
+        names = [node.module] if node.module else [alias.name for alias in node.names]
+        for module in names:
+            file = str(inside / (module.replace(".", "/") + ".py"))
+            files[file] = files.get(file, False) or bool(node.module)
+    return files

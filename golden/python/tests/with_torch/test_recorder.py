@@ -15,7 +15,7 @@ import nvl_golden
 import pytest
 import torch
 from conftest import read_back
-from nvl_golden.staging import DTYPES
+from nvl_golden.copies import DTYPES
 from torch import nn
 
 Pair = namedtuple("Pair", ["left", "right"])
@@ -523,9 +523,9 @@ class Event:
 
 
 def test_copies_under_way_are_awaited_together_and_in_order(monkeypatch, tmp_path):
-    from nvl_golden import _core, staging
+    from nvl_golden import _core, copies, staging
 
-    monkeypatch.setattr(staging, "_to_host", lambda tensor, is_copy: (tensor.clone(), Event(looks=10**6)))
+    monkeypatch.setattr(copies, "_to_host", lambda tensor, is_copy: (tensor.clone(), Event(looks=10**6)))
     writer = _core.Writer(str(tmp_path / "dump"), replace=False, max_shard_bytes=10**9, max_queued_bytes=10**9)
     pending = staging.Staging(writer, max_pending_bytes=1000)
     Event.waits = 0
