@@ -16,3 +16,4 @@ mod refusals;
 mod refused_pictures;
 mod replay;
 mod run;
+mod ways;

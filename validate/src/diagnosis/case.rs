@@ -1,6 +1,6 @@
 //! A golden and a candidate's tensor as rows and columns, and how well one explains the other.
 
-use golden::{Role, TensorView};
+use golden::{Dtype, Role, TensorView};
 
 use crate::diff::EntryReport;
 use crate::metric::value_at;
@@ -52,6 +52,16 @@ impl<'a> Case<'a> {
 
     pub(super) fn entry_is_given(&self) -> bool {
         self.given
+    }
+
+    /// A number as the golden dtype has it.
+    pub(super) fn as_recorded(&self, value: f64) -> f64 {
+        match self.golden.dtype() {
+            Dtype::BFloat16 => half::bf16::from_f64(value).to_f64(),
+            Dtype::Float16 => half::f16::from_f64(value).to_f64(),
+            Dtype::Float32 => f64::from(value as f32),
+            _ => value,
+        }
     }
 
     /// The rows that tests look at.

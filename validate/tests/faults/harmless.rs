@@ -213,6 +213,20 @@ fn all() -> Vec<Change> {
         with(&["--math", "fast", "--native-kernels", "--threads", "2"], &[]),
     );
 
+    add(
+        "pixels that are rounded before they are normalised, where the golden run's are not, or the other way round",
+        B16,
+        Held::Defaults,
+        Box::new(|folder, golden| {
+            let out = folder.join("candidate");
+            let other = match runs::pixel_values_dtype_of(golden) {
+                TorchDtype::Float32 => TorchDtype::Bfloat16,
+                _ => TorchDtype::Float32,
+            };
+            runs::run_on_pixels(runs::checkpoint(), golden, None, Math::Exact, other, &out);
+            out
+        }),
+    );
     add("norms cast back after their weights", B16, Held::Defaults, planted(Fault::NormCastLast));
     add("softmax in bfloat16", B16, Held::Defaults, planted(Fault::SoftmaxInDtype));
     add("products rounded before the bias is added", WIDE, Held::Defaults, planted(Fault::BiasApart));

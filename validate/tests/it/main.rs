@@ -19,3 +19,4 @@ mod reports;
 mod sketches;
 mod teeth;
 mod vllm;
+mod ways;
