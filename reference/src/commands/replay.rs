@@ -71,7 +71,9 @@ fn compute_as_recorded(
             (Some(attention), _) => model.set_attention(attention),
             (None, Some(other)) => {
                 model.set_attention(AttnImplementation::Sdpa);
-                note(&format!("the golden's attention is `{other}`, which is not here: sdpa takes its place"));
+                note(&format!(
+                    "the golden's attention is `{other}`, which is not here: sdpa takes its place"
+                ));
             }
             (None, None) => {}
         }
@@ -91,7 +93,8 @@ fn found_out(model: &NemotronVl, golden: &Dump, inputs: &ModelInputs) -> Result<
     let found = find_pixel_values_dtype(model, golden, inputs)?;
     let dtype = found.unwrap_or(TorchDtype::Float32);
     if model.dtype() != TorchDtype::Float32 {
-        let why = if found.is_some() { "by what it computed of them" } else { "which was not to be found out" };
+        let why =
+            if found.is_some() { "by what it computed of them" } else { "which was not to be found out" };
         let name = dtype.as_str();
         note(&format!(
             "the golden does not tell in which dtype `pixel_values` reached the tower: taken for {name}, {why}"

@@ -28,7 +28,7 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
     }
     let load = move |args: &RunArguments| -> reference::Result<Runner> {
         let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
-            let prompts = PromptBuilder::load(&args.model.model, model.config())?;
+        let prompts = PromptBuilder::load(&args.model.model, model.config())?;
         if let Some(dir) = &args.record {
             std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
         }

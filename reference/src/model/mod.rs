@@ -19,10 +19,10 @@ use crate::faults::fault;
 use crate::math::{AttnImplementation, Math, SharedMath};
 use crate::record::Recorder;
 use crate::weights::{Weights, kind_of};
-use llama::{KvCache, LlamaForCausalLm};
 pub(crate) use llama::SITE as LANGUAGE_MODEL;
-pub(crate) use projector::SITE as PROJECTOR;
+use llama::{KvCache, LlamaForCausalLm};
 use projector::MultiModalProjector;
+pub(crate) use projector::SITE as PROJECTOR;
 pub(crate) use vision::SITE as VISION_MODEL;
 use vision::VisionModel;
 

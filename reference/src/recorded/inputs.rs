@@ -53,7 +53,8 @@ impl InputSource<'_> {
             return Err(fail(dump, "it has no entry `input_ids` to run"));
         };
         let Some(prompt) = &dump.manifest().prompt else {
-            let problem = "`input_ids` is a sketch: expected the tensor, or a `prompt` to make it from, found neither";
+            let problem =
+                "`input_ids` is a sketch: expected the tensor, or a `prompt` to make it from, found neither";
             return Err(fail(dump, problem));
         };
         let input_ids = Tensor::f_from_slice(&self.tokenizer.encode(prompt)?)?.f_view([1, -1])?;
@@ -130,8 +131,7 @@ fn files(images: &[Image]) -> String {
 
 /// Whether a tensor that was made again is the recorded one.
 fn check(dump: &Dump, entry: &Entry, from: &str, made: &Tensor) -> Result<()> {
-    let (shape, sha256) =
-        with_bytes(made, |shape, data| Ok((shape.to_vec(), golden::sha256_hex(data))))?;
+    let (shape, sha256) = with_bytes(made, |shape, data| Ok((shape.to_vec(), golden::sha256_hex(data))))?;
     let mismatch = |expected: String, found: String| Error::OtherPreprocessing {
         dir: dump.path().to_owned(),
         problem: format!("`{}` made from {from}: expected {expected}, found {found}", entry.name),

@@ -54,14 +54,13 @@ impl<'a> Case<'a> {
         self.given
     }
 
-    /// A number as the golden dtype has it.
-    pub(super) fn as_recorded(&self, value: f64) -> f64 {
-        match self.golden.dtype() {
-            Dtype::BFloat16 => half::bf16::from_f64(value).to_f64(),
-            Dtype::Float16 => half::f16::from_f64(value).to_f64(),
-            Dtype::Float32 => f64::from(value as f32),
-            _ => value,
-        }
+    /// A number as the golden dump and as the candidate would have recorded it.
+    pub(super) fn as_golden(&self, value: f32) -> f64 {
+        in_dtype(self.golden.dtype(), value)
+    }
+
+    pub(super) fn as_candidate(&self, value: f32) -> f64 {
+        in_dtype(self.candidate.dtype(), value)
     }
 
     /// The rows that tests look at.
@@ -118,5 +117,14 @@ impl<'a> Case<'a> {
     /// The same for a mistake that rounding hides half of: one that is fitted to few numbers.
     pub(super) fn explains_half(&self, left: f64) -> bool {
         self.explains(left) || left <= self.rounding && 2.0 * left <= self.error
+    }
+}
+
+/// A number rounded to a dtype.
+pub(super) fn in_dtype(dtype: Dtype, value: f32) -> f64 {
+    match dtype {
+        Dtype::BFloat16 => half::bf16::from_f32(value).to_f64(),
+        Dtype::Float16 => half::f16::from_f32(value).to_f64(),
+        _ => f64::from(value),
     }
 }

@@ -2,7 +2,7 @@
 
 use golden::{Dtype, Dump};
 
-use super::case::Case;
+use super::case::{Case, in_dtype};
 use super::layout::Layout;
 use super::mistakes::{Mistake, Test};
 use crate::diff::EntryReport;
@@ -29,10 +29,14 @@ impl PixelDtypes {
     fn text(self) -> String {
         match self {
             PixelDtypes { golden: Dtype::Float32, candidate } => {
-                format!("the pixels are rounded to {candidate} before they are normalised; the golden run's are not")
+                format!(
+                    "the pixels are rounded to {candidate} before they are normalised; the golden run's are not"
+                )
             }
             PixelDtypes { golden, .. } => {
-                format!("the pixels are not rounded before they are normalised; the golden run's are, to {golden}")
+                format!(
+                    "the pixels are not rounded before they are normalised; the golden run's are, to {golden}"
+                )
             }
         }
     }
@@ -66,23 +70,24 @@ fn rounding(golden: &Dump, case: &Case<'_>, layout: &Layout) -> Option<(PixelDty
     for ((mean, deviation), lesser) in
         statistics.into_iter().flat_map(|statistics| ROUNDED.map(|lesser| (statistics, lesser)))
     {
-        let normalised = |pixel: f32, row: usize| {
-            let channel = row / per_channel % 3;
-            f64::from((pixel - mean[channel]) / deviation[channel])
-        };
-        let of = |rounds: bool, row: usize, column: usize| {
-            let pixel = pixel(row, column);
-            case.as_recorded(normalised(if rounds { as_dtype(lesser, pixel) } else { pixel }, row))
+        let normalised = |rounds: bool, row: usize, column: usize| {
+            let (channel, pixel) = (row / per_channel % 3, pixel(row, column));
+            let pixel = if rounds { in_dtype(lesser, pixel) as f32 } else { pixel };
+            (pixel - mean[channel]) / deviation[channel]
         };
         for candidate_rounds in [true, false] {
             let right = case.distance(|row, column| {
-                Some((of(!candidate_rounds, row, column), case.golden(row, column)))
+                let expected = case.as_golden(normalised(!candidate_rounds, row, column));
+                Some((expected, case.golden(row, column)))
             });
-            let left = case
-                .distance(|row, column| Some((of(candidate_rounds, row, column), case.candidate(row, column))));
+            let left = case.distance(|row, column| {
+                let expected = case.as_candidate(normalised(candidate_rounds, row, column));
+                Some((expected, case.candidate(row, column)))
+            });
             if case.explains(right) && case.explains(left) {
-                let (first, second) = if candidate_rounds { (Dtype::Float32, lesser) } else { (lesser, Dtype::Float32) };
-                return Some((PixelDtypes { golden: first, candidate: second }, left));
+                let (golden, candidate) =
+                    if candidate_rounds { (Dtype::Float32, lesser) } else { (lesser, Dtype::Float32) };
+                return Some((PixelDtypes { golden, candidate }, left));
             }
         }
     }
@@ -91,14 +96,6 @@ fn rounding(golden: &Dump, case: &Case<'_>, layout: &Layout) -> Option<(PixelDty
 
 /// What pixels may have been rounded to.
 const ROUNDED: [Dtype; 2] = [Dtype::BFloat16, Dtype::Float16];
-
-fn as_dtype(dtype: Dtype, value: f32) -> f32 {
-    match dtype {
-        Dtype::BFloat16 => half::bf16::from_f32(value).to_f32(),
-        Dtype::Float16 => half::f16::from_f32(value).to_f32(),
-        _ => value,
-    }
-}
 
 /// Mistakes in the colours: their order, and their normalisation.
 pub(super) fn test(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'_>) {
@@ -176,4 +173,3 @@ fn lines_through(
 fn rounded(value: f64) -> String {
     format!("{value:.3}")
 }
-

@@ -103,9 +103,8 @@ pub(super) fn notes(
         notes.push(Note::PixelDtypes { golden, candidate });
     }
     for only_candidate in [false, true] {
-        let weights = |entry: &&EntryReport| {
-            entry.is_other_attention() && entry.only_candidate == only_candidate
-        };
+        let weights =
+            |entry: &&EntryReport| entry.is_other_attention() && entry.only_candidate == only_candidate;
         let count = entries.iter().filter(weights).count();
         notes.extend((count > 0).then_some(Note::AttnWeights { count, only_candidate }));
     }

@@ -45,10 +45,7 @@ pub fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> Result<
 /// # Errors
 ///
 /// Those of [`measure_entry`].
-pub fn measure_tensor(
-    golden: (&Entry, &Sketch),
-    candidate: &TensorView<'_>,
-) -> Result<Option<Measurement>> {
+pub fn measure_tensor(golden: (&Entry, &Sketch), candidate: &TensorView<'_>) -> Result<Option<Measurement>> {
     let (entry, sketch) = golden;
     let dtype = candidate.dtype();
     if !are_comparable((&entry.shape, entry.dtype), (candidate.shape(), dtype)) {

@@ -193,11 +193,7 @@ pub fn origins_together(
     origins_of(&reports(entries, measurements, run), run, true)
 }
 
-fn reports(
-    entries: &[Entry],
-    measurements: &[Option<Measurement>],
-    run: Option<Dtype>,
-) -> Vec<EntryReport> {
+fn reports(entries: &[Entry], measurements: &[Option<Measurement>], run: Option<Dtype>) -> Vec<EntryReport> {
     let policy = Policy::default();
     entries
         .iter()

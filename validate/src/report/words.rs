@@ -435,7 +435,9 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         ),
         Note::AttnWeights { count, only_candidate } => {
             let side = if *only_candidate { "candidate" } else { "golden run" };
-            format!("{count} `attn_weights` of the {side} only, which not every attention returns: not judged")
+            format!(
+                "{count} `attn_weights` of the {side} only, which not every attention returns: not judged"
+            )
         }
         Note::Checkpoint => format!(
             "the golden run had the checkpoint `{}`, the candidate's `{}`",

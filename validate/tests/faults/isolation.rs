@@ -251,7 +251,8 @@ fn a_golden_of_sketches_judges_a_run_in_full() {
     let (status, stderr) = said(&program_on(runs::checkpoint(), &golden, &candidate, &images));
     assert_eq!(status, Some(2));
     assert!(
-        stderr.contains("102 of its entries are sketches, `vision_model.radio_model.input_conditioner` first"),
+        stderr
+            .contains("102 of its entries are sketches, `vision_model.radio_model.input_conditioner` first"),
         "{stderr}"
     );
     assert!(stderr.contains("hint: record the candidate without `--sketch`"), "{stderr}");

@@ -106,6 +106,9 @@ pub fn run_on_pixels(
     let dtype = dtype.unwrap_or(dtype_of(golden));
     let mut model = NemotronVl::load(checkpoint, Some(dtype), Device::Cpu, math).unwrap();
     model.set_pixel_values_dtype(pixel_values_dtype);
+    if let Some(attention) = RecordedRun::of(golden).attention().filter(|_| math == Math::Exact) {
+        model.set_attention(attention);
+    }
     let inputs = inputs_of(checkpoint, &model, golden);
     let tokenizer = Tokenizer::load(checkpoint).unwrap();
     let decode = |ids: &[i64]| Ok(tokenizer.answer(ids)?);
