@@ -131,8 +131,13 @@ impl FromStr for Math {
 fn has_bfloat16_instructions() -> bool {
     let limited = std::env::var_os("ONEDNN_MAX_CPU_ISA")
         .is_some_and(|isa| !isa.to_string_lossy().contains("AVX512_CORE_BF16"));
+    !limited && processor_has_bfloat16_instructions()
+}
+
+/// Whether the processor multiplies bfloat16 numbers itself.
+pub(crate) fn processor_has_bfloat16_instructions() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return !limited && is_x86_feature_detected!("avx512bf16");
+    return is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
-    return !limited;
+    return true;
 }

@@ -6,6 +6,7 @@ use tch::Device;
 
 use crate::device::device_name;
 use crate::generate::ModelInputs;
+use crate::math;
 use crate::model::{LANGUAGE_MODEL, NemotronVl, PROJECTOR, VISION_MODEL};
 
 /// libtorch's release, which tch is bound to.
@@ -70,6 +71,13 @@ impl Settings {
             threads: producer.threads.filter(|_| on_cpu),
             cpu_capability: producer.cpu_capability.clone().filter(|_| on_cpu),
         }
+    }
+
+    /// Whether the kernels are limited to instructions without those for bfloat16 that this processor has: ATen's name of a
+    /// capability does not tell whether oneDNN had them.
+    pub fn hides_bfloat16_instructions(&self) -> bool {
+        let limited = self.cpu_capability.as_deref() == Some("AVX512");
+        limited && cfg!(target_arch = "x86_64") && math::processor_has_bfloat16_instructions()
     }
 
     /// Applies them to this process. To be called before the first operation of libtorch, from the only thread.

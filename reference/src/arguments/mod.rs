@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::run::Shard;
 
 pub use model::{DtypeArgument, ModelArguments, PixelValuesArgument};
-pub use recording::{RecordingArguments, SKETCH_SEED};
+pub use recording::RecordingArguments;
 pub use request::RequestArguments;
 pub use sampling::SamplingArguments;
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use golden::DumpWriter;
+use golden::sketch::DEFAULT_SEED;
 
 use crate::record::Recorder;
 use crate::{AttnImplementation, Result};
@@ -35,9 +36,6 @@ impl RecordingArguments {
     /// [`crate::Error::Sites`] where a glob is malformed.
     pub fn recorder(&self, writer: DumpWriter) -> Result<Recorder> {
         let recorder = Recorder::new(writer, &self.sites)?;
-        Ok(recorder.with_attn_weights(self.attn_weights).with_sketches(self.sketch.then_some(SKETCH_SEED)))
+        Ok(recorder.with_attn_weights(self.attn_weights).with_sketches(self.sketch.then_some(DEFAULT_SEED)))
     }
 }
-
-/// The seed of sketches where nothing else is to be compared with: `nvl-golden`'s and `nvl-validate`'s too.
-pub const SKETCH_SEED: u64 = 0;

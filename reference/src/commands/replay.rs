@@ -4,8 +4,9 @@ use std::fmt::{self, Write as _};
 
 use anyhow::Result;
 use converter::normalized::TorchDtype;
+use golden::sketch::DEFAULT_SEED;
 use golden::{Dump, DumpWriter};
-use reference::arguments::{ReplayArguments, SKETCH_SEED};
+use reference::arguments::ReplayArguments;
 use reference::generate::ModelInputs;
 use reference::prompt::Tokenizer;
 use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
@@ -49,6 +50,11 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
     let summary = replay(&model, &golden, &inputs, options, eos_token_ids, decode, writer)?;
     progress.finish_and_clear();
 
+    if summary.bit_equal < summary.entries && settings.hides_bfloat16_instructions() {
+        note(
+            "this processor has bfloat16 instructions, which the golden's manifest does not tell of: `--native-kernels` uses them",
+        );
+    }
     if args.json {
         print_json(&summary)?;
     } else {
@@ -105,8 +111,8 @@ fn found_out(model: &NemotronVl, golden: &Dump, inputs: &ModelInputs) -> Result<
 
 /// The seed of the golden's sketches, so that the two can be compared.
 fn sketch_seed(golden: &Dump) -> u64 {
-    let seeds = golden.entries().iter().filter_map(|entry| entry.sketch.as_ref().map(|sketch| sketch.seed));
-    seeds.into_iter().next().unwrap_or(SKETCH_SEED)
+    let mut sketches = golden.entries().iter().filter_map(|entry| entry.sketch.as_ref());
+    sketches.next().map(|sketch| sketch.seed).unwrap_or(DEFAULT_SEED)
 }
 
 fn text(summary: &ReplaySummary) -> Result<String, fmt::Error> {

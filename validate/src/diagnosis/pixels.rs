@@ -14,7 +14,7 @@ const CONDITIONER: &str = "vision_model.radio_model.input_conditioner";
 
 /// CLIP's mean and standard deviation, by which C-RADIO normalises.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// In which dtypes `pixel_values` reached the tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

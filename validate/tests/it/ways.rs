@@ -17,7 +17,7 @@ const SELF_ATTN: &str = ".self_attn";
 
 /// CLIP's mean and standard deviation.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 fn text(report: &DiffReport, name: &str, options: Options) -> String {
     format(name, options).unwrap().render(report)
