@@ -97,6 +97,13 @@ pub struct Producer {
     pub device: Option<String>,
     /// The run's dtype, usually a torch name; a producer whose weights have another type may name it freely.
     pub dtype: String,
+    /// The dtype of each part that ran, by the module path of the model's direct child.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub dtypes: IndexMap<String, String>,
+    /// The dtype in which `pixel_values` reached the vision tower: `float32` as the image processor gives them, another where
+    /// they were rounded first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_values_dtype: Option<String>,
     /// Which attention kernels ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention: Option<AttentionImplementations>,
@@ -252,6 +259,8 @@ impl Producer {
             timm: None,
             device: None,
             dtype: dtype.into(),
+            dtypes: IndexMap::new(),
+            pixel_values_dtype: None,
             attention: None,
             threads: None,
             cpu_capability: None,

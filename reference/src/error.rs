@@ -119,6 +119,51 @@ pub enum Error {
         problem: String,
     },
 
+    /// A dump has no pixels, and no picture was named to make them from.
+    #[error("{}: {problem}", dir.display())]
+    NoPictures {
+        /// Folder of the dump.
+        dir: PathBuf,
+        /// What is missing, and the pictures.
+        problem: String,
+    },
+
+    /// The pictures that were named are not those of a dump's request.
+    #[error("{}: {problem}", dir.display())]
+    OtherPictures {
+        /// Folder of the dump.
+        dir: PathBuf,
+        /// Which picture, what was expected and what was found.
+        problem: String,
+    },
+
+    /// This checkpoint makes other inputs of the same prompt and pictures than were recorded.
+    #[error("{}: {problem}", dir.display())]
+    OtherPreprocessing {
+        /// Folder of the dump.
+        dir: PathBuf,
+        /// Which input, what was expected and what was found.
+        problem: String,
+    },
+
+    /// A run cannot be isolated, since its dump has sketches in place of tensors.
+    #[error(
+        "{}: {found} of its entries are sketches, `{name}` first: expected tensors, which take the place of what the model computes",
+        dir.display()
+    )]
+    SketchedRun {
+        /// Folder of the dump.
+        dir: PathBuf,
+        /// The first of them.
+        name: String,
+        /// How many.
+        found: usize,
+    },
+
+    /// Two dumps could not be compared.
+    #[error(transparent)]
+    Comparison(Box<validate::Error>),
+
     /// A golden is not what this model computes.
     #[error("{}: {problem}", dir.display())]
     NotTheModel {
@@ -137,6 +182,13 @@ pub enum Error {
         pattern: String,
         /// What is wrong with it.
         problem: String,
+    },
+
+    /// The attention that is to run returns no weights.
+    #[error("`--attn-weights`: expected an attention that returns weights, found `{attention}`")]
+    AttnWeights {
+        /// Its name.
+        attention: &'static str,
     },
 
     /// A picture could not be read or cut into tiles.
@@ -196,6 +248,7 @@ macro_rules! boxed {
 
 boxed! {
     Checkpoint: converter::Error,
+    Comparison: validate::Error,
     Dump: golden::Error,
     Picture: crate::pictures::PictureError,
     Prompt: crate::prompt::PromptError
@@ -216,6 +269,21 @@ impl Error {
                 "`--model` must be the golden run's own checkpoint; `{}` gives other numbers",
                 model.display()
             )),
+            Self::AttnWeights { .. } => Some("say `--attention eager`".to_owned()),
+            Self::NoPictures { .. } => {
+                Some("`--image FILE` names a picture; once for each, in this order".to_owned())
+            }
+            Self::OtherPictures { .. } => Some(
+                "`--image` takes the very files of the request, once for each, in the order of `request.images` in its manifest"
+                    .to_owned(),
+            ),
+            Self::OtherPreprocessing { .. } => Some(
+                "`--model` must be the recorded run's own checkpoint, with its tokenizer and its settings of the image processor"
+                    .to_owned(),
+            ),
+            Self::SketchedRun { .. } => Some(
+                "record the candidate without `--sketch`; the golden may be sketched".to_owned(),
+            ),
             Self::Dump(error) => error.hint().map(str::to_owned),
             Self::Picture(error) => error.hint().map(str::to_owned),
             Self::Prompt(error) => error.hint().map(str::to_owned),

@@ -3,17 +3,21 @@
 //! The model runs once on the run's own inputs. Whenever a module has computed something, that is compared with what the
 //! run has recorded for it; then the recorded numbers take its place, and the model goes on from these. So each module is
 //! given exactly what it was given in the run, and a difference is its own.
+//!
+//! A run of which only sketches are left has nothing to go on from: then the model goes on from what it has computed, and a
+//! difference is a module's own where that computed from equal inputs.
 
 use golden::{Dtype, Dump, Entry, Role, TensorView};
 use tch::{Device, Kind, Tensor};
-use validate::metric::{Measurement, measure};
-use validate::origin::{Excess, origins_alone};
+use validate::metric::{Measurement, measure, measure_entry, measure_tensor};
+use validate::origin::{Excess, origins_alone, origins_together};
 use validate::tolerance::Metric;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::generate::ModelInputs;
 use crate::model::NemotronVl;
 use crate::record::{Recorder, with_bytes};
-use crate::replay::{fail, recorded_inputs};
+use crate::recorded::{fail, kind_of};
 
 /// What was found of one entry of the run.
 #[derive(Debug, Clone)]
@@ -80,16 +84,41 @@ impl Isolated {
     }
 }
 
-/// Runs each module of the model on the inputs that a recorded run gave it, and compares what comes out.
-///
-/// Inputs of the whole run are compared with those of the golden one. Steps of decoding are given the run's own tokens, and
-/// are one entry: what is kept between them is in no dump.
+/// Whether a dump has an activation as a sketch only.
+pub fn is_sketched(run: &Dump) -> bool {
+    sketched(run).next().is_some()
+}
+
+/// Refuses a run whose modules cannot be judged one by one, since sketches stand for what they computed.
 ///
 /// # Errors
-/// [`crate::Error::Golden`] where the run lacks `input_ids`; else what the model reports of inputs that it does not take.
-pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump) -> Result<Vec<Isolated>> {
+/// [`Error::SketchedRun`]
+pub fn check_in_full(run: &Dump) -> Result<()> {
+    match sketched(run).next() {
+        None => Ok(()),
+        Some(first) => Err(Error::SketchedRun {
+            dir: run.path().to_owned(),
+            name: first.name.clone(),
+            found: sketched(run).count(),
+        }),
+    }
+}
+
+fn sketched(run: &Dump) -> impl Iterator<Item = &Entry> {
+    run.entries().iter().filter(|entry| entry.role == Role::Activation && entry.sketch.is_some())
+}
+
+/// Runs each module of the model on the inputs that a recorded run gave it, and compares what comes out. `inputs` are those of
+/// the whole run.
+///
+/// They are compared with those of the golden one. Steps of decoding are given the run's own tokens, and are one entry: what is
+/// kept between them is in no dump.
+///
+/// # Errors
+/// [`Error::Golden`] where the run's `input_ids` are empty; [`Error::Comparison`] for sketches that do not tell of each other; else
+/// what the model reports of inputs that it does not take.
+pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump, inputs: &ModelInputs) -> Result<Vec<Isolated>> {
     let _no_grad = tch::no_grad_guard();
-    let inputs = recorded_inputs(&run)?;
     let ids = run.manifest().generated_ids.clone().unwrap_or_default();
     let dtype: Option<Dtype> = run.manifest().producer.dtype.parse().ok();
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
@@ -117,6 +146,8 @@ pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump) -> Result<Vec<Isola
 /// Compares what modules compute with a recorded run, and puts the recorded numbers in its place.
 pub(crate) struct Isolation {
     run: Dump,
+    /// Whether the recorded numbers take the place of the computed ones.
+    goes_on_from_run: bool,
     /// In the order of the run's entries.
     found: Vec<Found>,
 }
@@ -131,15 +162,17 @@ enum Found {
 
 impl Isolation {
     fn new(golden: &Dump, run: Dump) -> Result<Self> {
-        let mut isolation = Self { found: vec![Found::Nothing; run.entries().len()], run };
-        for at in 0..isolation.found.len() {
-            let entry = &isolation.run.entries()[at];
-            if entry.role == Role::Input
-                && let (Some(expected), Some(found)) =
-                    (golden.get(&entry.name), isolation.run.get(&entry.name))
-            {
-                isolation.found[at] = of(&expected, &found);
-            }
+        let found = vec![Found::Nothing; run.entries().len()];
+        let mut isolation = Self { goes_on_from_run: !is_sketched(&run), found, run };
+        for (entry, found) in isolation.run.entries().iter().zip(&mut isolation.found) {
+            let Some(expected) = golden.entry(&entry.name).filter(|_| entry.role == Role::Input) else {
+                continue;
+            };
+            *found = if expected.shape == entry.shape {
+                measured(measure_entry((golden, &entry.name), (&isolation.run, &entry.name))?)
+            } else {
+                Found::Shape(expected.shape.clone())
+            };
         }
         Ok(isolation)
     }
@@ -147,10 +180,10 @@ impl Isolation {
     /// Compares what a module has computed, and sets it to what the run has recorded.
     ///
     /// # Errors
-    /// Where libtorch cannot do so.
+    /// Where libtorch cannot do so, or sketches do not tell of each other.
     pub(crate) fn activation(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         self.compare(name, tensor)?;
-        let Some(view) = self.run.get(name) else { return Ok(()) };
+        let Some(view) = self.run.get(name).filter(|_| self.goes_on_from_run) else { return Ok(()) };
         let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
         let Some(kind) = kind_of(view.dtype()).filter(|_| shape == tensor.size()) else { return Ok(()) };
         let recorded = Tensor::f_from_data_size(view.data(), &shape, kind)?;
@@ -162,10 +195,18 @@ impl Isolation {
     fn compare(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         // A module that runs while decoding was recorded in the prefill only.
         let Some(at) = self.run.entries().iter().position(|entry| entry.name == name) else { return Ok(()) };
-        let (Some(view), Found::Nothing) = (self.run.get(name), &self.found[at]) else { return Ok(()) };
-        let Some(kind) = kind_of(view.dtype()) else { return Ok(()) };
+        let (entry, Found::Nothing) = (&self.run.entries()[at], &self.found[at]) else { return Ok(()) };
+        let Some(kind) = kind_of(entry.dtype) else { return Ok(()) };
         self.found[at] = with_bytes(&tensor.f_to_kind(kind)?, |shape, data| {
-            Ok(of(&TensorView::new(view.dtype(), shape, data)?, &view))
+            if shape != entry.shape {
+                return Ok(Found::Shape(shape.to_vec()));
+            }
+            let computed = TensorView::new(entry.dtype, shape, data)?;
+            Ok(measured(match (self.run.get(name), &entry.sketch) {
+                (Some(recorded), _) => measure(&computed, &recorded),
+                (None, Some(sketch)) => measure_tensor((entry, sketch), &computed)?,
+                (None, None) => None,
+            }))
         })?;
         Ok(())
     }
@@ -177,7 +218,11 @@ impl Isolation {
             Found::Nothing | Found::Shape(_) => None,
         };
         let measurements: Vec<Option<Measurement>> = self.found.iter().map(measurement).collect();
-        let origins = origins_alone(entries, &measurements, dtype);
+        let origins = if self.goes_on_from_run {
+            origins_alone(entries, &measurements, dtype)
+        } else {
+            origins_together(entries, &measurements, dtype)
+        };
         let all = entries.iter().zip(&self.found).zip(measurements).zip(origins);
         all.map(|(((entry, found), measurement), origin)| {
             let fault = match (found, &measurement) {
@@ -199,20 +244,6 @@ impl Isolation {
     }
 }
 
-fn of(expected: &TensorView<'_>, found: &TensorView<'_>) -> Found {
-    if expected.shape() != found.shape() {
-        return Found::Shape(expected.shape().to_vec());
-    }
-    measure(expected, found).map_or(Found::Nothing, |measurement| Found::Measured(Box::new(measurement)))
-}
-
-/// libtorch's name of a dtype that a module's output may be recorded in.
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    match dtype {
-        Dtype::Float64 => Some(Kind::Double),
-        Dtype::Float32 => Some(Kind::Float),
-        Dtype::BFloat16 => Some(Kind::BFloat16),
-        Dtype::Float16 => Some(Kind::Half),
-        _ => None,
-    }
+fn measured(measurement: Option<Measurement>) -> Found {
+    measurement.map_or(Found::Nothing, |measurement| Found::Measured(Box::new(measurement)))
 }

@@ -17,6 +17,7 @@ pub mod model;
 pub mod pictures;
 pub mod prompt;
 pub mod record;
+pub mod recorded;
 pub mod replay;
 pub mod request;
 pub mod run;
@@ -24,5 +25,5 @@ pub mod settings;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use math::Math;
-pub use model::NemotronVl;
+pub use math::{AttnImplementation, Math};
+pub use model::{Dtypes, NemotronVl};

@@ -1,4 +1,4 @@
-//! Two ways to compute the same model.
+//! Ways to compute the same model.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,9 +13,45 @@ use crate::error::{Error, Result};
 pub enum Math {
     /// The public code's own operations, dtypes and order: what a golden is.
     Exact,
-    /// Fewer and faster operations that round differently: fused attention in the decoder, on a CPU a product of one row that
-    /// keeps up with memory, and on one without bfloat16 instructions products of many rows in float32.
+    /// Fewer and faster operations that round differently: on a CPU a product of one row that keeps up with memory, and on one
+    /// without bfloat16 instructions products of many rows in float32.
     Fast,
+}
+
+/// The decoder's attention, by transformers' name of it (`attn_implementation`). Both are the public code's: which one runs
+/// depends on how its caller loads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AttnImplementation {
+    /// Operation by operation: scores, softmax, weighted sum.
+    Eager,
+    /// libtorch's `scaled_dot_product_attention`.
+    Sdpa,
+}
+
+impl AttnImplementation {
+    /// The name, as transformers has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Eager => "eager",
+            Self::Sdpa => "sdpa",
+        }
+    }
+
+    /// The implementation of this name; none where there is no such one here.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Eager, Self::Sdpa].into_iter().find(|attention| attention.as_str() == name)
+    }
+
+    /// Whether it returns its weights, for whoever wants to record them.
+    ///
+    /// # Errors
+    /// [`Error::AttnWeights`]
+    pub fn check_attn_weights(self) -> Result<()> {
+        match self {
+            Self::Eager => Ok(()),
+            Self::Sdpa => Err(Error::AttnWeights { attention: self.as_str() }),
+        }
+    }
 }
 
 impl Math {
@@ -27,11 +63,11 @@ impl Math {
         }
     }
 
-    /// The name of the decoder's attention, as transformers has it.
-    pub fn text_attention(self) -> &'static str {
+    /// The decoder's attention where nothing is said of it.
+    pub fn attention(self) -> AttnImplementation {
         match self {
-            Self::Exact => "eager",
-            Self::Fast => "sdpa",
+            Self::Exact => AttnImplementation::Eager,
+            Self::Fast => AttnImplementation::Sdpa,
         }
     }
 
@@ -46,20 +82,36 @@ impl Math {
 #[derive(Debug, Clone)]
 pub(crate) struct SharedMath {
     is_fast: Arc<AtomicBool>,
+    is_sdpa: Arc<AtomicBool>,
 }
 
+// Nothing else is told by either, and they change only while no module runs: the order of memory does not matter.
 impl SharedMath {
-    pub(crate) fn new(math: Math) -> Self {
-        Self { is_fast: Arc::new(AtomicBool::new(math == Math::Fast)) }
+    pub(crate) fn new(math: Math, attention: AttnImplementation) -> Self {
+        let shared = Self { is_fast: Arc::default(), is_sdpa: Arc::default() };
+        shared.set(math);
+        shared.set_attention(attention);
+        shared
     }
 
     pub(crate) fn get(&self) -> Math {
-        // Nothing else is told by it, and it changes only while no module runs.
         if self.is_fast.load(Ordering::Relaxed) { Math::Fast } else { Math::Exact }
     }
 
     pub(crate) fn set(&self, math: Math) {
         self.is_fast.store(math == Math::Fast, Ordering::Relaxed);
+    }
+
+    pub(crate) fn attention(&self) -> AttnImplementation {
+        if self.is_sdpa.load(Ordering::Relaxed) {
+            AttnImplementation::Sdpa
+        } else {
+            AttnImplementation::Eager
+        }
+    }
+
+    pub(crate) fn set_attention(&self, attention: AttnImplementation) {
+        self.is_sdpa.store(attention == AttnImplementation::Sdpa, Ordering::Relaxed);
     }
 }
 
@@ -79,8 +131,13 @@ impl FromStr for Math {
 fn has_bfloat16_instructions() -> bool {
     let limited = std::env::var_os("ONEDNN_MAX_CPU_ISA")
         .is_some_and(|isa| !isa.to_string_lossy().contains("AVX512_CORE_BF16"));
+    !limited && processor_has_bfloat16_instructions()
+}
+
+/// Whether the processor multiplies bfloat16 numbers itself.
+pub(crate) fn processor_has_bfloat16_instructions() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return !limited && is_x86_feature_detected!("avx512bf16");
+    return is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
-    return !limited;
+    return true;
 }

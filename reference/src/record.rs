@@ -7,6 +7,9 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::isolate::Isolation;
 
+/// What the weights of an attention are called, behind its own name.
+pub(crate) const ATTN_WEIGHTS: &str = "attn_weights";
+
 /// Receives each activation as it is computed; writes the chosen ones to a dump, or none.
 pub struct Recorder {
     target: Option<Target>,
@@ -22,6 +25,9 @@ enum Target {
 struct Sites {
     writer: DumpWriter,
     sites: Option<GlobSet>,
+    attn_weights: bool,
+    /// The seed of the sketches that stand for the tensors; none keeps the tensors.
+    sketch_seed: Option<u64>,
     /// Off while decoding: the activations of a dump are those of the prefill.
     active: bool,
 }
@@ -38,7 +44,25 @@ impl Recorder {
     /// [`Error::Sites`] where a glob is malformed.
     pub fn new(writer: DumpWriter, sites: &[String]) -> Result<Self> {
         let sites = if sites.is_empty() { None } else { Some(glob_set(sites)?) };
-        Ok(Self { target: Some(Target::Dump(Box::new(Sites { writer, sites, active: true }))) })
+        let sites = Sites { writer, sites, attn_weights: false, sketch_seed: None, active: true };
+        Ok(Self { target: Some(Target::Dump(Box::new(sites))) })
+    }
+
+    /// The same recorder, which also writes the attention weights of the decoder, or does not: they are as large as the square
+    /// of the prompt.
+    pub fn with_attn_weights(mut self, wanted: bool) -> Self {
+        if let Some(Target::Dump(sites)) = &mut self.target {
+            sites.attn_weights = wanted;
+        }
+        self
+    }
+
+    /// The same recorder, which writes [sketches](golden::Sketch) of this seed in place of tensors.
+    pub fn with_sketches(mut self, seed: Option<u64>) -> Self {
+        if let Some(Target::Dump(sites)) = &mut self.target {
+            sites.sketch_seed = seed;
+        }
+        self
     }
 
     /// A recorder that compares each site with another run's, and sets it to that.
@@ -56,6 +80,17 @@ impl Recorder {
             Some(Target::Isolation(isolation)) => isolation.activation(name, tensor),
             _ => Ok(()),
         }
+    }
+
+    /// Records the weights of an attention, where they are wanted: `name` is the attention's path, `module` its class.
+    ///
+    /// # Errors
+    /// As [`Recorder::activation`].
+    pub fn attn_weights(&mut self, name: &str, module: &str, tensor: &Tensor) -> Result<()> {
+        if matches!(&self.target, Some(Target::Dump(sites)) if !sites.attn_weights) {
+            return Ok(());
+        }
+        self.activation(&format!("{name}.{ATTN_WEIGHTS}"), &format!("{module} {ATTN_WEIGHTS}"), tensor)
     }
 
     /// Records what the model is given.
@@ -117,7 +152,13 @@ impl Sites {
         }
         let dtype = dtype_of(tensor.kind())
             .ok_or_else(|| Error::RecordDtype { name: name.to_owned(), found: tensor.kind() })?;
-        with_bytes(tensor, |shape, data| Ok(self.writer.push(name, role, module, dtype, shape, data)?))
+        with_bytes(tensor, |shape, data| {
+            match self.sketch_seed {
+                Some(seed) => self.writer.push_sketch(name, role, module, dtype, shape, data, seed)?,
+                None => self.writer.push(name, role, module, dtype, shape, data)?,
+            }
+            Ok(())
+        })
     }
 }
 

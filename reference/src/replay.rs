@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use golden::{Dump, DumpWriter, ManifestHead};
-use tch::{Kind, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::{Generation, GenerationConfig, ModelInputs, Sampling, generate};
 use crate::model::NemotronVl;
 use crate::record::Recorder;
+use crate::recorded::fail;
 use crate::settings::{Settings, producer};
 
 /// How a replay compares with its golden, bit for bit.
@@ -18,7 +18,7 @@ pub struct ReplaySummary {
     pub entries: usize,
     /// Entries of the golden that the replay has under the same name.
     pub recorded: usize,
-    /// Entries that are equal to the last bit.
+    /// Entries that are equal to the last bit, as the hashes tell, which sketches have too.
     pub bit_equal: usize,
     /// The first entry, in order of execution, that is not.
     pub first_difference: Option<String>,
@@ -28,16 +28,29 @@ pub struct ReplaySummary {
     pub generated_ids_equal: bool,
 }
 
-/// Replays `golden` on `model` and writes what each site computes to `writer`.
+/// What of a replay is recorded, and what its manifest says of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplayOptions<'a> {
+    /// The settings that were applied.
+    pub settings: &'a Settings,
+    /// Whether the weights of the attention are recorded, where it returns some.
+    pub attn_weights: bool,
+    /// The seed of sketches in place of tensors.
+    pub sketch_seed: Option<u64>,
+}
+
+/// Replays `golden` on `model`, which is set to compute as it is to, from its `inputs`, and writes what each site computes to
+/// `writer`.
 ///
 /// `decode` turns generated ids into text, as the golden's producer did.
 ///
 /// # Errors
-/// [`Error::Golden`] where the golden lacks an input; else as [`generate`].
+/// [`crate::Error::Golden`] where the golden cannot be replayed; else as [`generate`].
 pub fn replay(
     model: &NemotronVl,
     golden: &Dump,
-    settings: &Settings,
+    inputs: &ModelInputs,
+    options: ReplayOptions<'_>,
     eos_token_ids: Vec<i64>,
     decode: impl FnOnce(&[i64]) -> Result<String>,
     writer: DumpWriter,
@@ -50,20 +63,21 @@ pub fn replay(
     let recorded_ids = manifest.generated_ids.as_deref();
     let max_new_tokens =
         request.max_new_tokens.map(|tokens| tokens as usize).or(recorded_ids.map(<[i64]>::len));
-    let inputs = recorded_inputs(golden)?;
     let config = GenerationConfig {
         max_new_tokens: max_new_tokens.unwrap_or(1),
         eos_token_ids,
         sampling: Sampling::GREEDY,
         logprobs: None,
     };
-    let mut recorder = Recorder::new(writer, &[])?;
+    let mut recorder = Recorder::new(writer, &[])?
+        .with_attn_weights(options.attn_weights)
+        .with_sketches(options.sketch_seed);
     let Generation { token_ids, .. } =
-        generate(model, &inputs, &config, &mut recorder, |_| Ok(ControlFlow::Continue(())))?;
+        generate(model, inputs, &config, &mut recorder, |_| Ok(ControlFlow::Continue(())))?;
 
     let Some(writer) = recorder.into_writer() else { return Err(fail(golden, "nothing was recorded")) };
     let summary = summarize(golden, &writer, &token_ids);
-    let mut head = ManifestHead::new(producer(model, settings));
+    let mut head = ManifestHead::new(producer(model, options.settings, inputs));
     head.checkpoint.clone_from(&manifest.checkpoint);
     head.request.clone_from(&manifest.request);
     head.prompt.clone_from(&manifest.prompt);
@@ -71,34 +85,6 @@ pub fn replay(
     head.generated_ids = Some(token_ids);
     writer.finish(head)?;
     Ok(summary)
-}
-
-/// `input_ids` and, where the golden has them, `pixel_values`.
-pub(crate) fn recorded_inputs(golden: &Dump) -> Result<ModelInputs> {
-    let view =
-        golden.get("input_ids").ok_or_else(|| fail(golden, "it has no entry `input_ids` to replay"))?;
-    let input_ids = tensor_of(golden, "input_ids", &view, golden::Dtype::Int64, Kind::Int64)?;
-    let pixel_values = golden
-        .get("pixel_values")
-        .map(|view| tensor_of(golden, "pixel_values", &view, golden::Dtype::Float32, Kind::Float))
-        .transpose()?;
-    golden.check()?;
-    Ok(ModelInputs { input_ids, pixel_values })
-}
-
-fn tensor_of(
-    golden: &Dump,
-    name: &str,
-    view: &golden::TensorView<'_>,
-    expected: golden::Dtype,
-    kind: Kind,
-) -> Result<Tensor> {
-    let found = view.dtype();
-    if found != expected {
-        return Err(fail(golden, &format!("entry `{name}`: expected dtype {expected}, found {found}")));
-    }
-    let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
-    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
 }
 
 fn summarize(golden: &Dump, writer: &DumpWriter, token_ids: &[i64]) -> ReplaySummary {
@@ -123,8 +109,4 @@ fn summarize(golden: &Dump, writer: &DumpWriter, token_ids: &[i64]) -> ReplaySum
         }
     }
     summary
-}
-
-pub(crate) fn fail(golden: &Dump, problem: &str) -> Error {
-    Error::Golden { dir: golden.path().to_owned(), problem: problem.to_owned() }
 }

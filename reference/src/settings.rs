@@ -1,10 +1,13 @@
 //! What libtorch's results depend on, beside the model: threads, and the instruction set of its kernels.
 
+use converter::normalized::TorchDtype;
 use golden::manifest::{AttentionImplementations, Producer};
 use tch::Device;
 
 use crate::device::device_name;
-use crate::model::NemotronVl;
+use crate::generate::ModelInputs;
+use crate::math;
+use crate::model::{LANGUAGE_MODEL, NemotronVl, PROJECTOR, VISION_MODEL};
 
 /// libtorch's release, which tch is bound to.
 pub const TORCH_VERSION: &str = "2.11.0";
@@ -70,6 +73,13 @@ impl Settings {
         }
     }
 
+    /// Whether the kernels are limited to instructions without those for bfloat16 that this processor has: ATen's name of a
+    /// capability does not tell whether oneDNN had them.
+    pub fn hides_bfloat16_instructions(&self) -> bool {
+        let limited = self.cpu_capability.as_deref() == Some("AVX512");
+        limited && cfg!(target_arch = "x86_64") && math::processor_has_bfloat16_instructions()
+    }
+
     /// Applies them to this process. To be called before the first operation of libtorch, from the only thread.
     pub fn apply(&self) {
         let kernels =
@@ -92,17 +102,25 @@ impl Settings {
     }
 }
 
-/// Describes this program and its settings, for a manifest.
-pub fn producer(model: &NemotronVl, settings: &Settings) -> Producer {
+/// Describes this program, its settings and what ran, for a manifest: without pictures the tower does not.
+pub fn producer(model: &NemotronVl, settings: &Settings, inputs: &ModelInputs) -> Producer {
+    let has_pictures = inputs.pixel_values.is_some();
     let mut producer = Producer::new("nvl-reference", model.dtype().as_str());
     producer.version = Some(env!("CARGO_PKG_VERSION").to_owned());
     producer.commit = release::COMMIT.map(str::to_owned);
     producer.torch = Some(TORCH_VERSION.to_owned());
     producer.device = Some(device_name(model.device()));
     producer.attention = Some(AttentionImplementations {
-        vision: Some("sdpa".to_owned()),
-        text: Some(model.math().text_attention().to_owned()),
+        vision: has_pictures.then(|| "sdpa".to_owned()),
+        text: Some(model.attention().as_str().to_owned()),
     });
+    let dtype = |dtype: TorchDtype| dtype.as_str().to_owned();
+    if has_pictures {
+        producer.pixel_values_dtype = Some(dtype(model.pixel_values_dtype()));
+        producer.dtypes.insert(VISION_MODEL.to_owned(), dtype(model.vision_dtype()));
+        producer.dtypes.insert(PROJECTOR.to_owned(), dtype(model.dtype()));
+    }
+    producer.dtypes.insert(LANGUAGE_MODEL.to_owned(), dtype(model.dtype()));
     if model.device() == Device::Cpu {
         producer.threads = u64::try_from(tch::get_num_threads()).ok();
         producer.cpu_capability.clone_from(&settings.cpu_capability);

@@ -33,7 +33,13 @@ impl Weights {
     ///
     /// The tensors that come from it may point into the checkpoint's mapped files: it must live as long as they do.
     pub fn new(checkpoint: Arc<Checkpoint>, kind: Kind, device: Device, math: Math) -> Self {
-        Self { checkpoint, prefix: String::new(), kind, device, math: SharedMath::new(math) }
+        Self {
+            checkpoint,
+            prefix: String::new(),
+            kind,
+            device,
+            math: SharedMath::new(math, math.attention()),
+        }
     }
 
     /// The place below this one.

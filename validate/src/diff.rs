@@ -137,7 +137,7 @@ pub fn diff_with_names(
         }
         entry.origin = origin;
     }
-    let mut notes = notes(&pairing, golden, candidate, policy);
+    let mut notes = notes(&pairing, golden, candidate, policy, &entries);
     let other = |report: &&EntryReport| {
         !report.is_failure()
             && pairing.dtype(&report.entry.name).is_some_and(|dtype| dtype != report.entry.dtype)
@@ -250,6 +250,7 @@ fn paired(
 /// An entry of one side only, which is no fault if the policy or an excuse says so.
 fn unpaired(entry: &Entry, failure: Failure, excuse: Option<&str>, limits: &Limits<'_>) -> EntryReport {
     let only_candidate = failure == Failure::Extra;
+    let excuse = excuse.or(is_attn_weights(entry).then_some("not every attention returns its weights"));
     let verdict = match limits.policy.excuse(entry).or_else(|| excuse.map(str::to_owned)) {
         Some(reason) => Verdict::Ignored { reason },
         None => Verdict::Fail(failure),
@@ -264,6 +265,12 @@ fn unpaired(entry: &Entry, failure: Failure, excuse: Option<&str>, limits: &Limi
         noise: None,
         counterpart: None,
     }
+}
+
+/// Whether an entry is the weights of an attention, by the name that the output has in transformers.
+fn is_attn_weights(entry: &Entry) -> bool {
+    let name = entry.name.split('#').next().unwrap_or_default();
+    name.ends_with(".attn_weights")
 }
 
 fn side(dump: &Dump) -> Side {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod model;
+mod recording;
 mod request;
 mod sampling;
 
@@ -10,7 +11,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::run::Shard;
 
-pub use model::{DtypeArgument, ModelArguments};
+pub use model::{DtypeArgument, ModelArguments, PixelValuesArgument};
+pub use recording::RecordingArguments;
 pub use request::RequestArguments;
 pub use sampling::SamplingArguments;
 
@@ -75,9 +77,9 @@ pub struct GenerateArguments {
     /// Folder to write an activation dump of the prefill to, with the logits of each step
     #[arg(long, value_name = "OUT")]
     pub record: Option<PathBuf>,
-    /// Record only sites whose name matches; may be given more than once
-    #[arg(long, value_name = "GLOB", requires = "record")]
-    pub sites: Vec<String>,
+    /// What is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArguments,
     /// Replace OUT where it exists
     #[arg(long, requires = "record")]
     pub force: bool,
@@ -104,9 +106,9 @@ pub struct RunArguments {
     /// Folder to write an activation dump of each request to
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
-    /// Record only sites whose name matches; may be given more than once
-    #[arg(long, value_name = "GLOB", requires = "record")]
-    pub sites: Vec<String>,
+    /// What is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArguments,
 }
 
 /// Arguments of `preprocess`.
@@ -161,12 +163,21 @@ pub struct ReplayArguments {
     /// Folder of the golden dump
     #[arg(value_name = "GOLDEN")]
     pub golden: PathBuf,
+    /// A picture of the golden's request, in its order: for a golden that has its `pixel_values` as a sketch only
+    #[arg(long = "image", value_name = "FILE")]
+    pub images: Vec<PathBuf>,
     /// Folder to write this run's dump to
     #[arg(long, value_name = "OUT")]
     pub record: PathBuf,
     /// Replace OUT where it exists
     #[arg(long)]
     pub force: bool,
+    /// Record the attention's weights, where the golden has none, too
+    #[arg(long)]
+    pub attn_weights: bool,
+    /// Write sketches instead of tensors: a dump that is small, and can still be compared
+    #[arg(long)]
+    pub sketch: bool,
     /// Use the best kernels of this machine, and not those that the golden was recorded with
     #[arg(long)]
     pub native_kernels: bool,
@@ -187,6 +198,9 @@ pub struct IsolateArguments {
     /// Folder of the dump whose modules are to be judged
     #[arg(value_name = "CANDIDATE")]
     pub candidate: PathBuf,
+    /// A picture of the request, in its order: for a dump that has its `pixel_values` as a sketch only, or not at all
+    #[arg(long = "image", value_name = "FILE")]
+    pub images: Vec<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::Instant;
 
 use anyhow::Result;
+use converter::normalized::TorchDtype;
 use reference::Math;
 use reference::arguments::BenchArguments;
 use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark, peak_resident_bytes};
@@ -33,7 +34,7 @@ struct Report {
 pub fn run(args: BenchArguments) -> Result<Outcome> {
     Settings { threads: args.model.threads, cpu_capability: None }.apply();
     let start = Instant::now();
-    let model = load_model(&args.model, args.model.dtype.map(Into::into), Math::Fast)?;
+    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), Math::Fast)?;
     let load_secs = start.elapsed().as_secs_f64();
     let config = BenchmarkConfig {
         tiles: args.tiles,

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
+use converter::normalized::TorchDtype;
 use golden::DumpWriter;
 use reference::Error;
 use reference::Math;
@@ -27,7 +28,8 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
     let request = args.request.request()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.
     let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
-    let model = load_model(&args.model, args.model.dtype.map(Into::into), math)?;
+    args.recording.check(args.model.attention_with(math))?;
+    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
     let prompts = PromptBuilder::load(&args.model.model, model.config()).map_err(Error::from)?;
     let prepared = request.prepare(model.config(), &prompts)?;
     warn(&prepared);
@@ -41,7 +43,7 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
     let mut recorder = match &args.record {
         Some(out) => {
             let create = if args.force { DumpWriter::create_replacing } else { DumpWriter::create };
-            Recorder::new(create(out)?, &args.sites)?
+            args.recording.recorder(create(out)?)?
         }
         None => Recorder::off(),
     };
@@ -62,7 +64,8 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
 
     if let Some(writer) = recorder.into_writer() {
         let name = args.model.model.file_name().map(|name| name.to_string_lossy().into_owned());
-        writer.finish(answer.manifest_head(producer(&model, &settings), name, &prepared, &config))?;
+        let producer = producer(&model, &settings, &prepared.inputs);
+        writer.finish(answer.manifest_head(producer, name, &prepared, &config))?;
     }
     if args.json {
         print_json(&Report::new(&answer, &prepared))?;

@@ -4,16 +4,26 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Result;
+use converter::normalized::TorchDtype;
 use golden::Dump;
-use reference::arguments::IsolateArguments;
-use reference::isolate::{Fault, Isolated, in_any_way, isolate};
+use reference::arguments::{IsolateArguments, ModelArguments};
+use reference::isolate::{Fault, Isolated, check_in_full, in_any_way, isolate};
+use reference::prompt::Tokenizer;
+use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::settings::Settings;
-use reference::{Error, Math, NemotronVl};
+use reference::{AttnImplementation, Error, Math, NemotronVl};
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
-use super::replay::golden_dtype;
-use super::{Outcome, load_model, print, print_json, spinner};
+use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner};
+
+/// A way in which a run's modules may have computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    math: Math,
+    attention: AttnImplementation,
+    pixel_values_dtype: TorchDtype,
+}
 
 /// Runs the command: 0 where no module is at fault, else 1.
 pub fn run(args: IsolateArguments) -> Result<Outcome> {
@@ -24,16 +34,13 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     settings.apply();
     golden.verify()?;
     candidate.verify()?;
+    check_in_full(&candidate)?;
 
-    let dtypes = [golden_dtype(&golden)?, golden_dtype(&candidate)?].map(|own| match args.model.dtype {
-        Some(dtype) => dtype.into(),
-        None => own,
-    });
-    // A module may compute as the public code does, or as fused kernels do, which round at other places.
-    let ways = args.model.math.map_or(vec![Math::Exact, Math::Fast], |math| vec![math]);
-    let mut model = load_model(&args.model, Some(dtypes[0]), Math::Exact)?;
+    let tokenizer = Tokenizer::load(&args.model.model).map_err(Error::from)?;
+    let dtypes = [dtypes_of(&args.model, &golden)?, dtypes_of(&args.model, &candidate)?];
+    let mut model = load_model(&args.model, dtypes[0], Math::Exact)?;
     // The golden run tells whether this is the model that it was made by.
-    let own = isolated(&mut model, &ways, &golden, &args.golden)?;
+    let (own, expected) = isolated(&mut model, &args, &tokenizer, &golden, &args.golden)?;
     if let Some(at_fault) = at_fault(&own).next() {
         let problem = format!(
             "`{}`: expected what the model computes of the recorded inputs, found otherwise: {}",
@@ -46,9 +53,10 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     if dtypes[1] != dtypes[0] {
         // Before the other one is loaded: memory need not have room for two.
         drop(model);
-        model = load_model(&args.model, Some(dtypes[1]), Math::Exact)?;
+        model = load_model(&args.model, dtypes[1], Math::Exact)?;
     }
-    let found = isolated(&mut model, &ways, &golden, &args.candidate)?;
+    let (found, pixels) = isolated(&mut model, &args, &tokenizer, &golden, &args.candidate)?;
+    tell_pixels(expected, pixels);
 
     if args.json {
         print_json(&report(&found))?;
@@ -58,16 +66,65 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Outcome::No } else { Outcome::Yes })
 }
 
-/// Isolates a run, whose modules may have computed in any of these ways.
-fn isolated(model: &mut NemotronVl, ways: &[Math], golden: &Dump, run: &Path) -> Result<Vec<Isolated>> {
+/// Tells what no module is at fault for.
+fn tell_pixels(golden: Option<TorchDtype>, candidate: Option<TorchDtype>) {
+    if let (Some(expected), Some(found)) = (golden, candidate)
+        && expected != found
+    {
+        let [expected, found] = [expected, found].map(TorchDtype::as_str);
+        note(&format!(
+            "`pixel_values` reached the candidate's tower in {found}, the golden run's in {expected}"
+        ));
+    }
+}
+
+/// Isolates a run, whose modules may have computed in any of several ways; with the dtype in which `pixel_values` reached its
+/// tower, where that is known.
+fn isolated(
+    model: &mut NemotronVl,
+    args: &IsolateArguments,
+    tokenizer: &Tokenizer,
+    golden: &Dump,
+    run: &Path,
+) -> Result<(Vec<Isolated>, Option<TorchDtype>)> {
+    let dump = Dump::open(run)?;
+    let source = InputSource { config: model.config(), tokenizer, images: &args.images };
+    let inputs = source.inputs_of(&dump)?;
+    let mut recorded = RecordedRun::of(&dump);
+    if recorded.pixel_values_dtype.is_none() {
+        recorded.pixel_values_dtype = find_pixel_values_dtype(model, &dump, &inputs)?;
+    }
     let mut found = Vec::new();
-    for &math in ways {
-        model.set_math(math);
+    for way in ways(&args.model, &recorded, model.dtype()) {
+        model.set_math(way.math);
+        model.set_attention(way.attention);
+        model.set_pixel_values_dtype(way.pixel_values_dtype);
         let progress = spinner(format!("isolating {}", run.display()));
-        found.push(isolate(model, golden, Dump::open(run)?)?);
+        found.push(isolate(model, golden, Dump::open(run)?, &inputs)?);
         progress.finish_and_clear();
     }
-    Ok(in_any_way(found))
+    Ok((in_any_way(found), recorded.pixel_values_dtype))
+}
+
+/// The ways in which a run may have computed: what neither the user nor its manifest tells is tried, each choice once at least.
+fn ways(args: &ModelArguments, recorded: &RecordedRun, model: TorchDtype) -> Vec<Way> {
+    let choices = |known: Option<AttnImplementation>| {
+        known.map_or(vec![AttnImplementation::Eager, AttnImplementation::Sdpa], |attention| vec![attention])
+    };
+    let maths = args.math.map_or(vec![Math::Exact, Math::Fast], |math| vec![math]);
+    let attentions = choices(args.attention.or(recorded.attention()));
+    let pixels = args.pixel_values_dtype.map(|pixels| pixels.dtype(model)).or(recorded.pixel_values_dtype);
+    let pixels = pixels.map_or(vec![TorchDtype::Float32, model], |dtype| vec![dtype]);
+    let count = maths.len().max(attentions.len()).max(pixels.len());
+    let mut ways: Vec<Way> = (0..count)
+        .map(|at| Way {
+            math: maths[at % maths.len()],
+            attention: attentions[at % attentions.len()],
+            pixel_values_dtype: pixels[at % pixels.len()],
+        })
+        .collect();
+    ways.dedup();
+    ways
 }
 
 fn at_fault(found: &[Isolated]) -> impl Iterator<Item = &Isolated> {

@@ -13,11 +13,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use converter::normalized::TorchDtype;
+use golden::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
-use reference::Math;
-use reference::NemotronVl;
 use reference::arguments::{self, ModelArguments};
+use reference::recorded::recorded_dtypes;
 use reference::request::PreparedRequest;
+use reference::{Dtypes, Math, NemotronVl};
 use serde::Serialize;
 
 /// What a command that could be carried out found.
@@ -29,18 +30,35 @@ pub enum Outcome {
     No,
 }
 
-/// Loads the model, telling so.
+/// Loads the model, telling so, to compute as the user says, and as is given here where the user says nothing.
 pub fn load_model(
     args: &ModelArguments,
-    dtype: Option<TorchDtype>,
+    dtypes: impl Into<Dtypes>,
     math: Math,
 ) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
     warn_of_added(&args.model);
     let spinner = spinner(format!("loading {}", args.model.display()));
-    let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;
+    let mut model = NemotronVl::load(&args.model, dtypes, device, args.math.unwrap_or(math))?;
     spinner.finish_and_clear();
+    if let Some(attention) = args.attention {
+        model.set_attention(attention);
+    }
+    if let Some(pixel_values) = args.pixel_values_dtype {
+        model.set_pixel_values_dtype(pixel_values.dtype(model.dtype()));
+    }
     Ok(model)
+}
+
+/// The dtypes that the user names, or else those of a recorded run.
+///
+/// # Errors
+/// Where the run has none that the model can run in.
+pub fn dtypes_of(args: &ModelArguments, run: &Dump) -> reference::Result<Dtypes> {
+    match args.dtype {
+        Some(dtype) => Ok(Some(TorchDtype::from(dtype)).into()),
+        None => recorded_dtypes(run),
+    }
 }
 
 /// Tells what a user may not expect of the pictures.
@@ -66,6 +84,11 @@ pub fn warn_of_added(dir: &Path) {
         Err(_) if !dir.join(converter::ledger::LEDGER_FILE).exists() => {}
         Err(error) => eprintln!("warning: the checkpoint's ledger cannot be read: {error}"),
     }
+}
+
+/// Tells on stderr what the user may want to know of how the command went about it.
+pub fn note(text: &str) {
+    eprintln!("note: {text}");
 }
 
 /// A sign of life on stderr; hidden where that is no terminal.

@@ -4,15 +4,17 @@ use std::fmt::{self, Write as _};
 
 use anyhow::Result;
 use converter::normalized::TorchDtype;
+use golden::sketch::DEFAULT_SEED;
 use golden::{Dump, DumpWriter};
-use reference::Error;
-use reference::Math;
 use reference::arguments::ReplayArguments;
+use reference::generate::ModelInputs;
 use reference::prompt::Tokenizer;
-use reference::replay::{ReplaySummary, replay};
+use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
+use reference::replay::{ReplayOptions, ReplaySummary, replay};
 use reference::settings::Settings;
+use reference::{AttnImplementation, Error, Math, NemotronVl};
 
-use super::{Outcome, load_model, print, print_json, spinner};
+use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner};
 
 /// Runs the command: 0 where the generated ids are the golden's, else 1.
 pub fn run(args: ReplayArguments) -> Result<Outcome> {
@@ -28,22 +30,89 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
     let tokenizer = Tokenizer::load(&args.model.model).map_err(Error::from)?;
     let create = if args.force { DumpWriter::create_replacing } else { DumpWriter::create };
     let writer = create(&args.record)?;
-    let dtype = match args.model.dtype {
-        Some(dtype) => dtype.into(),
-        None => golden_dtype(&golden)?,
-    };
-    let model = load_model(&args.model, Some(dtype), Math::Exact)?;
+    let mut model = load_model(&args.model, dtypes_of(&args.model, &golden)?, Math::Exact)?;
+    let source = InputSource { config: model.config(), tokenizer: &tokenizer, images: &args.images };
+    let inputs = source.inputs_of(&golden)?;
+    let recorded = RecordedRun::of(&golden);
+    compute_as_recorded(&mut model, &args, &golden, &recorded, &inputs)?;
+    if args.attn_weights {
+        model.attention().check_attn_weights()?;
+    }
+
     let progress = spinner(format!("replaying {}", args.golden.display()));
     let decode = |ids: &[i64]| tokenizer.answer(ids).map_err(Error::from);
-    let summary = replay(&model, &golden, &settings, vec![tokenizer.eos_token_id()], decode, writer)?;
+    let options = ReplayOptions {
+        settings: &settings,
+        attn_weights: args.attn_weights || recorded.attn_weights,
+        sketch_seed: args.sketch.then(|| sketch_seed(&golden)),
+    };
+    let eos_token_ids = vec![tokenizer.eos_token_id()];
+    let summary = replay(&model, &golden, &inputs, options, eos_token_ids, decode, writer)?;
     progress.finish_and_clear();
 
+    if summary.bit_equal < summary.entries && settings.hides_bfloat16_instructions() {
+        note(
+            "this processor has bfloat16 instructions, which the golden's manifest does not tell of: `--native-kernels` uses them",
+        );
+    }
     if args.json {
         print_json(&summary)?;
     } else {
         print(&text(&summary)?)?;
     }
     Ok(if summary.generated_ids_equal { Outcome::Yes } else { Outcome::No })
+}
+
+/// Sets what the user leaves open as it was in the golden run, and tells what is not known of that.
+fn compute_as_recorded(
+    model: &mut NemotronVl,
+    args: &ReplayArguments,
+    golden: &Dump,
+    recorded: &RecordedRun,
+    inputs: &ModelInputs,
+) -> Result<()> {
+    // Who asks for the fast way does not ask for the golden's.
+    if args.model.attention.is_none() && model.math() == Math::Exact {
+        match (recorded.attention(), &recorded.text_attention) {
+            (Some(attention), _) => model.set_attention(attention),
+            (None, Some(other)) => {
+                model.set_attention(AttnImplementation::Sdpa);
+                note(&format!(
+                    "the golden's attention is `{other}`, which is not here: sdpa takes its place"
+                ));
+            }
+            (None, None) => {}
+        }
+    }
+    if args.model.pixel_values_dtype.is_none() && inputs.pixel_values.is_some() {
+        let dtype = match recorded.pixel_values_dtype {
+            Some(dtype) => dtype,
+            None => found_out(model, golden, inputs)?,
+        };
+        model.set_pixel_values_dtype(dtype);
+    }
+    Ok(())
+}
+
+/// The dtype in which `pixel_values` reached the golden's tower, by what its conditioner gave.
+fn found_out(model: &NemotronVl, golden: &Dump, inputs: &ModelInputs) -> Result<TorchDtype> {
+    let found = find_pixel_values_dtype(model, golden, inputs)?;
+    let dtype = found.unwrap_or(TorchDtype::Float32);
+    if model.dtype() != TorchDtype::Float32 {
+        let why =
+            if found.is_some() { "by what it computed of them" } else { "which was not to be found out" };
+        let name = dtype.as_str();
+        note(&format!(
+            "the golden does not tell in which dtype `pixel_values` reached the tower: taken for {name}, {why}"
+        ));
+    }
+    Ok(dtype)
+}
+
+/// The seed of the golden's sketches, so that the two can be compared.
+fn sketch_seed(golden: &Dump) -> u64 {
+    let mut sketches = golden.entries().iter().filter_map(|entry| entry.sketch.as_ref());
+    sketches.next().map(|sketch| sketch.seed).unwrap_or(DEFAULT_SEED)
 }
 
 fn text(summary: &ReplaySummary) -> Result<String, fmt::Error> {
@@ -59,17 +128,4 @@ fn text(summary: &ReplaySummary) -> Result<String, fmt::Error> {
         if summary.generated_ids_equal { "the golden's" } else { "not the golden's" }
     )?;
     Ok(text)
-}
-
-pub(super) fn golden_dtype(golden: &Dump) -> Result<TorchDtype> {
-    let name = &golden.manifest().producer.dtype;
-    [TorchDtype::Float32, TorchDtype::Bfloat16, TorchDtype::Float16]
-        .into_iter()
-        .find(|dtype| dtype.as_str() == name)
-        .ok_or_else(|| {
-            let problem = format!(
-                "`producer.dtype`: expected float32, bfloat16 or float16, found `{name}`; say `--dtype`"
-            );
-            Error::Golden { dir: golden.path().to_owned(), problem }.into()
-        })
 }

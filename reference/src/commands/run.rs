@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use converter::normalized::TorchDtype;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Error;
 use reference::Math;
@@ -20,12 +21,13 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
     interrupt::listen()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.
     let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
+    args.recording.check(args.model.attention_with(math))?;
     let progress = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} requests, {eta} left {msg}") {
         progress.set_style(style);
     }
     let load = move |args: &RunArguments| -> reference::Result<Runner> {
-        let model = load_model(&args.model, args.model.dtype.map(Into::into), math)?;
+        let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
         let prompts = PromptBuilder::load(&args.model.model, model.config())?;
         if let Some(dir) = &args.record {
             std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
@@ -36,7 +38,7 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
             settings,
             checkpoint: args.model.model.file_name().map(|name| name.to_string_lossy().into_owned()),
             base: args.requests.parent().unwrap_or(Path::new("")).to_owned(),
-            record: args.record.clone().map(|dir| (dir, args.sites.clone())),
+            record: args.record.clone().map(|dir| (dir, args.recording.clone())),
         })
     };
     let summary = run_requests(

@@ -16,12 +16,18 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::faults::fault;
-use crate::math::{Math, SharedMath};
+use crate::math::{AttnImplementation, Math, SharedMath};
 use crate::record::Recorder;
 use crate::weights::{Weights, kind_of};
+pub(crate) use llama::SITE as LANGUAGE_MODEL;
 use llama::{KvCache, LlamaForCausalLm};
 use projector::MultiModalProjector;
+pub(crate) use projector::SITE as PROJECTOR;
+pub(crate) use vision::SITE as VISION_MODEL;
 use vision::VisionModel;
+
+/// The site whose output tells in which dtype `pixel_values` reached the tower.
+pub(crate) use vision::CONDITIONER;
 
 /// The whole model: tower, projector, decoder.
 ///
@@ -32,26 +38,44 @@ pub struct NemotronVl {
     multi_modal_projector: MultiModalProjector,
     language_model: LlamaForCausalLm,
     dtype: TorchDtype,
+    vision_dtype: TorchDtype,
+    pixel_values_dtype: TorchDtype,
     device: Device,
     math: SharedMath,
     // Last: the weights above may point into its mapped files.
     checkpoint: Arc<Checkpoint>,
 }
 
+/// The dtypes that a model runs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dtypes {
+    /// The model's; the checkpoint's own where none.
+    pub model: Option<TorchDtype>,
+    /// The tower's. Where none, float32 in a float32 model, else that of the tower's own configuration.
+    pub vision: Option<TorchDtype>,
+}
+
+impl From<Option<TorchDtype>> for Dtypes {
+    fn from(model: Option<TorchDtype>) -> Self {
+        Self { model, vision: None }
+    }
+}
+
 impl NemotronVl {
-    /// Loads a normalized checkpoint, to run in `dtype` on `device`.
+    /// Loads a normalized checkpoint, to run on `device`.
     ///
     /// # Dtype
-    /// In float32 the whole model runs in float32. Otherwise the tower keeps the dtype of its own configuration, and its
-    /// features are cast to `dtype`, as the public code casts them.
+    /// The tower's features are cast to the model's dtype, as the public code casts them.
     ///
     /// # Errors
     /// Where the checkpoint is not a whole, valid one.
-    pub fn load(dir: &Path, dtype: Option<TorchDtype>, device: Device, math: Math) -> Result<Self> {
+    pub fn load(dir: &Path, dtypes: impl Into<Dtypes>, device: Device, math: Math) -> Result<Self> {
         let checkpoint = Arc::new(Checkpoint::open(dir)?);
         let config = checkpoint.config();
-        let dtype = dtype.unwrap_or(config.torch_dtype);
-        let vision_dtype = if dtype == TorchDtype::Float32 { dtype } else { config.vision_config.dtype };
+        let dtypes = dtypes.into();
+        let dtype = dtypes.model.unwrap_or(config.torch_dtype);
+        let natural = if dtype == TorchDtype::Float32 { dtype } else { config.vision_config.dtype };
+        let vision_dtype = dtypes.vision.unwrap_or(natural);
         let root = Weights::new(Arc::clone(&checkpoint), kind_of(dtype), device, math);
         let tower = root.pp("vision_model").with_kind(kind_of(vision_dtype));
         let projector = fault!(FeaturesNotCast => root.with_kind(kind_of(vision_dtype)), root.clone());
@@ -60,6 +84,8 @@ impl NemotronVl {
             multi_modal_projector: MultiModalProjector::load(config, &projector.pp("multi_modal_projector"))?,
             language_model: LlamaForCausalLm::load(&config.text_config, &root.pp("language_model"))?,
             dtype,
+            vision_dtype,
+            pixel_values_dtype: TorchDtype::Float32,
             device,
             math: root.math(),
             checkpoint,
@@ -88,14 +114,41 @@ impl NemotronVl {
         self.dtype
     }
 
+    /// The dtype that the tower runs in.
+    pub fn vision_dtype(&self) -> TorchDtype {
+        self.vision_dtype
+    }
+
+    /// The dtype in which `pixel_values` reach the tower.
+    pub fn pixel_values_dtype(&self) -> TorchDtype {
+        self.pixel_values_dtype
+    }
+
+    /// Lets `pixel_values` reach the tower in another dtype than float32, in which the checkpoint's processor gives them and
+    /// the public code leaves them. Some callers and engines round them to the model's dtype first.
+    pub fn set_pixel_values_dtype(&mut self, dtype: TorchDtype) {
+        self.pixel_values_dtype = dtype;
+    }
+
     /// How the model computes.
     pub fn math(&self) -> Math {
         self.math.get()
     }
 
-    /// Lets the model compute in another way, with the weights that it has.
+    /// Lets the model compute in another way, and with the attention that belongs to it, on the weights that it has.
     pub fn set_math(&mut self, math: Math) {
         self.math.set(math);
+        self.math.set_attention(math.attention());
+    }
+
+    /// The decoder's attention.
+    pub fn attention(&self) -> AttnImplementation {
+        self.math.attention()
+    }
+
+    /// Lets the decoder compute with another attention.
+    pub fn set_attention(&mut self, attention: AttnImplementation) {
+        self.math.set_attention(attention);
     }
 
     /// The device that the model runs on.
@@ -135,11 +188,22 @@ impl NemotronVl {
     /// # Errors
     /// [`Error::PixelShape`]
     pub fn image_features(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        self.check_pixels(pixel_values)?;
-        // The public code is given pixels in the model's dtype: in bfloat16 they are rounded before the conditioner,
-        // which computes in the float32 of its buffers.
-        let pixel_values = pixel_values.f_to_device(self.device)?.f_to_kind(kind_of(self.dtype))?;
+        let pixel_values = self.pixels_in(self.pixel_values_dtype, pixel_values)?;
         self.extract_feature(&pixel_values, recorder)
+    }
+
+    /// What the tower's conditioner makes of pixels that reach it in a dtype.
+    ///
+    /// # Errors
+    /// [`Error::PixelShape`]
+    pub(crate) fn condition(&self, pixel_values: &Tensor, dtype: TorchDtype) -> Result<Tensor> {
+        self.vision_model.condition(&self.pixels_in(dtype, pixel_values)?, &mut Recorder::off())
+    }
+
+    /// Pixels as they reach the tower, whose conditioner computes in the float32 of its buffers and rounds at its end.
+    fn pixels_in(&self, dtype: TorchDtype, pixel_values: &Tensor) -> Result<Tensor> {
+        self.check_pixels(pixel_values)?;
+        Ok(pixel_values.f_to_device(self.device)?.f_to_kind(kind_of(dtype))?)
     }
 
     /// Runs a prompt whose pictures' features are there already, and fills the cache.

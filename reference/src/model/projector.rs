@@ -8,6 +8,9 @@ use crate::error::Result;
 use crate::record::Recorder;
 use crate::weights::Weights;
 
+/// Its path in `modeling.py`.
+pub(crate) const SITE: &str = "mlp1";
+
 /// `mlp1` of `modeling.py`.
 ///
 /// # Source
@@ -50,7 +53,7 @@ impl MultiModalProjector {
         let hidden_states = self.linear_1.forward(&hidden_states, recorder)?;
         let hidden_states = gelu(&hidden_states, "mlp1.2", recorder)?;
         let image_features = self.linear_2.forward(&hidden_states, recorder)?;
-        recorder.activation("mlp1", "Sequential", &image_features)?;
+        recorder.activation(SITE, "Sequential", &image_features)?;
         Ok(image_features)
     }
 }

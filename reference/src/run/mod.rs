@@ -13,6 +13,7 @@ pub use requests::{Requests, SourceLine};
 pub use shard::Shard;
 
 use crate::answer::answer;
+use crate::arguments::RecordingArguments;
 use crate::error::{Error, Result};
 use crate::generate::GenerationConfig;
 use crate::model::NemotronVl;
@@ -32,8 +33,8 @@ pub struct Runner {
     pub checkpoint: Option<String>,
     /// Folder that pictures' paths are relative to: the request file's.
     pub base: PathBuf,
-    /// Where to write a dump of each request, and of which sites.
-    pub record: Option<(PathBuf, Vec<String>)>,
+    /// Where to write a dump of each request, and what it has.
+    pub record: Option<(PathBuf, RecordingArguments)>,
 }
 
 impl Runner {
@@ -51,10 +52,11 @@ impl Runner {
             sampling,
             logprobs: request.logprobs,
         };
-        let target = self.record.as_ref().map(|(dir, sites)| (dir.join(line.dump_name()), sites));
-        let mut recorder = match &target {
+        let mut recorder = match &self.record {
             // A dump of a request that was not finished is made anew.
-            Some((dir, sites)) => Recorder::new(golden::DumpWriter::create_replacing(dir)?, sites)?,
+            Some((dir, what)) => {
+                what.recorder(golden::DumpWriter::create_replacing(dir.join(line.dump_name()))?)?
+            }
             None => Recorder::off(),
         };
         let tokenizer = self.prompts.tokenizer();
@@ -63,7 +65,7 @@ impl Runner {
                 Ok(())
             })?;
         if let Some(writer) = recorder.into_writer() {
-            let producer = producer(&self.model, &self.settings);
+            let producer = producer(&self.model, &self.settings, &prepared.inputs);
             writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), &prepared, &config))?;
         }
         Ok(Row::answered(line, &prepared, &answer))

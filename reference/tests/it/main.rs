@@ -17,3 +17,4 @@ mod refusals;
 mod refused_pictures;
 mod replay;
 mod run;
+mod ways;

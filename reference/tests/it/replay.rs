@@ -1,26 +1,34 @@
 //! Replays of the bundled goldens, which the public `modeling.py` made.
 
+use std::path::Path;
+
 use golden::Dump;
 use serde_json::Value;
 
 use super::bundled::{checkpoint, golden, nvl_reference};
 
-/// Replays a golden and gives the summary and the dump.
-fn replay(name: &str, more: &[&str]) -> (Value, Dump) {
-    let out = tempfile::tempdir().unwrap();
-    let record = out.path().join("replay");
+/// Replays a golden to a folder, and gives the summary, the dump and what stderr says.
+pub fn replay_to(golden: &Path, record: &Path, more: &[&str]) -> (Value, Dump, String) {
     let assert = nvl_reference()
         .args(["replay", "--json", "--model"])
         .arg(checkpoint())
-        .arg(golden(name))
+        .arg(golden)
         .arg("--record")
-        .arg(&record)
+        .arg(record)
         .args(more)
         .assert()
         .success();
-    let summary = serde_json::from_slice(&assert.get_output().stdout).unwrap();
-    let dump = Dump::open(&record).unwrap();
+    let output = assert.get_output();
+    let summary = serde_json::from_slice(&output.stdout).unwrap();
+    let dump = Dump::open(record).unwrap();
     dump.verify().unwrap();
+    (summary, dump, String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+/// Replays a bundled golden and gives the summary and the dump.
+fn replay(name: &str, more: &[&str]) -> (Value, Dump) {
+    let out = tempfile::tempdir().unwrap();
+    let (summary, dump, _) = replay_to(&golden(name), &out.path().join("replay"), more);
     (summary, dump)
 }
 

@@ -2,8 +2,8 @@
 
 Small random checkpoints are converted and run by `nvl-reference`, which records every site. The same source weights are
 loaded into transformers' `LlamaForCausalLM` and timm's `Block`, put together as the model is; every site that the two have
-in common must be equal to the last bit, and so must the logits of every step of decoding. Needs torch, transformers and
-timm: `scripts/setup --transformers`.
+in common must be equal to the last bit, and so must the logits of every step of decoding, with either attention of
+transformers. Needs torch, transformers and timm: `scripts/setup --transformers`.
 """
 
 import functools
@@ -127,8 +127,9 @@ class Features(nn.Module):
 class Whole(nn.Module):
     """The whole model, its modules under the names of the checkpoint."""
 
-    def __init__(self, config: dict, text_config: dict, dtype: torch.dtype, align_corners: bool):
+    def __init__(self, config: dict, text_config: dict, dtype: torch.dtype, attention: str, align_corners: bool):
         super().__init__()
+        self.dtype = dtype
         self.vision_model = Features(config, dtype, align_corners)
         width, hidden = config["vit_hidden_size"], text_config["hidden_size"]
         self.mlp1 = nn.Sequential(
@@ -138,12 +139,12 @@ class Whole(nn.Module):
             nn.Linear(config["projector_hidden_size"], hidden),
         )
         llama = transformers.LlamaConfig(**text_config)
-        llama._attn_implementation = "eager"
+        llama._attn_implementation = attention
         self.language_model = transformers.LlamaForCausalLM(llama)
         self.upright = config["ps_version"] == "v2"
 
     def embeddings(self, pixels: torch.Tensor, input_ids: torch.Tensor, image_token: int) -> torch.Tensor:
-        features = self.vision_model(pixels).to(pixels.dtype)
+        features = self.vision_model(pixels).to(self.dtype)
         tiles, patches, width = features.shape
         side = math.isqrt(patches)
         # Rows and columns in pairs; a pair of columns of one row, then of the next.
@@ -171,14 +172,16 @@ def source_weights(source: Path) -> dict[str, torch.Tensor]:
 
 
 def record_outputs(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Keeps the first output of each module, under its path."""
+    """Keeps the first output of each module, under its path, and the weights of an attention that returns them."""
     outputs = {}
 
     def keep(name: str):
         def hook(_module, _inputs, output):
-            output = output[0] if isinstance(output, tuple) else output
-            if isinstance(output, torch.Tensor):
-                outputs.setdefault(name, output.clone())
+            parts = output if isinstance(output, tuple) else (output,)
+            if isinstance(parts[0], torch.Tensor):
+                outputs.setdefault(name, parts[0].clone())
+            if name.endswith(".self_attn") and parts[1] is not None:
+                outputs.setdefault(f"{name}.attn_weights", parts[1].clone())
 
         return hook
 
@@ -188,16 +191,21 @@ def record_outputs(model: nn.Module) -> dict[str, torch.Tensor]:
     return outputs
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 @torch.no_grad()
-def test_every_site_is_equal_to_the_last_bit(name: str, dtype: str, tmp_path: Path):
+def test_every_site_is_equal_to_the_last_bit(name: str, dtype: str, attention: str, tmp_path: Path):
     generator_arguments, convert_arguments = CONFIGURATIONS[name]
     source, converted, out = tmp_path / "source", tmp_path / "converted", tmp_path / "dump"
     run(sys.executable, ROOT / "scripts/random-checkpoint", source, *generator_arguments)
     convert_arguments = convert_arguments or ["--align-corners", "true"]
     run(PROGRAMS / "nvl-convert", "convert", source, converted, *convert_arguments)
     arguments = ["--image", PICTURE, "--prompt", "Describe this image.", "--max-new-tokens", STEPS, "--dtype", dtype]
+    arguments += ["--attention", attention, *(["--attn-weights"] if attention == "eager" else [])]
+    # The pixels are as the image processor gives them; with one attention they are rounded first, as some callers do.
+    pixels = "float32" if attention == "eager" else "model"
+    arguments += ["--pixel-values-dtype", pixels]
     model_arguments = ["--model", converted, "--threads", 1, "--device", "cpu", "--math", "exact"]
     run(PROGRAMS / "nvl-reference", "generate", *model_arguments, *arguments, "--record", out)
 
@@ -207,7 +215,7 @@ def test_every_site_is_equal_to_the_last_bit(name: str, dtype: str, tmp_path: Pa
     normalized = json.loads((converted / "config.json").read_text())
     torch.set_num_threads(1)
     kind = getattr(torch, dtype)
-    model = Whole(config, normalized["text_config"], kind, "true" in convert_arguments).eval()
+    model = Whole(config, normalized["text_config"], kind, attention, "true" in convert_arguments).eval()
     weights = source_weights(source)
     buffers = {key: weights.pop(key) for key in list(weights) if key.endswith(("norm_mean", "norm_std"))}
     missing = model.load_state_dict(weights, strict=False)
@@ -229,7 +237,8 @@ def test_every_site_is_equal_to_the_last_bit(name: str, dtype: str, tmp_path: Pa
 
     outputs = record_outputs(model)
     image_token = normalized["image_token_id"]
-    embeds = model.embeddings(recorded["pixel_values"].to(kind), recorded["input_ids"], image_token)
+    pixel_values = recorded["pixel_values"].to(kind if pixels == "model" else torch.float32)
+    embeds = model.embeddings(pixel_values, recorded["input_ids"], image_token)
     assert torch.equal(embeds, recorded["inputs_embeds"])
     cache = transformers.DynamicCache()
     step_logits = []
@@ -242,6 +251,6 @@ def test_every_site_is_equal_to_the_last_bit(name: str, dtype: str, tmp_path: Pa
 
     common = [entry["name"] for entry in manifest["entries"] if entry["name"] in outputs]
     blocks, layers = config["vision_config"]["args"]["model_kwargs"]["depth"], config["llm_config"]["num_hidden_layers"]
-    assert len(common) >= 10 * blocks + 12 * layers + 8
+    assert len(common) >= 10 * blocks + (13 if attention == "eager" else 12) * layers + 8
     different = [name for name in common if not torch.equal(outputs[name], recorded[name])]
     assert different == []

@@ -1,6 +1,6 @@
 //! A golden and a candidate's tensor as rows and columns, and how well one explains the other.
 
-use golden::{Role, TensorView};
+use golden::{Dtype, Role, TensorView};
 
 use crate::diff::EntryReport;
 use crate::metric::value_at;
@@ -52,6 +52,15 @@ impl<'a> Case<'a> {
 
     pub(super) fn entry_is_given(&self) -> bool {
         self.given
+    }
+
+    /// A number as the golden dump and as the candidate would have recorded it.
+    pub(super) fn as_golden(&self, value: f32) -> f64 {
+        in_dtype(self.golden.dtype(), value)
+    }
+
+    pub(super) fn as_candidate(&self, value: f32) -> f64 {
+        in_dtype(self.candidate.dtype(), value)
     }
 
     /// The rows that tests look at.
@@ -108,5 +117,14 @@ impl<'a> Case<'a> {
     /// The same for a mistake that rounding hides half of: one that is fitted to few numbers.
     pub(super) fn explains_half(&self, left: f64) -> bool {
         self.explains(left) || left <= self.rounding && 2.0 * left <= self.error
+    }
+}
+
+/// A number rounded to a dtype.
+pub(super) fn in_dtype(dtype: Dtype, value: f32) -> f64 {
+    match dtype {
+        Dtype::BFloat16 => half::bf16::from_f32(value).to_f64(),
+        Dtype::Float16 => half::f16::from_f32(value).to_f64(),
+        _ => f64::from(value),
     }
 }

@@ -6,7 +6,7 @@ use super::case::Case;
 use super::layout::Layout;
 use super::order::{head_order, is_by_heads, shifted, tile_order};
 use super::position::other_align_corners;
-use super::{attention, decoding, norm, rotary};
+use super::{attention, decoding, norm, pixels, rotary};
 use crate::diff::EntryReport;
 use crate::metric::value_at;
 use crate::names::Pairing;
@@ -47,6 +47,8 @@ pub enum Mistake {
     PatchOrder,
     /// Normalised once more, or not.
     Normalisation,
+    /// The pixels are rounded before they are normalised, and those of the golden run are not, or the other way round.
+    PixelRounding,
     /// The position embeddings were resized with the other value of `align_corners`.
     AlignCorners,
     /// The numbers were rounded to bfloat16.
@@ -92,6 +94,7 @@ impl Mistake {
             Mistake::ColourOrder => "colour_order",
             Mistake::PatchOrder => "patch_order",
             Mistake::Normalisation => "normalisation",
+            Mistake::PixelRounding => "pixel_rounding",
             Mistake::AlignCorners => "align_corners",
             Mistake::Bfloat16 => "bfloat16",
             Mistake::Mask => "mask",
@@ -142,7 +145,7 @@ pub(super) fn diagnose(
     moved(case, layout, name, &head_dim(golden), &mut test);
     scaled(case, &mut test);
     let bias = added(case);
-    pixels(golden, case, layout, &mut test);
+    pixels::test(golden, case, layout, &mut test);
 
     let inputs: Vec<&EntryReport> = entry.origin.inputs.iter().map(|&input| &entries[input]).collect();
     if let (Step::Activation, [input]) = (entry.origin.step, inputs.as_slice())
@@ -379,80 +382,6 @@ fn added(case: &Case<'_>) -> Option<Diagnosis> {
     let length = digits(mean.iter().map(|mean| mean * mean).sum::<f64>().sqrt());
     let text = format!("one vector, of length {length}, is added to every row: a bias is missing or wrong");
     case.explains_half(after).then_some(Diagnosis { mistake: Mistake::Bias, text, before: case.error, after })
-}
-
-/// Mistakes in the colours: their order, and their normalisation.
-fn pixels(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'_>) {
-    let &Layout::Pixels { tiles } = layout else { return };
-    let per_channel = case.rows / (3 * tiles.max(1));
-    if per_channel == 0 {
-        return;
-    }
-    let channel = |row: usize| row / per_channel % 3;
-    let reversed = |row: usize| row + (2 - channel(row)) * per_channel - channel(row) * per_channel;
-    let after = case.moved(|row, column| (reversed(row), column));
-    test(Mistake::ColourOrder, "red and blue are exchanged".to_owned(), after);
-
-    // g = a · p + b in each channel, p the pixels: what the tower's own normalisation does.
-    let Some(given) =
-        golden.get("pixel_values").filter(|given| given.len_elems() == case.rows * case.columns)
-    else {
-        return;
-    };
-    let pixel = |row: usize, column: usize| value_at(&given, row * case.columns + column);
-    let lines = lines_through(case, &pixel, &|row, column| case.golden(row, column), &channel);
-    let twice = case.distance(|row, column| {
-        let (factor, offset) = lines[channel(row)]?;
-        Some((factor * case.golden(row, column) + offset, case.candidate(row, column)))
-    });
-    test(Mistake::Normalisation, "the pixels are normalised twice".to_owned(), twice);
-    let not = case.distance(|row, column| Some((pixel(row, column), case.candidate(row, column))));
-    test(Mistake::Normalisation, "the pixels are not normalised".to_owned(), not);
-    if case.explains(twice) || case.explains(not) || case.entry_is_given() {
-        return;
-    }
-    let other = lines_through(case, &pixel, &|row, column| case.candidate(row, column), &channel);
-    let left = case.distance(|row, column| {
-        let (factor, offset) = other[channel(row)]?;
-        Some((factor * pixel(row, column) + offset, case.candidate(row, column)))
-    });
-    if let [Some(red), Some(green), Some(blue)] = other[..] {
-        let list = |of: fn((f64, f64)) -> f64| [red, green, blue].map(|line| rounded(of(line))).join(", ");
-        let (mean, deviation) = (list(|(factor, offset)| -offset / factor), list(|(factor, _)| 1.0 / factor));
-        let text = format!("the pixels are normalised by a mean of {mean} and a deviation of {deviation}");
-        test(Mistake::Normalisation, text, left);
-    }
-}
-
-/// The line through the points of each colour: factor and offset; none where all its points are one.
-fn lines_through(
-    case: &Case<'_>,
-    x: &dyn Fn(usize, usize) -> f64,
-    y: &dyn Fn(usize, usize) -> f64,
-    channel: &dyn Fn(usize) -> usize,
-) -> Vec<Option<(f64, f64)>> {
-    let line = |wanted: usize| {
-        let (mut n, mut sum_x, mut sum_y, mut xx, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for row in case.sample().filter(|&row| channel(row) == wanted) {
-            for column in 0..case.columns {
-                let (x, y) = (x(row, column), y(row, column));
-                n += 1.0;
-                sum_x += x;
-                sum_y += y;
-                xx += x * x;
-                xy += x * y;
-            }
-        }
-        let spread = n * xx - sum_x * sum_x;
-        (spread > 1e-9 * n * xx)
-            .then(|| ((n * xy - sum_x * sum_y) / spread, (sum_y * xx - sum_x * xy) / spread))
-    };
-    (0..3).map(line).collect()
-}
-
-/// A number of three decimals.
-fn rounded(value: f64) -> String {
-    format!("{value:.3}")
 }
 
 /// The nearest site around an entry whose golden numbers the candidate has, and how near they are.

@@ -10,6 +10,7 @@ mod missing;
 mod mistakes;
 mod norm;
 mod order;
+mod pixels;
 mod place;
 mod position;
 mod rotary;
@@ -20,6 +21,7 @@ use crate::diff::EntryReport;
 use crate::names::Pairing;
 
 pub use mistakes::{Diagnosis, Mistake};
+pub(crate) use pixels::dtypes as pixel_dtypes;
 
 /// What was found in an entry.
 #[derive(Debug, Clone, PartialEq, Default)]

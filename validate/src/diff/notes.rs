@@ -2,6 +2,8 @@
 
 use golden::{Dump, Entry};
 
+use super::EntryReport;
+use crate::diagnosis::pixel_dtypes;
 use crate::names::{Idle, Pairing, RulePlace};
 use crate::tolerance::Policy;
 
@@ -10,6 +12,20 @@ use crate::tolerance::Policy;
 pub enum Note {
     /// The dtypes of the runs differ.
     RunDtype,
+    /// `pixel_values` reached the towers of both runs in different dtypes.
+    PixelDtypes {
+        /// The golden run's.
+        golden: String,
+        /// The candidate's.
+        candidate: String,
+    },
+    /// One side alone has the weights of the attention, which only some attentions return.
+    AttnWeights {
+        /// Of how many modules.
+        count: usize,
+        /// Whether it is the candidate.
+        only_candidate: bool,
+    },
     /// The names of the checkpoints differ.
     Checkpoint,
     /// The file of a picture is not the same.
@@ -65,11 +81,32 @@ pub enum Note {
     },
 }
 
-pub(super) fn notes(pairing: &Pairing<'_>, golden: &Dump, candidate: &Dump, policy: &Policy) -> Vec<Note> {
+pub(super) fn notes(
+    pairing: &Pairing<'_>,
+    golden: &Dump,
+    candidate: &Dump,
+    policy: &Policy,
+    entries: &[EntryReport],
+) -> Vec<Note> {
     let (from, to) = (golden.manifest(), candidate.manifest());
     let mut notes = Vec::new();
     if from.producer.dtype != to.producer.dtype {
         notes.push(Note::RunDtype);
+    }
+    let told = [&from.producer, &to.producer].map(|producer| producer.pixel_values_dtype.clone());
+    let seen = || {
+        let found = pixel_dtypes(golden, pairing, entries)?;
+        Some([found.golden, found.candidate].map(|dtype| dtype.to_string()))
+    };
+    let dtypes = if let [Some(golden), Some(candidate)] = told { Some([golden, candidate]) } else { seen() };
+    if let Some([golden, candidate]) = dtypes.filter(|[golden, candidate]| golden != candidate) {
+        notes.push(Note::PixelDtypes { golden, candidate });
+    }
+    for only_candidate in [false, true] {
+        let weights =
+            |entry: &&EntryReport| entry.is_other_attention() && entry.only_candidate == only_candidate;
+        let count = entries.iter().filter(weights).count();
+        notes.extend((count > 0).then_some(Note::AttnWeights { count, only_candidate }));
     }
     if let (Some(from), Some(to)) = (&from.checkpoint, &to.checkpoint)
         && from.name != to.name

@@ -135,6 +135,12 @@ impl EntryReport {
         matches!(self.verdict, Verdict::Fail(Failure::Missing | Failure::Extra))
     }
 
+    /// Whether one side lacks the entry as its attention returns no weights, which is no fault.
+    pub fn is_other_attention(&self) -> bool {
+        let unpaired = matches!(self.verdict, Verdict::Ignored { .. }) && self.counterpart.is_none();
+        unpaired && super::is_attn_weights(&self.entry)
+    }
+
     /// Whether the bytes are equal.
     pub fn is_bit_equal(&self) -> bool {
         self.measurement.as_ref().is_some_and(|measurement| measurement.bit_equal)

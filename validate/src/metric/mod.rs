@@ -14,7 +14,7 @@ mod statistics;
 use golden::{Dtype, TensorView};
 
 pub(crate) use integer::value as integer_value;
-pub(crate) use sketch::{measure_entry, measure_tensor};
+pub use sketch::{measure_entry, measure_tensor};
 pub use statistics::{Statistics, statistics};
 
 /// The elements of a chunk, rounded down to whole rows.

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// # Errors
 ///
 /// [`Error::Seeds`] if the sketches of tensors that are not equal were drawn from different seeds.
-pub(crate) fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> Result<Option<Measurement>> {
+pub fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> Result<Option<Measurement>> {
     let [tensor, other] = [golden, candidate].map(|(dump, name)| dump.get(name));
     if let (Some(golden), Some(candidate)) = (&tensor, &other) {
         return Ok(measure(golden, candidate));
@@ -45,10 +45,7 @@ pub(crate) fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> 
 /// # Errors
 ///
 /// Those of [`measure_entry`].
-pub(crate) fn measure_tensor(
-    golden: (&Entry, &Sketch),
-    candidate: &TensorView<'_>,
-) -> Result<Option<Measurement>> {
+pub fn measure_tensor(golden: (&Entry, &Sketch), candidate: &TensorView<'_>) -> Result<Option<Measurement>> {
     let (entry, sketch) = golden;
     let dtype = candidate.dtype();
     if !are_comparable((&entry.shape, entry.dtype), (candidate.shape(), dtype)) {

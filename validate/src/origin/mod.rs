@@ -179,8 +179,23 @@ pub fn origins_alone(
     measurements: &[Option<Measurement>],
     run: Option<Dtype>,
 ) -> Vec<Origin> {
+    origins_of(&reports(entries, measurements, run), run, false)
+}
+
+/// The origin of each entry's error in a run whose modules computed from what the others had, as in a comparison.
+///
+/// Of an entry without a measurement the origin is unknown.
+pub fn origins_together(
+    entries: &[Entry],
+    measurements: &[Option<Measurement>],
+    run: Option<Dtype>,
+) -> Vec<Origin> {
+    origins_of(&reports(entries, measurements, run), run, true)
+}
+
+fn reports(entries: &[Entry], measurements: &[Option<Measurement>], run: Option<Dtype>) -> Vec<EntryReport> {
     let policy = Policy::default();
-    let reports: Vec<EntryReport> = entries
+    entries
         .iter()
         .zip(measurements)
         .map(|(entry, measurement)| EntryReport {
@@ -193,8 +208,7 @@ pub fn origins_alone(
             noise: None,
             counterpart: None,
         })
-        .collect();
-    origins_of(&reports, run, false)
+        .collect()
 }
 
 /// What an error is beyond its limit by, if it is.

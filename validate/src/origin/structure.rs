@@ -290,6 +290,12 @@ fn llama_layer(number: usize, site: &str) -> Option<Known> {
             let inputs = inputs.into_iter().chain(rotary).map(|names| (names, Rows::Mixed));
             return Some(Known { step: Step::Attention, inputs: inputs.collect() });
         }
+        "self_attn.attn_weights" => {
+            let inputs = ["self_attn.q_proj", "self_attn.k_proj"].map(layer);
+            let rotary = ["cos", "sin"].map(|output| vec![format!("{LLAMA}.rotary_emb.{output}")]);
+            let inputs = inputs.into_iter().chain(rotary).map(|names| (names, Rows::Mixed));
+            return Some(Known { step: Step::Attention, inputs: inputs.collect() });
+        }
         "self_attn" => (Step::Single, vec![layer("self_attn.o_proj")]),
         "post_attention_layernorm" => (Step::Several, vec![x, layer("self_attn")]),
         "mlp.gate_proj" | "mlp.up_proj" => (Step::Single, vec![layer("post_attention_layernorm")]),

@@ -25,7 +25,7 @@ pub(super) struct Table(pub(super) Options);
 
 /// A line of the table: an entry, or a run of them.
 struct Row<'a> {
-    entries: &'a [EntryReport],
+    entries: Vec<&'a EntryReport>,
     /// The entry whose numbers are shown.
     shown: &'a EntryReport,
 }
@@ -162,7 +162,7 @@ impl Table {
 
 impl Row<'_> {
     fn order(&self) -> String {
-        match self.entries {
+        match self.entries.as_slice() {
             [first, .., last] if !first.only_candidate => {
                 format!("{}-{}", first.entry.order, last.entry.order)
             }
@@ -175,7 +175,7 @@ impl Row<'_> {
             return abbreviations.fit(&escaped(&self.shown.entry.name), width);
         }
         let sites = self.entries.len();
-        if self.entries.iter().all(EntryReport::is_bit_equal) {
+        if self.entries.iter().all(|entry| entry.is_bit_equal()) {
             return format!("{sites} sites, all bit-equal");
         }
         let whose = if self.shown.only_candidate { " of the candidate only" } else { "" };
@@ -189,13 +189,14 @@ impl Row<'_> {
     }
 }
 
-fn unfolded(entries: &[EntryReport]) -> Vec<Row<'_>> {
-    entries.iter().map(|shown| Row { entries: std::slice::from_ref(shown), shown }).collect()
+fn unfolded<'a>(entries: impl IntoIterator<Item = &'a EntryReport>) -> Vec<Row<'a>> {
+    entries.into_iter().map(|shown| Row { entries: vec![shown], shown }).collect()
 }
 
 /// A row for each run of passing entries, and for the rest of each long run of failing ones; what only the candidate has is
-/// apart.
+/// apart. A note has told of the weights that another attention does not return.
 fn folded(entries: &[EntryReport]) -> Vec<Row<'_>> {
+    let entries: Vec<&EntryReport> = entries.iter().filter(|entry| !entry.is_other_attention()).collect();
     let kind = |entry: &EntryReport| (std::mem::discriminant(&entry.verdict), entry.only_candidate);
     let mut rows = Vec::new();
     for run in entries.chunk_by(|a, b| kind(a) == kind(b)) {
@@ -206,16 +207,16 @@ fn folded(entries: &[EntryReport]) -> Vec<Row<'_>> {
             _ => 0,
         };
         let (own, shared) = run.split_at(own_rows);
-        rows.extend(unfolded(own));
+        rows.extend(unfolded(own.iter().copied()));
         if let Some(shown) = worst(shared) {
-            rows.push(Row { entries: shared, shown });
+            rows.push(Row { entries: shared.to_vec(), shown });
         }
     }
     rows
 }
 
 /// The entry that is nearest to its limit, or furthest beyond it; the first of several.
-fn worst(entries: &[EntryReport]) -> Option<&EntryReport> {
+fn worst<'a>(entries: &[&'a EntryReport]) -> Option<&'a EntryReport> {
     let strain = |entry: &EntryReport| {
         let Some(measurement) = &entry.measurement else { return f64::INFINITY };
         let Tolerance::Bounds(bounds) = &entry.tolerance else {
@@ -224,7 +225,7 @@ fn worst(entries: &[EntryReport]) -> Option<&EntryReport> {
         let limits = bounds.limits().filter(|(metric, _)| *metric != Metric::Cosine);
         limits.filter_map(|(metric, limit)| Some(metric.of(measurement)? / limit)).fold(0.0, f64::max)
     };
-    entries.iter().rev().max_by(|a, b| strain(a).total_cmp(&strain(b)))
+    entries.iter().rev().copied().max_by(|a, b| strain(a).total_cmp(&strain(b)))
 }
 
 fn verdict_style(entry: &EntryReport) -> Style {

@@ -430,6 +430,15 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         Note::RunDtype => {
             format!("the golden run was in {}, the candidate's in {}", golden.dtype, candidate.dtype)
         }
+        Note::PixelDtypes { golden, candidate } => format!(
+            "`pixel_values` reached the golden run's tower in {golden}, the candidate's in {candidate}"
+        ),
+        Note::AttnWeights { count, only_candidate } => {
+            let side = if *only_candidate { "candidate" } else { "golden run" };
+            format!(
+                "{count} `attn_weights` of the {side} only, which not every attention returns: not judged"
+            )
+        }
         Note::Checkpoint => format!(
             "the golden run had the checkpoint `{}`, the candidate's `{}`",
             golden.checkpoint.as_deref().unwrap_or_default(),

@@ -11,6 +11,7 @@ use converter::write::Unwatched;
 use golden::{Dump, DumpWriter, Role, WriteOptions};
 use reference::Math;
 use reference::faults::{self, Fault};
+use reference::recorded::RecordedRun;
 use serde_json::json;
 use validate::tolerance::Preset;
 use validate::{Noise, Policy, diff_with_noise};
@@ -213,6 +214,20 @@ fn all() -> Vec<Change> {
         with(&["--math", "fast", "--native-kernels", "--threads", "2"], &[]),
     );
 
+    add(
+        "pixels that are rounded before they are normalised, where the golden run's are not, or the other way round",
+        B16,
+        Held::Defaults,
+        Box::new(|folder, golden| {
+            let out = folder.join("candidate");
+            let other = match runs::pixel_values_dtype_of(golden) {
+                TorchDtype::Float32 => TorchDtype::Bfloat16,
+                _ => TorchDtype::Float32,
+            };
+            runs::run_on_pixels(runs::checkpoint(), golden, None, Math::Exact, other, &out);
+            out
+        }),
+    );
     add("norms cast back after their weights", B16, Held::Defaults, planted(Fault::NormCastLast));
     add("softmax in bfloat16", B16, Held::Defaults, planted(Fault::SoftmaxInDtype));
     add("products rounded before the bias is added", WIDE, Held::Defaults, planted(Fault::BiasApart));
@@ -316,17 +331,17 @@ fn all() -> Vec<Change> {
             out
         }),
     );
-    add(
-        "a run of many requests, killed and taken up again",
-        B16,
-        exact(),
-        Box::new(|folder, _| resumed(folder)),
-    );
+    add("a run of many requests, killed and taken up again", B16, exact(), Box::new(resumed));
     changes
 }
 
 /// A run of two requests that ended after the first, and was started again.
-fn resumed(folder: &Path) -> PathBuf {
+fn resumed(folder: &Path, golden: &Dump) -> PathBuf {
+    let attention = RecordedRun::of(golden).attention().unwrap().as_str();
+    let pixels = match runs::pixel_values_dtype_of(golden) {
+        TorchDtype::Float32 => "float32",
+        _ => "model",
+    };
     let picture = runs::golden("images/red-circle-above-blue-square.png");
     let request = |id: &str| json!({"id": id, "prompt": "Describe this image.", "images": [picture], "max_new_tokens": 12});
     let (requests, answers, dumps) =
@@ -334,7 +349,8 @@ fn resumed(folder: &Path) -> PathBuf {
     std::fs::write(&requests, format!("{}\n{}\n", request("a"), request("b"))).unwrap();
     let run = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nvl-reference"));
-        command.args(["run", "--math", "exact", "--threads", "1", "--model"]).arg(runs::checkpoint());
+        command.args(["run", "--math", "exact", "--threads", "1", "--attention", attention]);
+        command.args(["--pixel-values-dtype", pixels, "--model"]).arg(runs::checkpoint());
         let environment = [
             ("ATEN_CPU_CAPABILITY", "avx2"),
             ("ONEDNN_MAX_CPU_ISA", "AVX2"),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
 use reference::faults::{self, Fault};
 use reference::isolate::{in_any_way, isolate};
@@ -32,9 +33,11 @@ fn at_fault(golden: &str, candidate: &Path) -> Vec<String> {
     let golden = Dump::open(runs::golden(golden)).unwrap();
     let dtype = runs::dtype_of(&golden);
     let mut model = NemotronVl::load(runs::checkpoint(), Some(dtype), Device::Cpu, Math::Exact).unwrap();
+    model.set_pixel_values_dtype(runs::pixel_values_dtype_of(&golden));
+    let inputs = runs::inputs_of(runs::checkpoint(), &model, &Dump::open(candidate).unwrap());
     let ways = [Math::Exact, Math::Fast].map(|math| {
         model.set_math(math);
-        isolate(&model, &golden, Dump::open(candidate).unwrap()).unwrap()
+        isolate(&model, &golden, Dump::open(candidate).unwrap(), &inputs).unwrap()
     });
     let found = in_any_way(ways.into());
     assert!(found.iter().all(|isolated| isolated.fault.is_some() || isolated.measurement.is_some()));
@@ -46,9 +49,29 @@ fn at_fault(golden: &str, candidate: &Path) -> Vec<String> {
 }
 
 fn program(golden: &str, candidate: &Path, more: &[&str]) -> Output {
+    program_on(runs::checkpoint(), &runs::golden(golden), candidate, more)
+}
+
+fn program_on(checkpoint: &Path, golden: &Path, candidate: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvl-reference"));
-    command.args(["isolate", "--model"]).arg(runs::checkpoint()).arg(runs::golden(golden)).arg(candidate);
+    command.args(["isolate", "--model"]).arg(checkpoint).args([golden, candidate]);
     command.args(more).output().unwrap()
+}
+
+/// What a program says on stderr, and its exit status.
+fn said(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8(output.stderr.clone()).unwrap())
+}
+
+/// A dump of sketches.
+fn sketched(dump: &Path, out: &Path) -> PathBuf {
+    let dump = Dump::open(dump).unwrap();
+    let mut writer = DumpWriter::create(out).unwrap();
+    for entry in dump.entries() {
+        writer.push_sketch_of(&dump, &entry.name, 3).unwrap();
+    }
+    writer.finish(dump.manifest().head()).unwrap();
+    out.to_owned()
 }
 
 #[test]
@@ -165,7 +188,8 @@ fn a_model_that_is_told_to_compute_otherwise_does_as_one_that_was_loaded_so() {
     };
     // Prefill and decoding: how far each entry is from what this model computes of the same inputs.
     let computed = |model: &NemotronVl| {
-        let found = isolate(model, &golden, Dump::open(runs::golden(F32)).unwrap()).unwrap();
+        let inputs = runs::inputs_of(runs::checkpoint(), model, &golden);
+        let found = isolate(model, &golden, Dump::open(runs::golden(F32)).unwrap(), &inputs).unwrap();
         found.iter().map(|isolated| isolated.relative_l2()).collect::<Vec<_>>()
     };
     let mut model = load(Math::Exact);
@@ -187,11 +211,67 @@ fn another_checkpoint_than_the_goldens_is_refused() {
     let mut edit = Edit::open(runs::checkpoint());
     edit.scale("multi_modal_projector.linear_1.weight", 1.5);
     edit.write(runs::checkpoint(), &checkpoint);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nvl-reference"));
-    command.args(["isolate", "--model"]).arg(&checkpoint).args([runs::golden(B16), runs::golden(B16)]);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("`mlp1.1`: expected what the model computes of the recorded inputs"), "{stderr}");
-    assert!(stderr.contains("hint: `--model` must be the golden run's own checkpoint"), "{stderr}");
+    // A golden of sketches tells as much.
+    let picture = runs::golden("images/red-circle-above-blue-square.png");
+    let images = ["--image", picture.to_str().unwrap()];
+    for golden in [runs::golden(B16), sketched(&runs::golden(B16), &folder.path().join("sketched"))] {
+        let (status, stderr) = said(&program_on(&checkpoint, &golden, &runs::golden(B16), &images));
+        assert_eq!(status, Some(2));
+        assert!(
+            stderr.contains("`mlp1.1`: expected what the model computes of the recorded inputs"),
+            "{stderr}"
+        );
+        assert!(stderr.contains("hint: `--model` must be the golden run's own checkpoint"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_golden_of_sketches_judges_a_run_in_full() {
+    runs::prepare();
+    let folder = tempfile::tempdir().unwrap();
+    let golden = sketched(&runs::golden(B16), &folder.path().join("golden"));
+    let picture = runs::golden("images/red-circle-above-blue-square.png");
+    let images = ["--image", picture.to_str().unwrap()];
+    let (_right, right) = faulty(B16, &[], Math::Fast);
+    let output = program_on(runs::checkpoint(), &golden, &right, &images);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output).1);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "105 of 105 entries computed again from the run's own inputs; at fault: 0\n");
+
+    let (_wrong, wrong) = faulty(B16, &[Fault::TanhGelu, Fault::GeluForSilu], Math::Exact);
+    let sites = |golden: &Path| {
+        let output = program_on(runs::checkpoint(), golden, &wrong, &[&images[..], &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output).1);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["at_fault"].clone()
+    };
+    assert_eq!(sites(&golden), sites(&runs::golden(B16)));
+
+    // Its own numbers take the place of what is computed: of sketches there are none.
+    let candidate = sketched(&right, &folder.path().join("candidate"));
+    let (status, stderr) = said(&program_on(runs::checkpoint(), &golden, &candidate, &images));
+    assert_eq!(status, Some(2));
+    assert!(
+        stderr
+            .contains("102 of its entries are sketches, `vision_model.radio_model.input_conditioner` first"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("hint: record the candidate without `--sketch`"), "{stderr}");
+}
+
+#[test]
+fn a_run_is_judged_as_it_says_that_it_was_computed() {
+    runs::prepare();
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Dump::open(runs::golden(F32)).unwrap();
+    // Of a float32 run the rounding of the pixels is more than rounding explains.
+    let rounded = folder.path().join("rounded");
+    let (checkpoint, pixels) = (runs::checkpoint(), TorchDtype::Bfloat16);
+    runs::run_on_pixels(checkpoint, &golden, None, Math::Exact, pixels, &rounded);
+    let output = program(F32, &rounded, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output).1);
+    let note = "note: `pixel_values` reached the candidate's tower in bfloat16, the golden run's in float32";
+    assert!(said(&output).1.contains(note), "{}", said(&output).1);
+    let output = program(F32, &rounded, &["--pixel-values-dtype", "float32", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["at_fault"], serde_json::json!(["vision_model.radio_model.input_conditioner"]));
 }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter, Role};
 use reference::Math;
 use reference::faults::{self, Fault};
 use serde_json::Value;
 use validate::diagnosis::Mistake;
+use validate::tolerance::Preset;
 use validate::{DiffReport, Policy, report};
 
 use crate::edit::Edit;
@@ -26,6 +28,9 @@ pub enum Plant {
     Pictures { file: &'static str, change: fn(&mut Edit) },
     /// In what is recorded: the numbers of this golden in float32.
     Recorded { run: &'static str },
+    /// In the dtype in which pixels reach the tower, which was another when the runtime itself answered the request before; held
+    /// to every bit, since it changes no more than the last.
+    Pixels { golden: TorchDtype, candidate: TorchDtype },
     /// In the computation, of a request that the runtime itself has answered before on a checkpoint so changed.
     CodeOn { checkpoint: fn(&mut Edit), fault: Fault },
 }
@@ -92,7 +97,9 @@ pub fn outcomes() -> &'static [Outcome] {
 fn outcome(planted: &Planted) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let (golden, candidate) = carry_out(planted, folder.path());
-    let report = runs::diff(&Dump::open(golden).unwrap(), &candidate, &Policy::default());
+    let mut policy = Policy::default();
+    policy.preset = matches!(planted.plant, Plant::Pixels { .. }).then_some(Preset::Exact);
+    let report = runs::diff(&Dump::open(golden).unwrap(), &candidate, &policy);
     let rendered = report::format("json", report::Options { all: false, colour: false }).unwrap();
     let first: Value =
         serde_json::from_str::<Value>(&rendered.render(&report)).unwrap()["first_divergence"].clone();
@@ -101,13 +108,14 @@ fn outcome(planted: &Planted) -> Outcome {
     Outcome {
         what: planted.what,
         planted_in: match planted.plant {
-            Plant::Code(_) | Plant::CodeOn { .. } => "computation",
+            Plant::Code(_) | Plant::CodeOn { .. } | Plant::Pixels { .. } => "computation",
             Plant::Checkpoint(_) => "checkpoint",
             Plant::Given(_) | Plant::Pictures { .. } => "inputs",
             Plant::Recorded { .. } => "recording",
         },
         golden: match planted.plant {
             Plant::Pictures { .. } | Plant::CodeOn { .. } => "own run",
+            Plant::Pixels { .. } => "own run, `--preset exact`",
             _ => planted.golden,
         },
         expected_site: planted.site.clone(),
@@ -169,6 +177,14 @@ fn carry_out(planted: &Planted, folder: &Path) -> (PathBuf, PathBuf) {
         }
         Plant::Recorded { run } => {
             (bundled, runs::recorded_in_float32(&Dump::open(runs::golden(run)).unwrap(), &out))
+        }
+        Plant::Pixels { golden, candidate } => {
+            let request = Dump::open(&bundled).unwrap();
+            let folder = folder.join("golden");
+            for (pixels, out) in [(*golden, &folder), (*candidate, &out)] {
+                runs::run_on_pixels(runs::checkpoint(), &request, None, Math::Exact, pixels, out);
+            }
+            (folder, out)
         }
         Plant::CodeOn { checkpoint, fault } => {
             let (checkpoint, golden) = (edited(*checkpoint, "checkpoint"), folder.join("golden"));

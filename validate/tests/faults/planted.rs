@@ -1,5 +1,6 @@
 //! The mistakes, each with the site where it must be found and the name that it must be called by.
 
+use converter::normalized::TorchDtype;
 use reference::faults::Fault;
 use serde_json::{Value, json};
 use validate::diagnosis::Mistake;
@@ -40,7 +41,7 @@ pub fn all() -> Vec<Planted> {
         mistake,
     };
     use Mistake as M;
-    use Plant::{Checkpoint, Code, CodeOn, Given, Pictures, Recorded};
+    use Plant::{Checkpoint, Code, CodeOn, Given, Pictures, Pixels, Recorded};
     vec![
         // What the model is given.
         planted(
@@ -126,6 +127,27 @@ pub fn all() -> Vec<Planted> {
             F32,
             "vision_model.radio_model.input_conditioner",
             Some(M::Normalisation),
+        ),
+        planted(
+            "pixels are rounded to bfloat16 before they are normalised",
+            Pixels { golden: TorchDtype::Float32, candidate: TorchDtype::Bfloat16 },
+            B16,
+            "vision_model.radio_model.input_conditioner",
+            Some(M::PixelRounding),
+        ),
+        planted(
+            "the same in a float32 run",
+            Pixels { golden: TorchDtype::Float32, candidate: TorchDtype::Bfloat16 },
+            F32,
+            "vision_model.radio_model.input_conditioner",
+            Some(M::PixelRounding),
+        ),
+        planted(
+            "pixels are not rounded before they are normalised, where the golden run's caller rounds them",
+            Pixels { golden: TorchDtype::Bfloat16, candidate: TorchDtype::Float32 },
+            WIDE,
+            "vision_model.radio_model.input_conditioner",
+            Some(M::PixelRounding),
         ),
         planted(
             "patches are flattened with their colours last",

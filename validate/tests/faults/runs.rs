@@ -11,10 +11,11 @@ use converter::source::Location;
 use converter::write::Unwatched;
 use golden::{Dtype, Dump, DumpWriter, ManifestHead};
 use half::bf16;
-use reference::generate::Sampling;
+use reference::generate::{ModelInputs, Sampling};
 use reference::prompt::{PromptBuilder, Tokenizer};
 use reference::record::Recorder;
-use reference::replay::replay;
+use reference::recorded::{InputSource, RecordedRun};
+use reference::replay::{ReplayOptions, replay};
 use reference::request::ChatRequest;
 use reference::{Math, NemotronVl};
 use tch::Device;
@@ -76,15 +77,45 @@ pub fn dtype_of(golden: &Dump) -> TorchDtype {
     }
 }
 
+/// The dtype in which a golden's pixels reached its tower.
+pub fn pixel_values_dtype_of(golden: &Dump) -> TorchDtype {
+    // Those that do not tell were recorded by callers who rounded first.
+    RecordedRun::of(golden).pixel_values_dtype.unwrap_or(dtype_of(golden))
+}
+
+/// What a recorded run was given.
+pub fn inputs_of(checkpoint: &Path, model: &NemotronVl, run: &Dump) -> ModelInputs {
+    let tokenizer = Tokenizer::load(checkpoint).unwrap();
+    InputSource { config: model.config(), tokenizer: &tokenizer, images: &[] }.inputs_of(run).unwrap()
+}
+
 /// Runs a golden's request on a checkpoint, in its dtype, and records it to `out`.
 pub fn run(checkpoint: &Path, golden: &Dump, dtype: Option<TorchDtype>, math: Math, out: &Path) {
+    run_on_pixels(checkpoint, golden, dtype, math, pixel_values_dtype_of(golden), out);
+}
+
+/// The same with pixels that reach the tower in this dtype.
+pub fn run_on_pixels(
+    checkpoint: &Path,
+    golden: &Dump,
+    dtype: Option<TorchDtype>,
+    math: Math,
+    pixel_values_dtype: TorchDtype,
+    out: &Path,
+) {
     let dtype = dtype.unwrap_or(dtype_of(golden));
-    let model = NemotronVl::load(checkpoint, Some(dtype), Device::Cpu, math).unwrap();
+    let mut model = NemotronVl::load(checkpoint, Some(dtype), Device::Cpu, math).unwrap();
+    model.set_pixel_values_dtype(pixel_values_dtype);
+    if let Some(attention) = RecordedRun::of(golden).attention().filter(|_| math == Math::Exact) {
+        model.set_attention(attention);
+    }
+    let inputs = inputs_of(checkpoint, &model, golden);
     let tokenizer = Tokenizer::load(checkpoint).unwrap();
     let decode = |ids: &[i64]| Ok(tokenizer.answer(ids)?);
     let settings = reference::settings::Settings::of(&golden.manifest().producer);
+    let options = ReplayOptions { settings: &settings, attn_weights: false, sketch_seed: None };
     let writer = DumpWriter::create(out).unwrap();
-    replay(&model, golden, &settings, vec![tokenizer.eos_token_id()], decode, writer).unwrap();
+    replay(&model, golden, &inputs, options, vec![tokenizer.eos_token_id()], decode, writer).unwrap();
 }
 
 /// Writes what the model is given for a picture, as a dump that can be replayed.

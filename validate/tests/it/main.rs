@@ -21,3 +21,4 @@ mod sketches;
 mod stand_ins;
 mod teeth;
 mod vllm;
+mod ways;

@@ -88,7 +88,8 @@ fn a_calibrated_policy_passes_the_runs_that_it_is_from_and_no_wrong_one() {
     let policy = Policy::read(file.path()).unwrap();
     let report = compare_by(BF16, &right, &policy);
     assert!(report.passes(), "{:?}", failing(&report));
-    assert!(report.notes.is_empty(), "every rule matches something: {:?}", report.notes);
+    // Every rule matches something; and the pixels are those of a float32 run, whose caller need not round them.
+    assert!(report.notes.iter().all(|note| matches!(note, Note::PixelDtypes { .. })), "{:?}", report.notes);
     // A layer's glob matches what is inside it as well, and must not decide there.
     let site = "language_model.model.layers.1.input_layernorm";
     let level = noise.level(site).unwrap().relative_l2;

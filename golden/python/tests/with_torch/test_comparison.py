@@ -36,6 +36,19 @@ def golden(model, tmp_path):
     return tmp_path / "golden"
 
 
+@pytest.fixture
+def with_weights(model, tmp_path):
+    """The golden with the weights of its attention, as a run with eager attention has them."""
+    with nvl_golden.record(model, tmp_path / "weights", prefix="language_model") as recorder, torch.inference_mode():
+        recorder.add("input_ids", INPUT_IDS, role="input")
+        model(input_ids=INPUT_IDS)
+        for layer in range(LLAMA["num_hidden_layers"]):
+            name = f"language_model.model.layers.{layer}.self_attn.attn_weights"
+            recorder.add(name, torch.zeros(1, 1, 19, 19), module="LlamaAttention attn_weights")
+        recorder.prompt = "What?"
+    return tmp_path / "weights"
+
+
 def break_it(model):
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[3] *= 1.5
@@ -47,6 +60,17 @@ def test_a_dump_matches_itself_and_not_another():
     assert nvl_golden.assert_matches(text, nvl_golden.Dump(text)).passes
     with pytest.raises(AssertionError, match="verdict: FAIL"):
         nvl_golden.assert_matches(text, described)
+
+
+def test_weights_that_another_attention_does_not_return_are_not_judged(golden, with_weights, model):
+    for first, second in ((golden, with_weights), (with_weights, golden)):
+        comparison = nvl_golden.compare(first, second, policy="exact")
+        assert comparison.passes
+        table = comparison.reports["table"]
+        assert "`attn_weights` of the" in table
+        assert "MISSING" not in table and "EXTRA" not in table
+    # A model whose attention returns none is right, too.
+    assert nvl_golden.assert_matches(with_weights, model, prefix="language_model", policy="exact").passes
 
 
 def test_the_report_is_that_of_the_command(golden, model, tmp_path):

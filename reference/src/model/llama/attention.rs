@@ -1,4 +1,4 @@
-//! Grouped-query attention: written out operation by operation, or by libtorch's fused kernel.
+//! Grouped-query attention: written out operation by operation, or by libtorch's `scaled_dot_product_attention`.
 
 use converter::normalized::TextConfig;
 use tch::{Kind, Tensor};
@@ -7,7 +7,7 @@ use super::kv_cache::KvCache;
 use super::rotary::{PositionEmbeddings, apply_rotary_pos_emb};
 use crate::error::Result;
 use crate::faults::fault;
-use crate::math::{Math, SharedMath};
+use crate::math::{AttnImplementation, SharedMath};
 use crate::model::layers::Linear;
 use crate::record::Recorder;
 use crate::weights::Weights;
@@ -73,50 +73,70 @@ impl Attention {
             fault!(KeysNotRotated => key_states, apply_rotary_pos_emb(&key_states, position_embeddings)?);
         let (key_states, value_states) = cache.update(self.layer, &key_states, &value_states)?; // [b, kv, k, d]
 
-        let attn_output = match self.math.get() {
-            Math::Exact => self.eager(&query_states, &key_states, &value_states, attention_mask)?,
-            Math::Fast => self.fused(&query_states, &key_states, &value_states, attention_mask)?,
-        }; // [b, h, s, d]
+        let scaling =
+            fault!(ScaledByWidth => (query_states.size()[1] as f64).powf(-0.5) * self.scaling, self.scaling);
+        let scaling = fault!(NotScaled => 1.0, scaling);
+        let states = [&query_states, &key_states, &value_states];
+        let (attn_output, attn_weights) = match self.math.attention() {
+            AttnImplementation::Eager => {
+                let (output, weights) = self.eager(states, attention_mask, scaling)?;
+                (output, Some(weights))
+            }
+            AttnImplementation::Sdpa => (self.sdpa(states, attention_mask, scaling)?, None),
+        }; // [b, h, s, d], [b, h, s, k]
         let attn_output = attn_output.f_transpose(1, 2)?.f_contiguous()?.f_reshape([batch, sequence, -1])?;
         let attn_output = self.o_proj.forward(&attn_output, recorder)?;
         recorder.activation(&self.site, "LlamaAttention", &attn_output)?;
+        if let Some(attn_weights) = attn_weights {
+            recorder.attn_weights(&self.site, "LlamaAttention", &attn_weights)?;
+        }
         Ok(attn_output)
     }
 
+    /// # Shapes
+    /// → output [b, h, s, d], weights [b, h, s, k]
+    ///
     /// # Source
     /// transformers 4.57.6, `models/llama/modeling_llama.py`, `eager_attention_forward`.
-    fn eager(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    fn eager(
+        &self,
+        [query, key, value]: [&Tensor; 3],
+        mask: Option<&Tensor>,
+        scaling: f64,
+    ) -> Result<(Tensor, Tensor)> {
         let key_states = repeat_kv(key, self.num_key_value_groups)?; // [b, h, k, d]
         let value_states = repeat_kv(value, self.num_key_value_groups)?;
-        let scaling =
-            fault!(ScaledByWidth => (query.size()[1] as f64).powf(-0.5) * self.scaling, self.scaling);
-        let scaling = fault!(NotScaled => 1.0, scaling);
-        let mut attn_weights = query.f_matmul(&key_states.f_transpose(2, 3)?)?.f_mul_scalar(scaling)?; // [b, h, s, k]
+        let scores = query.f_matmul(&key_states.f_transpose(2, 3)?)?; // [b, h, s, k]
+        let mut attn_weights = scores.f_mul_scalar(scaling)?;
         if let Some(mask) = mask {
             attn_weights = attn_weights.f_add(mask)?;
         }
         let softmax_kind = fault!(SoftmaxInDtype => query.kind(), Kind::Float);
         let attn_weights = attn_weights.f_softmax(-1, softmax_kind)?.f_to_kind(query.kind())?;
-        Ok(attn_weights.f_matmul(&value_states)?)
+        Ok((attn_weights.f_matmul(&value_states)?, attn_weights))
     }
 
     /// # Source
     /// transformers 4.57.6, `integrations/sdpa_attention.py`, `sdpa_attention_forward`.
-    fn fused(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    fn sdpa(&self, [query, key, value]: [&Tensor; 3], mask: Option<&Tensor>, scaling: f64) -> Result<Tensor> {
         // A prompt from its first token on needs no mask in memory: the kernel can skip what is hidden.
         let is_causal = mask.is_some() && query.size()[2] == key.size()[2];
+        let is_causal = fault!(MaskOneAhead => false, is_causal);
         let mask = mask.filter(|_| !is_causal);
-        let shares_keys = self.num_key_value_groups > 1;
-        let scale = Some(self.scaling);
+        // Without a mask the kernel shares keys and values among the heads of a group itself.
+        let enable_gqa = fault!(KvHeadsInTurn => false, mask.is_none());
+        let shared = |states: &Tensor| {
+            if enable_gqa { Ok(states.shallow_clone()) } else { repeat_kv(states, self.num_key_value_groups) }
+        };
         Ok(Tensor::f_scaled_dot_product_attention(
             query,
-            key,
-            value,
+            &shared(key)?,
+            &shared(value)?,
             mask,
             0.0,
             is_causal,
-            scale,
-            shares_keys,
+            Some(scaling),
+            enable_gqa,
         )?)
     }
 }

@@ -1,4 +1,4 @@
-//! The Llama decoder, with eager attention.
+//! The Llama decoder.
 //!
 //! Shapes: `b` batch, `s` sequence, `k` keys (past and present), `w` hidden size, `h` query heads, `kv` key-value heads,
 //! `d` head dim, `v` vocabulary.
@@ -22,7 +22,8 @@ pub use kv_cache::KvCache;
 use rms_norm::RmsNorm;
 use rotary::RotaryEmbedding;
 
-const SITE: &str = "language_model";
+/// Its path in `modeling.py`.
+pub(crate) const SITE: &str = "language_model";
 const MODEL: &str = "language_model.model";
 
 /// `LlamaForCausalLM`.

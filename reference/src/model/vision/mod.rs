@@ -17,7 +17,10 @@ use crate::weights::Weights;
 use block::Block;
 use patch_generator::PatchGenerator;
 
-const SITE: &str = "vision_model";
+/// Its path in `modeling.py`.
+pub(crate) const SITE: &str = "vision_model";
+/// The path of what normalizes pixels.
+pub(crate) const CONDITIONER: &str = "vision_model.radio_model.input_conditioner";
 const MODEL: &str = "vision_model.radio_model.model";
 
 /// The vision tower.
@@ -58,7 +61,7 @@ impl VisionModel {
     /// # Shapes
     /// [t, c, rows · patch, columns · patch] in 0..=1 → [t, p, w]
     pub fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let pixels = self.input_conditioner.forward(pixel_values, recorder)?;
+        let pixels = self.condition(pixel_values, recorder)?;
         let mut hidden_states = self.patch_generator.forward(&pixels, recorder)?;
         for block in &self.blocks {
             hidden_states = block.forward(&hidden_states, recorder)?;
@@ -72,6 +75,11 @@ impl VisionModel {
         let features = hidden_states.f_narrow(1, first_patch, num_patches)?;
         recorder.activation(SITE, "RADIOModel", &features)?;
         Ok(features)
+    }
+
+    /// Pixels normalized by the tower's own mean and standard deviation, in the tower's dtype.
+    pub fn condition(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+        self.input_conditioner.forward(pixel_values, recorder)
     }
 }
 
@@ -103,7 +111,7 @@ impl InputConditioner {
         let normalise = |pixels: &Tensor| pixels.f_sub(&self.norm_mean)?.f_div(&self.norm_std);
         let output = normalise(pixel_values)?;
         let output = fault!(NormalisedTwice => normalise(&output)?, output).f_to_kind(self.kind)?;
-        recorder.activation(&format!("{SITE}.radio_model.input_conditioner"), "InputConditioner", &output)?;
+        recorder.activation(CONDITIONER, "InputConditioner", &output)?;
         Ok(output)
     }
 }
