@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use validate::arguments::{Arguments, Command};
-use validate::report;
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing can be said about a closed stderr; the status says it.
             let mut stderr = anstream::stderr();
-            let _ = writeln!(stderr, "error: {}", report::escaped_lines(&error.to_string()));
+            let _ = writeln!(stderr, "error: {}", release::escape::terminal(&error.to_string()));
             if let Some(hint) = error.hint() {
                 let _ = writeln!(stderr, "hint: {hint}");
             }

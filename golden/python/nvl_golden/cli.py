@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ._core import GoldenError, Sites, __build__
 from .rows import Rows
 from .sizes import parse_size
+from .talk import say
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -106,7 +107,7 @@ def _record(arguments: argparse.Namespace) -> int:
         raise missing from error
 
     from .huggingface.chat import Request, ask
-    from .huggingface.checkpoint import find_source, load, say, vision_attention
+    from .huggingface.checkpoint import find_source, load, vision_attention
     from .huggingface.code import code_that_ran, find_code
     from .huggingface.hazards import neutralised
     from .recorder import record
@@ -210,9 +211,9 @@ def _check_device(torch: Any, device: str) -> None:
 
 
 def _fail(message: str, hint: str | None) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}")
     if hint:
-        print(f"hint: {hint}", file=sys.stderr, flush=True)
+        say(f"hint: {hint}")
     return 2
 
 

@@ -9,6 +9,7 @@ use reference::arguments::IsolateArguments;
 use reference::isolate::{Fault, Isolated, in_any_way, isolate};
 use reference::settings::Settings;
 use reference::{Error, Math, NemotronVl};
+use release::escape::terminal;
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
@@ -63,7 +64,7 @@ fn isolated(model: &mut NemotronVl, ways: &[Math], golden: &Dump, run: &Path) ->
     let mut found = Vec::new();
     for &math in ways {
         model.set_math(math);
-        let progress = spinner(format!("isolating {}", run.display()));
+        let progress = spinner(terminal(&format!("isolating {}", run.display())));
         found.push(isolate(model, golden, Dump::open(run)?)?);
         progress.finish_and_clear();
     }
@@ -76,9 +77,13 @@ fn at_fault(found: &[Isolated]) -> impl Iterator<Item = &Isolated> {
 
 fn text(found: &[Isolated]) -> Result<String, fmt::Error> {
     let mut text = String::new();
-    let width = at_fault(found).map(|isolated| isolated.entry.name.len()).max().unwrap_or(0);
-    for isolated in at_fault(found) {
-        writeln!(text, "{:<width$}  {:<22}  {}", isolated.entry.name, class(isolated), why(isolated))?;
+    /// The widest that the column of names gets; a longer one moves its own line only.
+    const WIDEST: usize = 120;
+    let names: Vec<String> = at_fault(found).map(|isolated| terminal(&isolated.entry.name)).collect();
+    let widths = names.iter().map(|name| name.chars().count()).filter(|&width| width <= WIDEST);
+    let width = widths.max().unwrap_or(0);
+    for (name, isolated) in names.iter().zip(at_fault(found)) {
+        writeln!(text, "{name:<width$}  {:<22}  {}", terminal(class(isolated)), why(isolated))?;
     }
     let compared = found.iter().filter(|isolated| isolated.measurement.is_some()).count();
     let faults = at_fault(found).count();

@@ -17,6 +17,7 @@ use reference::Math;
 use reference::NemotronVl;
 use reference::arguments::{self, ModelArguments};
 use reference::request::PreparedRequest;
+use release::escape::{json, terminal};
 use serde::Serialize;
 
 /// What a command that could be carried out found.
@@ -35,7 +36,7 @@ pub fn load_model(
     math: Math,
 ) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
-    let spinner = spinner(format!("loading {}", args.model.display()));
+    let spinner = spinner(terminal(&format!("loading {}", args.model.display())));
     let model = NemotronVl::load(&args.model, dtype, device, args.math.unwrap_or(math))?;
     spinner.finish_and_clear();
     Ok(model)
@@ -44,7 +45,7 @@ pub fn load_model(
 /// Tells what a user may not expect of the pictures.
 pub fn warn(prepared: &PreparedRequest) {
     for (file, warning) in prepared.warnings() {
-        eprintln!("warning: {file}: {warning}");
+        eprintln!("warning: {}", terminal(&format!("{file}: {warning}")));
     }
 }
 
@@ -69,12 +70,12 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 /// One line for the error, one for a hint where there is one.
 pub fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", terminal(&error.to_string()));
     let ours = error.downcast_ref::<reference::Error>().and_then(reference::Error::hint);
     let dump = || error.downcast_ref::<golden::Error>().and_then(golden::Error::hint).map(str::to_owned);
     let hint = ours.or_else(dump);
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        eprintln!("hint: {}", terminal(&hint));
     }
 }
 
@@ -85,7 +86,7 @@ pub fn print(text: &str) -> reference::Result<()> {
 
 /// Writes a value to stdout as JSON.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
+    Ok(print(&(json(&serde_json::to_string_pretty(value)?) + "\n"))?)
 }
 
 /// Prints completions or manual pages of the program itself.

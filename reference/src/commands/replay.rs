@@ -11,6 +11,7 @@ use reference::arguments::ReplayArguments;
 use reference::prompt::Tokenizer;
 use reference::replay::{ReplaySummary, replay};
 use reference::settings::Settings;
+use release::escape::terminal;
 
 use super::{Outcome, load_model, print, print_json, spinner};
 
@@ -33,7 +34,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
         None => golden_dtype(&golden)?,
     };
     let model = load_model(&args.model, Some(dtype), Math::Exact)?;
-    let progress = spinner(format!("replaying {}", args.golden.display()));
+    let progress = spinner(terminal(&format!("replaying {}", args.golden.display())));
     let decode = |ids: &[i64]| tokenizer.answer(ids).map_err(Error::from);
     let summary = replay(&model, &golden, &settings, vec![tokenizer.eos_token_id()], decode, writer)?;
     progress.finish_and_clear();
@@ -51,7 +52,7 @@ fn text(summary: &ReplaySummary) -> Result<String, fmt::Error> {
     writeln!(text, "sites: {} of {} recorded", summary.recorded, summary.entries)?;
     writeln!(text, "equal to the last bit: {} of {}", summary.bit_equal, summary.entries)?;
     if let Some(name) = &summary.first_difference {
-        writeln!(text, "first that is not: {name}")?;
+        writeln!(text, "first that is not: {}", terminal(name))?;
     }
     writeln!(
         text,
