@@ -19,6 +19,7 @@ use progress::{Fetching, Progress};
 use release::escape::{json, terminal};
 
 fn main() -> ExitCode {
+    release::tell_file_size_limit();
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -5,11 +5,13 @@ mod command;
 mod counted;
 mod error;
 pub mod escape;
+mod limits;
 mod print;
 mod version;
 
 pub use command::Command;
 pub use counted::counted;
 pub use error::{Error, Result};
+pub use limits::tell_file_size_limit;
 pub use print::print;
 pub use version::{COMMIT, VERSION};

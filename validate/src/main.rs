@@ -9,6 +9,7 @@ use clap::Parser as _;
 use validate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    release::tell_file_size_limit();
     let result = match Arguments::parse().command {
         Command::Diff(arguments) => commands::diff::run(&arguments),
         Command::Calibrate(arguments) => commands::calibrate::run(&arguments),

@@ -6,6 +6,7 @@
 mod background;
 mod bundled;
 mod folders;
+mod fuzz;
 mod mutation;
 mod refusals;
 mod round_trip;
