@@ -2,7 +2,8 @@
 //!
 //! A name may have any characters. Those that are not seen, but end a line, move the cursor, hide or reverse what stands
 //! around them, are written as escapes (`\n`, `\u{202e}`) in every kind of output; what else has a meaning in one kind is
-//! made to mean nothing there. What is safe stays as it is, so that escaping twice changes nothing in a terminal.
+//! made to mean nothing there. What is safe stays as it is, so that escaping twice changes nothing in a terminal. Any kind of
+//! output may be printed in a job's log.
 
 use std::fmt::Write as _;
 
@@ -23,17 +24,12 @@ pub fn terminal_lines(text: &str) -> String {
 ///
 /// XML has no way to write some characters, not even as references.
 pub fn xml(text: &str) -> String {
-    seen(text, false)
-}
-
-/// The same for a text of several lines that are our own; names in it have gone through [`xml`].
-pub fn xml_lines(text: &str) -> String {
-    seen(text, true)
+    terminal(text)
 }
 
 /// A text in which nothing is markup: neither Markdown's (as GitHub reads it) nor HTML's, and no cell's end.
 pub fn markdown(text: &str) -> String {
-    let text = seen(text, false);
+    let text = terminal(text);
     let mut out = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         match c {
@@ -59,7 +55,7 @@ pub fn markdown(text: &str) -> String {
 /// A text for an element or a quoted attribute of HTML. A brace, which begins a place in a template, is escaped too.
 pub fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in seen(text, false).chars() {
+    for c in terminal(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -76,14 +72,15 @@ pub fn html(text: &str) -> String {
 /// A text as a string of TOML, quotes included, which a reader gives back as it was: a literal string where that is
 /// possible, since regular expressions are full of backslashes.
 pub fn toml(text: &str) -> String {
-    if text.contains('\\') && !text.contains('\'') && text.chars().all(is_seen) {
+    let as_it_is = |at: usize, c: char| is_seen(c) && !(c == '#' && is_command(&text[at..]));
+    if text.contains('\\') && !text.contains('\'') && text.char_indices().all(|(at, c)| as_it_is(at, c)) {
         return format!("'{text}'");
     }
     let mut out = String::from("\"");
-    for c in text.chars() {
+    for (at, c) in text.char_indices() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if is_seen(c) => out.push(c),
+            c if as_it_is(at, c) => out.push(c),
             c => push_code(&mut out, "\\U", 8, u32::from(c)),
         }
     }
@@ -93,7 +90,7 @@ pub fn toml(text: &str) -> String {
 
 /// A text for a comment of TOML, or of any language in which a line's end ends one.
 pub fn comment(text: &str) -> String {
-    seen(text, false)
+    terminal(text)
 }
 
 /// A finished JSON document, the strings of which a terminal or a job's log takes for nothing else: the same values, with
@@ -221,6 +218,8 @@ mod tests {
         assert_eq!(terminal_lines("a\n  ::error::b"), "a\n  \\u{3a}:error::b");
         assert_eq!(terminal("x##[add-path]/y"), "x\\u{23}#[add-path]/y");
         assert_eq!(terminal("##vso[task.x]"), "\\u{23}#vso[task.x]");
+        assert_eq!(toml("##[x]::"), "\"\\U00000023#[x]::\"");
+        assert_eq!(html("##[x]"), "\\u&#123;23}#[x]");
         assert_eq!(json("[\"##[x]\u{9b}\u{1fffe}\"]\n"), "[\"\\u0023#[x]\\u009b\\ud83f\\udffe\"]\n");
     }
 

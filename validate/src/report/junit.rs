@@ -1,7 +1,7 @@
 //! The report for a CI server: JUnit XML, a test case for each entry and each part of the answer.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use release::escape::{xml, xml_lines};
+use release::escape::xml;
 
 use super::Format;
 use super::words::{self, Before};
@@ -50,8 +50,8 @@ impl Format for Junit {
             suite.add_property(("step_logits", xml(&logits).as_str()));
         }
         if let Some((headline, lines)) = words::divergence(report) {
-            let text = format!("first divergence: {headline}\n{}", lines.join("\n"));
-            suite.set_system_out(xml_lines(&text));
+            let text = format!("first divergence: {}\n{}", xml(&headline), text_of(&lines));
+            suite.set_system_out(text);
         }
         let mut document = Report::new("nvl-validate");
         document.add_test_suite(suite);
@@ -107,7 +107,12 @@ fn entry_case(report: &DiffReport, before: &Before, index: usize, entry: &EntryR
     }
     if let Verdict::Fail(_) = &entry.verdict {
         case.status.set_type(words::verdict(entry).to_lowercase());
-        case.status.set_description(xml_lines(&words::entry_lines(report, before, index, entry).join("\n")));
+        case.status.set_description(text_of(&words::entry_lines(report, before, index, entry)));
     }
     case
+}
+
+/// Lines of our own, with what is in them from files.
+fn text_of(lines: &[String]) -> String {
+    lines.iter().map(|line| xml(line)).collect::<Vec<_>>().join("\n")
 }

@@ -62,8 +62,8 @@ pub(in crate::report) fn text(name: &str, comparison: &Comparison<TextDifference
         Comparison::Missing => format!("{name}: expected one in the candidate's manifest, found none"),
         Comparison::Differs(difference) => {
             let [expected, found] = [&difference.golden, &difference.candidate].map(|text| {
-                let tail = shown(text.chars().skip(difference.position), TAIL);
-                if tail.is_empty() { "its end".to_owned() } else { format!("\"{tail}\"") }
+                let tail: String = text.chars().skip(difference.position).take(24).collect();
+                if tail.is_empty() { "its end".to_owned() } else { format!("{tail:?}") }
             });
             format!("{name}: at character {}: expected {expected}, found {found}", difference.position)
         }
@@ -221,7 +221,10 @@ mod tests {
         );
         assert_eq!(
             text_lines(&parted),
-            ["golden     …><image><image><image>"[..31].to_owned() + "<[here]/img>", String::new(),]
+            [
+                "golden     …age><image><image><[here]/img>\\nWhat is this?<|eot_id|><|start_head…",
+                "candidate  …age><image><image><[here]image></img>\\nWhat is this?",
+            ]
         );
         let ended = difference("It is red.", "It is red. And");
         assert_eq!(text_lines(&ended), ["golden     It is red.[end]", "candidate  It is red.[here] And"]);
