@@ -16,7 +16,7 @@ use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
 use progress::{Fetching, Progress};
-use release::escape::{json, terminal};
+use release::escape::{self, terminal};
 
 fn main() -> ExitCode {
     release::tell_file_size_limit();
@@ -40,7 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             let conversion = Conversion::prepare(fetched(&source)?, unsaid(), keep())?;
             let inspection = Inspection::of(&conversion);
             if json {
-                print(&(json(&serde_json::to_string_pretty(&inspection)?) + "\n"))?;
+                print(&(escape::json(&serde_json::to_string_pretty(&inspection)?) + "\n"))?;
             } else {
                 print(&inspection.to_string())?;
             }
