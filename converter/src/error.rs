@@ -473,22 +473,8 @@ impl Error {
     }
 }
 
-/// Text that came from a file, with its control characters escaped.
-pub(crate) fn visible(text: &str) -> impl Display + '_ {
-    text.escape_debug()
-}
-
-/// Text that may be quoted already, with nothing but its control characters escaped.
-pub(crate) fn without_controls(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
-        if c.is_control() {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-        plain
-    })
-}
+/// Text that came from a file, for one line of a message: as it is, and as one of several that may be quoted already.
+pub(crate) use release::escape::{terminal as visible, terminal as without_controls};
 
 fn file_suffix(file: &Option<String>) -> String {
     file.as_ref().map_or(String::new(), |file| format!(": `{file}`"))

@@ -16,13 +16,15 @@ use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
 use progress::{Fetching, Progress};
+use release::escape::{self, terminal};
 
 fn main() -> ExitCode {
+    release::tell_file_size_limit();
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", terminal(&format!("{error:#}")));
             if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
                 eprintln!("hint: {hint}");
             }
@@ -40,7 +42,7 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             let conversion = Conversion::prepare(fetched(&source, hub.options(true))?, settings, keep())?;
             let inspection = Inspection::of(&conversion);
             if json {
-                print(&format!("{}\n", serde_json::to_string_pretty(&inspection)?))?;
+                print(&(escape::json(&serde_json::to_string_pretty(&inspection)?) + "\n"))?;
             } else {
                 print(&inspection.to_string())?;
             }
@@ -72,7 +74,10 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             let exported = export.write(&hf_dir, force, &progress)?;
             let summary = progress.finish();
             let (files, tensors) = (exported.files, exported.tensors);
-            eprintln!("{} written: {files} files, {tensors} tensors; {summary}", hf_dir.display());
+            eprintln!(
+                "{} written: {files} files, {tensors} tensors; {summary}",
+                terminal(&hf_dir.display().to_string())
+            );
             Ok(true)
         }
         Command::Release(command) => {
@@ -100,7 +105,7 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
     if arguments.dry_run {
         print(&plan_text(conversion.plan()))?;
         for warning in &conversion.findings().warnings {
-            eprintln!("warning: {warning}");
+            eprintln!("warning: {}", terminal(warning));
         }
         return Ok(true);
     }
@@ -109,9 +114,9 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
     let ledger = conversion.write(&arguments.out, arguments.force, &progress)?;
     let summary = progress.finish();
     for warning in &ledger.warnings {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", terminal(warning));
     }
-    eprintln!("{} written: {summary}", arguments.out.display());
+    eprintln!("{} written: {summary}", terminal(&arguments.out.display().to_string()));
     Ok(true)
 }
 

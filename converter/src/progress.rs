@@ -10,6 +10,7 @@ use converter::plan::human_bytes;
 use converter::source::Watch;
 use converter::write::Observer;
 use indicatif::{ProgressBar, ProgressStyle};
+use release::escape::terminal;
 
 /// Watches one operation.
 pub(crate) struct Progress {
@@ -71,7 +72,7 @@ impl Watch for Fetching {
         ) {
             bar.set_style(style);
         }
-        bar.set_message(file.to_string());
+        bar.set_message(terminal(file));
         if let Some(before) = self.bar.replace(Some(bar)) {
             before.finish_and_clear();
         }
@@ -84,7 +85,7 @@ impl Watch for Fetching {
     }
 
     fn note(&self, text: &str) {
-        eprintln!("warning: {text}");
+        eprintln!("warning: {}", terminal(text));
     }
 }
 

@@ -14,6 +14,9 @@ use crate::manifest::{self, Entry, Manifest};
 use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
 use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex};
 
+/// The most bytes of a manifest: 100,000 entries have some 40 MB, and their sketches some hundreds more.
+const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+
 /// An open dump: its manifest, checked against its mapped tensors.
 #[derive(Debug)]
 pub struct Dump {
@@ -235,7 +238,8 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
         format: String,
         version: u64,
     }
-    let bytes = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let bytes = store::read(path, MAX_MANIFEST_BYTES)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let kind: Kind = parse(path, &bytes)?;
     if kind.format != manifest::FORMAT {
         return Err(Error::Format { path: path.to_owned(), found: kind.format });

@@ -10,6 +10,7 @@ use reference::arguments::{Arguments, Command};
 use commands::Outcome;
 
 fn main() -> ExitCode {
+    release::tell_file_size_limit();
     let result = match Arguments::parse().command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Run(args) => commands::run::run(args),

@@ -13,6 +13,8 @@ pub(crate) const ATTN_WEIGHTS: &str = "attn_weights";
 /// Receives each activation as it is computed; writes the chosen ones to a dump, or none.
 pub struct Recorder {
     target: Option<Target>,
+    /// Whether the user has asked to stop: a prefill can take minutes, and gives no token before its end.
+    is_stopped: Option<fn() -> bool>,
 }
 
 enum Target {
@@ -35,7 +37,7 @@ struct Sites {
 impl Recorder {
     /// A recorder that keeps nothing, at no cost.
     pub fn off() -> Self {
-        Self { target: None }
+        Self { target: None, is_stopped: None }
     }
 
     /// A recorder that writes each site whose name one of the globs matches; every site where there are none.
@@ -45,7 +47,7 @@ impl Recorder {
     pub fn new(writer: DumpWriter, sites: &[String]) -> Result<Self> {
         let sites = if sites.is_empty() { None } else { Some(glob_set(sites)?) };
         let sites = Sites { writer, sites, attn_weights: false, sketch_seed: None, active: true };
-        Ok(Self { target: Some(Target::Dump(Box::new(sites))) })
+        Ok(Self { target: Some(Target::Dump(Box::new(sites))), is_stopped: None })
     }
 
     /// The same recorder, which also writes the attention weights of the decoder, or does not: they are as large as the square
@@ -67,14 +69,23 @@ impl Recorder {
 
     /// A recorder that compares each site with another run's, and sets it to that.
     pub(crate) fn isolating(isolation: Isolation) -> Self {
-        Self { target: Some(Target::Isolation(Box::new(isolation))) }
+        Self { target: Some(Target::Isolation(Box::new(isolation))), is_stopped: None }
+    }
+
+    /// The same recorder, which ends the computation at the next module once `is_stopped` says so.
+    pub fn stopping(self, is_stopped: fn() -> bool) -> Self {
+        Self { is_stopped: Some(is_stopped), ..self }
     }
 
     /// Records the output of a module: `name` is its path in `modeling.py`, `module` its class there.
     ///
     /// # Errors
-    /// Where the dump cannot be written, or cannot hold the tensor's dtype.
+    /// Where the dump cannot be written, or cannot hold the tensor's dtype; [`Error::Interrupted`] where the user has asked
+    /// to stop.
     pub fn activation(&mut self, name: &str, module: &str, tensor: &Tensor) -> Result<()> {
+        if self.is_stopped.is_some_and(|is_stopped| is_stopped()) {
+            return Err(Error::Interrupted);
+        }
         match &mut self.target {
             Some(Target::Dump(sites)) if sites.active => sites.push(name, Role::Activation, module, tensor),
             Some(Target::Isolation(isolation)) => isolation.activation(name, tensor),
@@ -202,4 +213,18 @@ fn glob_set(patterns: &[String]) -> Result<GlobSet> {
         set.add(Glob::new(pattern).map_err(|error| fail(pattern, &error))?);
     }
     set.build().map_err(|error| fail("", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_to_stop_ends_the_computation_at_the_next_module() {
+        let tensor = Tensor::from_slice(&[1.0_f32]);
+        let at_a_module = |mut recorder: Recorder| recorder.activation("mlp1", "Sequential", &tensor);
+        assert!(at_a_module(Recorder::off()).is_ok());
+        assert!(at_a_module(Recorder::off().stopping(|| false)).is_ok());
+        assert!(matches!(at_a_module(Recorder::off().stopping(|| true)), Err(Error::Interrupted)));
+    }
 }

@@ -1,11 +1,17 @@
-//! What every program has beside its work: its version with the commit, manual pages and completions, and its way to stdout.
+//! What every program has beside its work: its version with the commit, completions, manual pages, its way to stdout, and
+//! what becomes there of the text of files.
 
 mod command;
+mod counted;
 mod error;
+pub mod escape;
+mod limits;
 mod print;
 mod version;
 
 pub use command::Command;
+pub use counted::counted;
 pub use error::{Error, Result};
+pub use limits::tell_file_size_limit;
 pub use print::print;
 pub use version::{COMMIT, VERSION};

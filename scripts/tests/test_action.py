@@ -130,14 +130,40 @@ def test_the_program_is_built_anew_when_its_sources_change(tmp_path):
         return output.read_text()
 
     copy = tmp_path / "copy"
-    for name in ("Cargo.toml", "Cargo.lock", "golden/src", "release/src", "validate/maps", "validate/src"):
+    compiled = compiled_files()
+    crates = [path.parent.relative_to(ROOT) for path in ROOT.glob("*/Cargo.toml")]
+    for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo", *crates]:
         target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target)
+            ignored = shutil.ignore_patterns("fixtures", "tests", "target", "*.so", "__pycache__")
+            shutil.copytree(ROOT / name, target, ignore=ignored, symlinks=True)
         else:
             shutil.copy(ROOT / name, target)
     same = key(copy)
-    assert same == key(ROOT)
-    (copy / "validate/src/lib.rs").write_text("// other\n")
-    assert key(copy) != same
+    assert same == key(copy)
+    (copy / "validate/README.md").write_text("no source")
+    assert key(copy) == same
+    for name in compiled:
+        path = copy / name
+        kept = path.read_bytes()
+        path.write_bytes(kept + b"\n")
+        assert key(copy) != same, name
+        path.write_bytes(kept)
+
+
+def compiled_files() -> list[str]:
+    """What cargo says that nvl-validate was built from, and what says how."""
+    words = PROGRAM.with_suffix(".d").read_text().replace("\\ ", "\0").split()
+    paths = [Path(word.replace("\0", " ")) for word in words[1:]]
+    own = [str(path.relative_to(ROOT)) for path in paths if path.is_relative_to(ROOT) and path.is_file()]
+    assert {"store/src/input.rs", "release/src/escape.rs", "validate/maps/vllm-llama.toml"} <= set(own)
+    manifests = [str(path.relative_to(ROOT)) for path in ROOT.glob("*/Cargo.toml")]
+    return [*own, *manifests, "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml", "release/build.rs"]
+
+
+def test_what_others_wrote_is_pinned_by_commit():
+    """A tag can be moved to other code; a commit cannot."""
+    for path in [ROOT / "action.yml", *(ROOT / "docs").glob("*.md")]:
+        for used in re.findall(r"uses: +(\S+)", path.read_text()):
+            if not used.startswith("nemotron-vl/"):
+                assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"

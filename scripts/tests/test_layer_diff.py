@@ -1,6 +1,7 @@
 """scripts/layer-diff, which the GitHub action runs: its exit status, reports and step summary."""
 
 import os
+import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -50,6 +51,18 @@ def test_a_dump_that_is_not_there_is_no_verdict(layer_diff, tmp_path):
     assert result.returncode == 2
     assert "nothing" in result.stderr
     assert "could not be compared" in summary
+
+
+def test_paths_are_paths_whatever_they_begin_with(layer_diff, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("--help", "--policy=x"):
+        result, _, _ = layer_diff(name, DESCRIBE)
+        assert result.returncode == 2, result.stdout
+        assert f"`{name}/manifest.json`" in result.stderr
+        shutil.copytree(DESCRIBE, tmp_path / name)
+        result, report, _ = layer_diff(name, name, "--all")
+        assert result.returncode == 0, result.stderr
+        assert (report / "report.xml").exists()
 
 
 def test_the_action_hands_its_inputs_to_the_script():

@@ -146,6 +146,15 @@ pub enum Error {
     },
 }
 
+/// What is wrong with a TOML file, in one line: the file's own lines do not come into a message.
+pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim_end().replace('\n', ": ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("TOML parse error at line {line}, column {column}: {message}")
+}
+
 impl Error {
     /// What to try, where we know it.
     pub fn hint(&self) -> Option<&'static str> {

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use validate::arguments::{Arguments, Command};
-use validate::report;
 
 fn main() -> ExitCode {
+    release::tell_file_size_limit();
     let result = match Arguments::parse().command {
         Command::Diff(arguments) => commands::diff::run(&arguments),
         Command::Calibrate(arguments) => commands::calibrate::run(&arguments),
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing can be said about a closed stderr; the status says it.
             let mut stderr = anstream::stderr();
-            let _ = writeln!(stderr, "error: {}", report::escaped_lines(&error.to_string()));
+            let _ = writeln!(stderr, "error: {}", release::escape::terminal(&error.to_string()));
             if let Some(hint) = error.hint() {
                 let _ = writeln!(stderr, "hint: {hint}");
             }

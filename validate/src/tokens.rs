@@ -7,6 +7,9 @@ use store::Content;
 
 use crate::{Error, Result};
 
+/// The most bytes of a `tokenizer.json`: those of large vocabularies have some tens of MB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
 /// A checkpoint's tokenizer.
 pub struct Tokens(tokenizers::Tokenizer);
 
@@ -26,7 +29,7 @@ impl Tokens {
         let path = path.as_ref();
         let path: PathBuf = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         let error = |message: String| Error::Tokenizer { path: path.clone(), message };
-        let bytes = std::fs::read(&path).map_err(|source| error(format!("cannot be read: {source}")))?;
+        let bytes = store::read(&path, MAX_FILE_BYTES).map_err(|source| error(format!("cannot be read: {source}")))?;
         let tokenizer =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|source| match Content::of(&bytes) {
                 Some(content) if content != Content::Json => {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display};
 
+use release::escape::terminal;
+
 use super::{Inspection, counted, grouped};
 use crate::normalized::{ImageTagType, PsVersion, RopeScaling};
 use crate::plan::human_bytes;
@@ -21,7 +23,7 @@ impl Display for Inspection {
 const LABEL: usize = 15;
 
 fn line(f: &mut fmt::Formatter<'_>, label: &str, text: impl Display) -> fmt::Result {
-    writeln!(f, "{label:LABEL$} {text}")
+    writeln!(f, "{label:LABEL$} {}", terminal(&text.to_string()))
 }
 
 impl Inspection {
@@ -169,17 +171,18 @@ impl Inspection {
         writeln!(f)?;
         writeln!(f, "{:40} {:>8} {:>10}", "files", "tensors", "size")?;
         for file in &self.files {
-            writeln!(f, "  {:38} {:>8} {:>10}", file.name, file.tensors, human_bytes(file.bytes))?;
+            writeln!(f, "  {:38} {:>8} {:>10}", terminal(&file.name), file.tensors, human_bytes(file.bytes))?;
         }
         if !self.buffers.is_empty() {
             writeln!(f)?;
             writeln!(f, "not weights")?;
             for buffer in &self.buffers {
-                write!(f, "  {} {} {:?}", buffer.name, buffer.dtype, buffer.shape)?;
-                match (&buffer.field, &buffer.value) {
-                    (Some(field), Some(value)) => writeln!(f, ": {field} = {value}")?,
-                    _ => writeln!(f, ": not needed")?,
-                }
+                let use_of = match (&buffer.field, &buffer.value) {
+                    (Some(field), Some(value)) => format!("{field} = {value}"),
+                    _ => "not needed".to_string(),
+                };
+                let text = format!("{} {} {:?}: {use_of}", buffer.name, buffer.dtype, buffer.shape);
+                writeln!(f, "  {}", terminal(&text))?;
             }
         }
         writeln!(f)
@@ -188,19 +191,23 @@ impl Inspection {
     fn behaviours(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "behaviours that come from Python code")?;
         for behaviour in &self.behaviours {
-            write!(f, "  {} = {}: ", behaviour.name, behaviour.value)?;
-            match &behaviour.evidence {
+            let evidence = match &behaviour.evidence {
                 Evidence::SourceFile { file, detail, line, repository, .. } => {
-                    repository.iter().try_for_each(|repository| write!(f, "{repository}, "))?;
-                    write!(f, "`{file}`, ")?;
-                    line.iter().try_for_each(|line| write!(f, "line {line}: "))?;
-                    writeln!(f, "{detail}")?;
+                    let repository = repository.iter().map(|repository| format!("{repository}, "));
+                    let line = line.iter().map(|line| format!("line {line}: "));
+                    format!(
+                        "{}`{file}`, {}{detail}",
+                        repository.collect::<String>(),
+                        line.collect::<String>()
+                    )
                 }
-                Evidence::CommandLine { flag } => writeln!(f, "given as `{flag}`")?,
+                Evidence::CommandLine { flag } => format!("given as `{flag}`"),
                 Evidence::Assumed { reason, settled_by } => {
-                    writeln!(f, "assumed, since {reason}; {settled_by} settles it")?;
+                    format!("assumed, since {reason}; {settled_by} settles it")
                 }
-            }
+            };
+            let text = format!("{} = {}: {evidence}", behaviour.name, behaviour.value);
+            writeln!(f, "  {}", terminal(&text))?;
         }
         Ok(())
     }
@@ -210,7 +217,8 @@ impl Inspection {
             writeln!(f)?;
             writeln!(f, "defaults made explicit")?;
             for default in &self.defaults {
-                writeln!(f, "  {} = {} ({})", default.field, default.value, default.default_of)?;
+                let text = format!("{} = {} ({})", default.field, default.value, default.default_of);
+                writeln!(f, "  {}", terminal(&text))?;
             }
         }
         let known = self.ignored_fields.iter().filter(|field| field.known).count();
@@ -222,7 +230,7 @@ impl Inspection {
             writeln!(f)?;
             writeln!(f, "warnings")?;
             for warning in &self.warnings {
-                writeln!(f, "  {warning}")?;
+                writeln!(f, "  {}", terminal(warning))?;
             }
         }
         Ok(())

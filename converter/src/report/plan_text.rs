@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use release::escape::terminal;
+
 use super::counted;
 use crate::plan::{Action, Plan, human_bytes};
 
@@ -18,9 +20,9 @@ pub fn plan_text(plan: &Plan) -> String {
         };
         let source = &row.source;
         // Writing into a `String` cannot fail.
-        let _ = write!(text, "{action:8}{} {} {:?}", source.name, source.dtype, source.shape);
+        let _ = write!(text, "{action:8}{} {} {:?}", terminal(&source.name), source.dtype, source.shape);
         if row.outputs.is_empty() {
-            let _ = writeln!(text, ": {}", row.reason);
+            let _ = writeln!(text, ": {}", terminal(&row.reason));
             continue;
         }
         let _ = writeln!(text);
@@ -30,7 +32,7 @@ pub fn plan_text(plan: &Plan) -> String {
             let _ = writeln!(
                 text,
                 "     -> {} {} {:?} in {file}",
-                output.name,
+                terminal(&output.name),
                 output.dtype.dtype(),
                 output.shape
             );

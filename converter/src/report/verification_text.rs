@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use release::escape::terminal;
+
 use super::counted;
 use crate::Verification;
 
@@ -10,7 +12,7 @@ pub fn verification_text(verification: &Verification) -> String {
     let mut text = String::new();
     for difference in &verification.differences {
         // Writing into a `String` cannot fail.
-        let _ = writeln!(text, "differs: {difference}");
+        let _ = writeln!(text, "differs: {}", terminal(&difference.to_string()));
     }
     let mut compared = vec![counted(verification.files, "file"), counted(verification.tensors, "tensor")];
     if verification.source_tensors > 0 {

@@ -15,6 +15,9 @@ class GoldenError(Exception):
 
     hint: str | None
 
+def terminal(text: str) -> str:
+    """A text for one line of a terminal or of a job's log: what is not seen, or is a command there, is escaped."""
+
 @final
 class Sites:
     """A set of globs; a name that one of them matches is chosen."""

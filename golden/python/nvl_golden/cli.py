@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ._core import GoldenError, Sites, __build__
 from .rows import Rows
 from .sizes import parse_size
-from .text import visible
+from .talk import say, visible
 
 if TYPE_CHECKING:
     from .huggingface.checkpoint import Source
     from .huggingface.private import PrivateCopy
-
-#: What a message of several lines may have.
-_LAYOUT = "\n\t"
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -182,7 +179,7 @@ def _record_copy(
     import torch
 
     from .huggingface.chat import Request, ask
-    from .huggingface.checkpoint import load, say
+    from .huggingface.checkpoint import load
     from .huggingface.hazards import neutralised
     from .huggingface.listed import ListedCode
     from .recorder import record
@@ -196,7 +193,7 @@ def _record_copy(
 
     dtype = getattr(torch, arguments.dtype)
     deviations: list[str] = []
-    say(f"loading {visible(source.origin)}")
+    say(f"loading {source.origin}")
     request = Request(arguments.prompt, arguments.image, arguments.system, history, arguments.max_new_tokens)
     with code.alone():
         with neutralised(arguments.device, dtype, deviations):
@@ -237,9 +234,9 @@ def _record_copy(
                 recorder.producer["deviations"] = deviations
             size = recorder.bytes_recorded
     print(text, flush=True)
-    say(f"recorded {size / 1e6:,.1f} MB in {visible(str(arguments.out))}")
+    say(f"recorded {size / 1e6:,.1f} MB in {arguments.out}")
     for deviation in deviations:
-        say(f"deviation: {visible(deviation)}")
+        say(f"deviation: {deviation}")
     return 0
 
 
@@ -306,9 +303,9 @@ def _check_device(torch: Any, device: str) -> None:
 
 
 def _fail(message: str, hint: str | None) -> int:
-    print(f"error: {visible(message, keep=_LAYOUT)}", file=sys.stderr)
+    say(f"error: {message}")
     if hint:
-        print(f"hint: {visible(hint, keep=_LAYOUT)}", file=sys.stderr, flush=True)
+        say(f"hint: {hint}")
     return 2
 
 

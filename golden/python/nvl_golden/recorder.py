@@ -22,7 +22,7 @@ from .producer import describe_producer, with_commit
 from .rows import Rows
 from .sizes import parse_size
 from .staging import Destination, Staging
-from .text import visible
+from .talk import visible
 
 if TYPE_CHECKING:
     import torch

@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use release::escape;
 
 pyo3::create_exception!(
     nvl_golden,
@@ -12,11 +13,17 @@ pyo3::create_exception!(
 
 /// The exception that says what an error says.
 pub(crate) fn exception(py: Python<'_>, message: &str, hint: Option<&str>) -> PyErr {
-    let error = GoldenError::new_err(message.to_owned());
+    let error = GoldenError::new_err(escape::terminal(message));
     match error.value(py).setattr("hint", hint) {
         Ok(()) => error,
         Err(worse) => worse,
     }
+}
+
+/// A text for one line of a terminal or of a job's log: what is not seen, or is a command there, is escaped.
+#[pyfunction]
+pub(crate) fn terminal(text: &str) -> String {
+    escape::terminal(text)
 }
 
 pub(crate) fn of_golden(py: Python<'_>, error: &golden::Error) -> PyErr {

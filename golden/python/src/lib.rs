@@ -23,6 +23,8 @@ mod _core {
     #[pymodule_export]
     use super::error::GoldenError;
     #[pymodule_export]
+    use super::error::terminal;
+    #[pymodule_export]
     use super::sites::Sites;
     #[pymodule_export]
     use super::writer::Writer;

@@ -7,6 +7,7 @@ mod background;
 mod bundled;
 mod changed;
 mod folders;
+mod fuzz;
 mod leftovers;
 mod mutation;
 mod refusals;

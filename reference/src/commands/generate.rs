@@ -23,7 +23,6 @@ use super::{Outcome, interrupt, load_model, print_json, spinner, warn};
 pub fn run(args: GenerateArguments) -> Result<Outcome> {
     let settings = Settings { threads: args.model.threads, cpu_capability: None };
     settings.apply();
-    interrupt::listen()?;
     let sampling = args.sampling.sampling()?;
     let request = args.request.request()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.
@@ -40,13 +39,16 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
         logprobs: args.logprobs,
     };
 
-    let mut recorder = match &args.record {
+    // Until here there is nothing to end cleanly, and a signal ends the program by itself.
+    interrupt::listen()?;
+    let recorder = match &args.record {
         Some(out) => {
             let create = if args.force { DumpWriter::create_replacing } else { DumpWriter::create };
             args.recording.recorder(create(out)?)?
         }
         None => Recorder::off(),
     };
+    let mut recorder = recorder.stopping(interrupt::is_stopped);
     let mut print = Printer { on: !args.json };
     let waiting = spinner(format!("reading {} tokens", prepared.inputs.input_ids.numel()));
     let answer =

@@ -12,6 +12,7 @@ use reference::prompt::Tokenizer;
 use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
+use release::escape::terminal;
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
@@ -99,7 +100,7 @@ fn isolated(
         model.set_math(way.math);
         model.set_attention(way.attention);
         model.set_pixel_values_dtype(way.pixel_values_dtype);
-        let progress = spinner(format!("isolating {}", run.display()));
+        let progress = spinner(terminal(&format!("isolating {}", run.display())));
         found.push(isolate(model, golden, Dump::open(run)?, &inputs)?);
         progress.finish_and_clear();
     }
@@ -133,9 +134,13 @@ fn at_fault(found: &[Isolated]) -> impl Iterator<Item = &Isolated> {
 
 fn text(found: &[Isolated]) -> Result<String, fmt::Error> {
     let mut text = String::new();
-    let width = at_fault(found).map(|isolated| isolated.entry.name.len()).max().unwrap_or(0);
-    for isolated in at_fault(found) {
-        writeln!(text, "{:<width$}  {:<22}  {}", isolated.entry.name, class(isolated), why(isolated))?;
+    /// The widest that the column of names gets; a longer one moves its own line only.
+    const WIDEST: usize = 120;
+    let names: Vec<String> = at_fault(found).map(|isolated| terminal(&isolated.entry.name)).collect();
+    let widths = names.iter().map(|name| name.chars().count()).filter(|&width| width <= WIDEST);
+    let width = widths.max().unwrap_or(0);
+    for (name, isolated) in names.iter().zip(at_fault(found)) {
+        writeln!(text, "{name:<width$}  {:<22}  {}", terminal(class(isolated)), why(isolated))?;
     }
     let compared = found.iter().filter(|isolated| isolated.measurement.is_some()).count();
     let faults = at_fault(found).count();

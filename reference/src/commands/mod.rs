@@ -19,6 +19,7 @@ use reference::arguments::{self, ModelArguments};
 use reference::recorded::recorded_dtypes;
 use reference::request::PreparedRequest;
 use reference::{Dtypes, Math, NemotronVl};
+use release::escape::{json, terminal};
 use serde::Serialize;
 
 /// What a command that could be carried out found.
@@ -38,7 +39,7 @@ pub fn load_model(
 ) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
     warn_of_added(&args.model);
-    let spinner = spinner(format!("loading {}", args.model.display()));
+    let spinner = spinner(terminal(&format!("loading {}", args.model.display())));
     let mut model = NemotronVl::load(&args.model, dtypes, device, args.math.unwrap_or(math))?;
     spinner.finish_and_clear();
     if let Some(attention) = args.attention {
@@ -64,7 +65,7 @@ pub fn dtypes_of(args: &ModelArguments, run: &Dump) -> reference::Result<Dtypes>
 /// Tells what a user may not expect of the pictures.
 pub fn warn(prepared: &PreparedRequest) {
     for (file, warning) in prepared.warnings() {
-        eprintln!("warning: {file}: {warning}");
+        eprintln!("warning: {}", terminal(&format!("{file}: {warning}")));
     }
 }
 
@@ -74,21 +75,22 @@ pub fn warn_of_added(dir: &Path) {
         Ok(names) => {
             for name in names {
                 let file = dir.join(name);
-                eprintln!(
-                    "warning: `{}` is not in the checkpoint's ledger: it was put there later",
-                    file.display()
-                );
+                let text = format!("`{}` is not in the checkpoint's ledger: it was put there later", file.display());
+                eprintln!("warning: {}", terminal(&text));
             }
         }
         // A folder that is no checkpoint is an error soon, with better words.
         Err(_) if !dir.join(converter::ledger::LEDGER_FILE).exists() => {}
-        Err(error) => eprintln!("warning: the checkpoint's ledger cannot be read: {error}"),
+        Err(error) => {
+            let text = format!("the checkpoint's ledger cannot be read: {error}");
+            eprintln!("warning: {}", terminal(&text));
+        }
     }
 }
 
 /// Tells on stderr what the user may want to know of how the command went about it.
 pub fn note(text: &str) {
-    eprintln!("note: {text}");
+    eprintln!("note: {}", terminal(text));
 }
 
 /// A sign of life on stderr; hidden where that is no terminal.
@@ -112,12 +114,12 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 /// One line for the error, one for a hint where there is one.
 pub fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", terminal(&error.to_string()));
     let ours = error.downcast_ref::<reference::Error>().and_then(reference::Error::hint);
     let dump = || error.downcast_ref::<golden::Error>().and_then(golden::Error::hint).map(str::to_owned);
     let hint = ours.or_else(dump);
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        eprintln!("hint: {}", terminal(&hint));
     }
 }
 
@@ -128,7 +130,7 @@ pub fn print(text: &str) -> reference::Result<()> {
 
 /// Writes a value to stdout as JSON.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
+    Ok(print(&(json(&serde_json::to_string_pretty(value)?) + "\n"))?)
 }
 
 /// Prints completions or manual pages of the program itself.

@@ -13,6 +13,7 @@ use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::replay::{ReplayOptions, ReplaySummary, replay};
 use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
+use release::escape::terminal;
 
 use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner};
 
@@ -39,7 +40,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
         model.attention().check_attn_weights()?;
     }
 
-    let progress = spinner(format!("replaying {}", args.golden.display()));
+    let progress = spinner(terminal(&format!("replaying {}", args.golden.display())));
     let decode = |ids: &[i64]| tokenizer.answer(ids).map_err(Error::from);
     let options = ReplayOptions {
         settings: &settings,
@@ -120,7 +121,7 @@ fn text(summary: &ReplaySummary) -> Result<String, fmt::Error> {
     writeln!(text, "sites: {} of {} recorded", summary.recorded, summary.entries)?;
     writeln!(text, "equal to the last bit: {} of {}", summary.bit_equal, summary.entries)?;
     if let Some(name) = &summary.first_difference {
-        writeln!(text, "first that is not: {name}")?;
+        writeln!(text, "first that is not: {}", terminal(name))?;
     }
     writeln!(
         text,

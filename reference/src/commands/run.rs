@@ -11,6 +11,7 @@ use reference::arguments::RunArguments;
 use reference::prompt::PromptBuilder;
 use reference::run::{Runner, run as run_requests};
 use reference::settings::Settings;
+use release::escape::terminal;
 
 use super::{Outcome, interrupt, load_model};
 
@@ -51,7 +52,9 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
             progress.set_length(total as u64);
             progress.set_position(at as u64);
             if row.is_error() {
-                progress.suspend(|| eprintln!("line {}: `{}` could not be answered", row.line, row.id));
+                progress.suspend(|| {
+                    eprintln!("line {}: `{}` could not be answered", row.line, terminal(&row.id))
+                });
             }
         },
     )?;
@@ -61,7 +64,7 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
         summary.answered,
         summary.failed,
         summary.done_before,
-        args.answers.display()
+        terminal(&args.answers.display().to_string())
     );
     Ok(if summary.failed == 0 { Outcome::Yes } else { Outcome::No })
 }

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use golden::Dump;
-use validate::{Result, names, report};
+use release::escape::terminal;
+use validate::{Result, names};
 
 use super::output::{print, write_new};
 
@@ -34,7 +35,7 @@ pub(crate) fn run(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result
     ];
     for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
         const SHOWN: usize = 12;
-        let shown: Vec<String> = names.iter().take(SHOWN).map(|name| report::escaped(name)).collect();
+        let shown: Vec<String> = names.iter().take(SHOWN).map(|name| terminal(name)).collect();
         let more = names.len().saturating_sub(SHOWN);
         let rest = if more > 0 { format!(" and {more} more (the map lists all)") } else { String::new() };
         let _ = writeln!(stderr, "{} {what}: {}{rest}", names.len(), shown.join(", "));

@@ -11,6 +11,7 @@ use crate::diff::EntryReport;
 use crate::metric::value_at;
 use crate::names::Pairing;
 use crate::origin::Step;
+pub(super) use crate::report::digits;
 
 /// How many explanations are told.
 const TOLD: usize = 3;
@@ -450,13 +451,6 @@ fn error_function(x: f64) -> f64 {
     (1.0 - rest).copysign(x)
 }
 
-/// A number of four digits.
-pub(super) fn digits(value: f64) -> String {
-    let decimals = if value == 0.0 { 0.0 } else { (3.0 - value.abs().log10().floor()).clamp(0.0, 12.0) };
-    let text = format!("{value:.*}", decimals as usize);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use approx::assert_abs_diff_eq;
@@ -472,10 +466,5 @@ mod tests {
         }
         assert_abs_diff_eq!(error_function(2.4999), error_function(2.5001), epsilon = 1e-5);
         assert_abs_diff_eq!(error_function(3.0), 0.999_977_909_503, epsilon = 1e-12);
-    }
-
-    #[test]
-    fn numbers_have_four_digits() {
-        assert_eq!([1.5, 0.088_388, 12_345.6, -2.0, 0.0].map(digits), ["1.5", "0.08839", "12346", "-2", "0"]);
     }
 }

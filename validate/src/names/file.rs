@@ -1,6 +1,6 @@
 //! Reading a map and checking what can be checked without a dump.
 
-use std::fs;
+use std::cell::Cell;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,12 +8,19 @@ use store::Content;
 
 use super::pattern::{Pattern, Template};
 use super::step::{OtherSide, Step};
-use super::{Absent, Ignored, Join, NameMap, Rule, RulePlace, builtin};
+use super::{Excuse, Join, NameMap, Rule, RulePlace, builtin};
+use crate::error::of_toml;
 use crate::tolerance::AnswerPolicy;
 use crate::{Error, Result};
 
 /// The version of maps that this library reads.
 const VERSION: u64 = 1;
+
+/// The most bytes of a file: a map that `nvl-validate names` writes has about a hundred an entry.
+const MAX_FILE_BYTES: u64 = 32 << 20;
+
+/// The most memory that all expressions of a map may need; those of the ready-made ones need a tenth.
+const MAX_BYTES: usize = 64 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +124,7 @@ pub(super) fn read(name_or_path: &str) -> Result<NameMap> {
     match builtin::text(name_or_path) {
         Some(text) if !path.exists() => parse(name_or_path, text),
         _ => {
-            let read = fs::read_to_string(path);
+            let read = store::read_to_string(path, MAX_FILE_BYTES);
             let text = read.map_err(|source| Error::ReadNames { path: path.to_owned(), source })?;
             parse(name_or_path, &text)
         }
@@ -133,7 +140,7 @@ pub(super) fn parse(map: &str, text: &str) -> Result<NameMap> {
         absent: Vec::new(),
         answer: AnswerPolicy::default(),
     };
-    let reader = Reader { map, prefix: "", included: false };
+    let reader = Reader { map, prefix: "", included: false, spent_bytes: &Cell::new(0) };
     reader.read(text, &mut names, &mut Vec::new())?;
     Ok(names)
 }
@@ -144,6 +151,8 @@ struct Reader<'a> {
     /// What stands before all names of the candidate.
     prefix: &'a str,
     included: bool,
+    /// The memory of all expressions so far.
+    spent_bytes: &'a Cell<usize>,
 }
 
 impl Reader<'_> {
@@ -155,7 +164,7 @@ impl Reader<'_> {
                 }
                 None => Error::NamesFile {
                     map: self.map.to_owned(),
-                    message: error.to_string().trim_end().to_owned(),
+                    message: of_toml(text, &error),
                 },
             })?;
         if file.version != VERSION {
@@ -176,13 +185,13 @@ impl Reader<'_> {
             let field = format!("field `ignore[{index}].candidate`");
             let patterns = self.patterns(&field, self.prefix, ignore.candidate)?;
             self.reasoned(&format!("field `ignore[{index}].reason`"), &ignore.reason)?;
-            into.ignored.push(Ignored { patterns, reason: ignore.reason });
+            into.ignored.push(Excuse { patterns, reason: ignore.reason });
         }
         for (index, absent) in file.absent.into_iter().enumerate() {
             let patterns = self.patterns(&format!("field `absent[{index}].golden`"), "", absent.golden)?;
             self.reasoned(&format!("field `absent[{index}].reason`"), &absent.reason)?;
             if !(self.included && absent.alone) {
-                into.absent.push(Absent { patterns, reason: absent.reason });
+                into.absent.push(Excuse { patterns, reason: absent.reason });
             }
         }
         Ok(())
@@ -210,12 +219,17 @@ impl Reader<'_> {
             ));
         }
         let compiled = Pattern::new("", prefix)
-            .map_err(|error| self.wrong(&field("prefix"), "a regular expression", last_line(&error)))?;
+            .map_err(|error| self.wrong(&field("prefix"), "a regular expression", error))?;
         if compiled.captures().len() > 1 {
             let expected = "a regular expression without captures";
             return Err(self.wrong(&field("prefix"), expected, format!("`{prefix}`")));
         }
-        let reader = Reader { map, prefix: &format!("{}(?:{prefix})", self.prefix), included: true };
+        let reader = Reader {
+            map,
+            prefix: &format!("{}(?:{prefix})", self.prefix),
+            included: true,
+            spent_bytes: self.spent_bytes,
+        };
         // Without a prefix, names are shown as they stand in the map.
         let reader = if prefix.is_empty() { Reader { prefix: self.prefix, ..reader } } else { reader };
         reader.read(text, into, within)
@@ -324,9 +338,16 @@ impl Reader<'_> {
             return Err(self.wrong(field, "a regular expression", "none"));
         }
         let pattern = |written: &String| {
-            Pattern::new(prefix, written).map_err(|error| {
-                self.wrong(field, "a regular expression", format!("`{written}`: {}", last_line(&error)))
-            })
+            let pattern = Pattern::new(prefix, written).map_err(|error| {
+                self.wrong(field, "a regular expression", format!("`{written}`: {error}"))
+            })?;
+            self.spent_bytes.set(self.spent_bytes.get() + pattern.memory_bytes());
+            if self.spent_bytes.get() > MAX_BYTES {
+                let expected =
+                    format!("expressions that need at most {MAX_BYTES} bytes of memory, all together");
+                return Err(self.wrong(field, expected, "more"));
+            }
+            Ok(pattern)
         };
         written.iter().map(pattern).collect()
     }
@@ -343,11 +364,4 @@ impl Reader<'_> {
             found: found.to_string(),
         }
     }
-}
-
-/// What a regular expression's error says at its end; before it the expression is drawn over several lines.
-fn last_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().last().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }

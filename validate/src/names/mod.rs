@@ -19,7 +19,7 @@ use crate::tolerance::AnswerPolicy;
 pub use builtin::{BUILTIN, Builtin};
 pub(crate) use pairing::Idle;
 pub use pairing::{Counterpart, Pairing};
-use pattern::{Pattern, Template, readings};
+use pattern::{Names, Pattern, Template};
 pub use propose::{Proposal, propose};
 use step::Step;
 
@@ -29,14 +29,16 @@ pub struct NameMap {
     /// The file it came from, or its name if it is a ready-made one.
     pub source: String,
     rules: Vec<Rule>,
-    ignored: Vec<Ignored>,
-    absent: Vec<Absent>,
+    /// Tensors of the candidate that stand for none of the golden dump.
+    ignored: Vec<Excuse>,
+    /// Golden sites that the engine does not expose.
+    absent: Vec<Excuse>,
     /// What the engine can answer.
     pub(crate) answer: AnswerPolicy,
 }
 
 /// Which rule of which map.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RulePlace {
     /// The map's file or name.
     pub map: String,
@@ -73,16 +75,9 @@ enum Join {
     Add,
 }
 
-/// Tensors of the candidate that stand for none of the golden dump.
+/// Names that need no counterpart, and why.
 #[derive(Debug, Clone)]
-struct Ignored {
-    patterns: Vec<Pattern>,
-    reason: String,
-}
-
-/// Golden sites that the engine does not expose.
-#[derive(Debug, Clone)]
-struct Absent {
+struct Excuse {
     patterns: Vec<Pattern>,
     reason: String,
 }
@@ -106,22 +101,17 @@ impl NameMap {
     pub fn parse(source: &str, text: &str) -> Result<Self> {
         file::parse(source, text)
     }
+}
 
-    /// Why a golden site need not be in the candidate's dump; `None` if it must be.
-    fn absent(&self, golden: &str) -> Option<&str> {
-        let matching = |absent: &&Absent| {
-            absent.patterns.iter().any(|pattern| readings(golden).any(|(name, _)| pattern.matches(name)))
-        };
-        self.absent.iter().find(matching).map(|absent| absent.reason.as_str())
+/// Why each of a dump's entries needs no counterpart, by the first excuse that says so.
+fn excused(excuses: &[Excuse], names: &Names<'_>, count: usize) -> Vec<Option<String>> {
+    let mut reasons = vec![None; count];
+    for excuse in excuses {
+        for found in excuse.patterns.iter().flat_map(|pattern| names.matching(pattern)) {
+            reasons[found.index].get_or_insert_with(|| excuse.reason.clone());
+        }
     }
-
-    /// Why a tensor of the candidate stands for no golden one; `None` if nothing is said of it.
-    fn ignored(&self, candidate: &str) -> Option<&str> {
-        let matching = |ignored: &&Ignored| {
-            ignored.patterns.iter().any(|pattern| readings(candidate).any(|(name, _)| pattern.matches(name)))
-        };
-        self.ignored.iter().find(matching).map(|ignored| ignored.reason.as_str())
-    }
+    reasons
 }
 
 impl std::fmt::Display for RulePlace {

@@ -2,14 +2,14 @@
 //! dumps before a byte is read.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use golden::{Dtype, Dump, Entry, Sketch};
 
 use super::assembly::{Assembled, Plan, added, can_add, concatenated};
 use super::step::{Refusal, Step, dimension};
-use super::{Join, NameMap, Rule, RulePlace, readings};
+use super::{Join, NameMap, Names, Rule, RulePlace, excused};
 use crate::{Error, Result};
 
 /// What stands for a golden entry in the candidate's dump.
@@ -35,6 +35,8 @@ pub struct Pairing<'a> {
     /// The candidate's entries that stand for nothing, in order, and why that is no fault.
     left: Vec<(usize, Option<String>)>,
     idle: Vec<(RulePlace, Idle)>,
+    /// Why golden entries need no counterpart.
+    absent: HashMap<&'a str, String>,
     /// Which of the candidate's entries were checked against their recorded hash.
     verified: Vec<AtomicBool>,
 }
@@ -82,6 +84,16 @@ impl<'a> Pairing<'a> {
     /// [`Error::Names`] for a rule that does not fit the tensors that it matches, and for a golden entry that two rules
     /// give.
     pub fn new(golden: &'a Dump, candidate: &'a Dump, map: Option<&'a NameMap>) -> Result<Self> {
+        let (pairing, refusals) = Self::resolve(golden, candidate, map);
+        refusals.into_iter().next().map_or(Ok(pairing), Err)
+    }
+
+    /// The same, with a refusal for each rule that does not fit.
+    pub(super) fn resolve(
+        golden: &'a Dump,
+        candidate: &'a Dump,
+        map: Option<&'a NameMap>,
+    ) -> (Self, Vec<Error>) {
         let mut pairing = Pairing {
             golden,
             candidate,
@@ -89,63 +101,66 @@ impl<'a> Pairing<'a> {
             sources: HashMap::new(),
             left: Vec::new(),
             idle: Vec::new(),
+            absent: HashMap::new(),
             verified: candidate.entries().iter().map(|_| AtomicBool::new(false)).collect(),
         };
+        let entries = candidate.entries();
+        let names = Names::of(entries);
         // Whether a rule took a tensor, and whether the rule may do so without a golden entry.
-        let mut taken: Vec<Option<bool>> = vec![None; candidate.entries().len()];
+        let mut taken: Vec<Option<bool>> = vec![None; entries.len()];
+        let mut refusals = Vec::new();
         for rule in map.iter().flat_map(|map| &map.rules) {
-            pairing.resolve_rule(rule, &mut taken)?;
+            refusals.extend(pairing.resolve_rule(rule, &names, &mut taken).err());
         }
-        for (index, entry) in candidate.entries().iter().enumerate() {
-            let ignored = || map.and_then(|map| map.ignored(&entry.name)).map(str::to_owned);
+        let mut ignored = map.map_or_else(Vec::new, |map| excused(&map.ignored, &names, entries.len()));
+        ignored.resize(entries.len(), None);
+        let parts = pairing.sources.values().flat_map(|source| source.parts.iter().map(|(part, _)| *part));
+        let parts: HashSet<usize> = parts.collect();
+        for (index, (entry, ignored)) in entries.iter().zip(ignored).enumerate() {
             match taken[index] {
-                Some(_) if pairing.stands_for_something(index) => {}
+                Some(_) if parts.contains(&index) => {}
                 Some(optional) => {
                     let reason = optional.then(|| "the golden dump has no such site".to_owned());
-                    pairing.left.push((index, reason.or_else(ignored)));
+                    pairing.left.push((index, reason.or(ignored)));
                 }
-                None => match (ignored(), golden.entry(&entry.name)) {
+                None => match (ignored, golden.entry(&entry.name)) {
                     (Some(reason), _) => pairing.left.push((index, Some(reason))),
                     (None, None) => pairing.left.push((index, None)),
-                    (None, Some(of)) => pairing.pair_by_name(index, of)?,
+                    (None, Some(of)) => refusals.extend(pairing.pair_by_name(index, of).err()),
                 },
             }
         }
-        Ok(pairing)
+        if let Some(map) = map {
+            let entries = golden.entries();
+            let reasons = excused(&map.absent, &Names::of(entries), entries.len());
+            let absent = entries.iter().zip(reasons);
+            pairing.absent =
+                absent.filter_map(|(entry, reason)| Some((entry.name.as_str(), reason?))).collect();
+        }
+        (pairing, refusals)
     }
 
-    /// Whether one of the candidate's entries is a part of something.
-    fn stands_for_something(&self, index: usize) -> bool {
-        self.sources.values().any(|source| source.parts.iter().any(|(part, _)| *part == index))
-    }
-
-    fn resolve_rule(&mut self, rule: &Rule, taken: &mut [Option<bool>]) -> Result<()> {
+    fn resolve_rule(&mut self, rule: &Rule, names: &Names<'_>, taken: &mut [Option<bool>]) -> Result<()> {
         let mut groups: Vec<Group> = Vec::new();
+        let mut places: HashMap<Vec<String>, usize> = HashMap::new();
         for (part, pattern) in rule.candidates.iter().enumerate() {
-            for (index, entry) in self.candidate.entries().iter().enumerate() {
-                let matched = readings(&entry.name).find_map(|(name, call)| {
-                    let captures = pattern.of(name)?;
-                    Some(
-                        rule.goldens.iter().map(|golden| golden.filled(&captures) + call).collect::<Vec<_>>(),
-                    )
+            for found in names.matching(pattern) {
+                let filled = rule.goldens.iter().map(|golden| golden.filled(&found.captures) + found.call);
+                let goldens: Vec<String> = filled.collect();
+                let optional = taken[found.index].unwrap_or(true) && rule.optional;
+                taken[found.index] = Some(optional);
+                let place = *places.entry(goldens).or_insert_with_key(|goldens| {
+                    groups.push(Group { goldens: goldens.clone(), parts: vec![None; rule.candidates.len()] });
+                    groups.len() - 1
                 });
-                let Some(goldens) = matched else { continue };
-                let optional = taken[index].unwrap_or(true) && rule.optional;
-                taken[index] = Some(optional);
-                let group = match groups.iter().position(|group| group.goldens == goldens) {
-                    Some(group) => &mut groups[group],
-                    None => {
-                        groups.push(Group { goldens, parts: vec![None; rule.candidates.len()] });
-                        let last = groups.len() - 1;
-                        &mut groups[last]
-                    }
-                };
-                if let Some(other) = group.parts[part].replace(index) {
-                    let other = &self.candidate.entries()[other].name;
+                let group = &mut groups[place];
+                if let Some(other) = group.parts[part].replace(found.index) {
+                    let [other, own] =
+                        [other, found.index].map(|index| &self.candidate.entries()[index].name);
                     let place =
                         format!("rules[{}].candidate: golden `{}`", rule.place.index, group.goldens[0]);
                     let expected = format!("one tensor that `{}` matches", pattern.written());
-                    return Err(wrong(rule, place, expected, format!("`{other}` and `{}`", entry.name)));
+                    return Err(wrong(rule, place, expected, format!("`{other}` and `{own}`")));
                 }
             }
         }
@@ -446,7 +461,7 @@ impl<'a> Pairing<'a> {
 
     /// Why a golden entry need not have a counterpart.
     pub(crate) fn absent(&self, golden: &str) -> Option<&str> {
-        self.map.and_then(|map| map.absent(golden))
+        self.absent.get(golden).map(String::as_str)
     }
 
     /// The candidate's entries that stand for no golden one, and why that is no fault; `None` if it is.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use golden::{Dtype, Dump};
+use release::counted;
+use release::escape::{comment, toml};
 
 use super::Noise;
 use crate::tolerance::Bounds;
@@ -36,15 +38,14 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{text}");
     };
-    let count = runs.len();
-    let plural = if count == 1 { "run" } else { "runs" };
     line(&format!(
-        "# {} times the noise of {count} right {plural}, and no less than rounding.",
-        noise.factor
+        "# {} times the noise of {}, and no less than rounding.",
+        noise.factor,
+        counted(runs.len(), "right run")
     ));
-    line(&format!("# golden: {}", crate::report::escaped(&golden.path().display().to_string())));
+    line(&format!("# golden: {}", comment(&golden.path().display().to_string())));
     for run in runs {
-        line(&format!("# run: {}", crate::report::escaped(&run.path().display().to_string())));
+        line(&format!("# run: {}", comment(&run.path().display().to_string())));
     }
     line("version = 1");
     let answers = |run: &Dump| (run.manifest().generated_ids.clone(), run.manifest().text.clone());
@@ -58,7 +59,7 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
     for ((glob, dtype), bounds) in &rules {
         line("");
         line("[[rules]]");
-        line(&format!("sites = [{}]", toml::Value::String(glob.clone())));
+        line(&format!("sites = [{}]", toml(glob)));
         line(&format!("dtype = \"{dtype}\""));
         line(&format!("relative_l2 = {}", rounded_up(bounds.relative_l2)));
         // Without one, the limit of the whole tensor brings one with it.
@@ -77,19 +78,26 @@ fn glob(name: &str) -> String {
     let parts = parts.iter().enumerate().map(|(place, part)| {
         let before = place.checked_sub(1).map(|before| parts[before]);
         let number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if number && is_list(before) { "*".to_owned() } else { globset::escape(part) }
+        if number && is_list(before) { "*".to_owned() } else { literal(part) }
     });
     parts.collect::<Vec<_>>().join(".")
+}
+
+/// A glob that matches a text only. A backslash would escape what follows it, which `globset::escape` leaves so.
+fn literal(text: &str) -> String {
+    globset::escape(text).replace('\\', "[\\]")
 }
 
 /// A limit of two digits, not below the number.
 fn rounded_up(limit: Option<f64>) -> String {
     let limit = limit.unwrap_or(0.0);
-    if limit <= 0.0 {
-        return "0.0".to_owned();
+    // Below the smallest of these a power of ten is no number any more.
+    if limit < 1e-300 {
+        return if limit > 0.0 { "1.0e-300" } else { "0.0" }.to_owned();
     }
     let unit = 10_f64.powi(limit.log10().floor() as i32 - 1);
-    format!("{:.1e}", (limit / unit).ceil() * unit)
+    let rounded = (limit / unit).ceil() * unit;
+    if rounded.is_finite() { format!("{rounded:.1e}") } else { "inf".to_owned() }
 }
 
 #[cfg(test)]
@@ -100,12 +108,13 @@ mod tests {
     fn numbers_of_layers_are_wildcards_and_others_are_not() {
         assert_eq!(glob("language_model.model.layers.13.mlp"), "language_model.model.layers.*.mlp");
         assert_eq!(glob("mlp1.3"), "mlp1.3");
-        assert_eq!(glob("a[0].b"), "a[[]0[]].b");
+        assert_eq!(glob("a[0].b{\\"), "a[[]0[]].b[{][\\]");
     }
 
     #[test]
     fn limits_are_rounded_up() {
-        let limits = [0.0, 1.0, 0.012_01, 9.91e-6].map(|limit| rounded_up(Some(limit)));
-        assert_eq!(limits, ["0.0", "1.0e0", "1.3e-2", "1.0e-5"]);
+        let limits = [0.0, 1.0, 0.012_01, 9.91e-6, 5e-324, f64::MAX, f64::INFINITY];
+        let expected = ["0.0", "1.0e0", "1.3e-2", "1.0e-5", "1.0e-300", "inf", "inf"];
+        assert_eq!(limits.map(|limit| rounded_up(Some(limit))), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! Tells an error that a module made from one that it passed on; `docs/tolerances.md` says how.
 
+mod nesting;
 mod rounding;
 mod structure;
 

@@ -1,15 +1,23 @@
 //! Which earlier entries a module computes from: read off the module paths of the public `modeling.py`, and for other
 //! structures off the nesting of the names and the order of execution.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use golden::{Entry, Role};
+
+use super::nesting::Nesting;
 
 /// The path of the vision transformer.
 const TOWER: &str = "vision_model.radio_model.model";
 
 /// The path of the language model without its head.
 const LLAMA: &str = "language_model.model";
+
+/// How many entries are taken for what a module computes from, where its inputs themselves were not recorded: the nearest.
+pub(super) const MOST_SOURCES: usize = 64;
+
+/// How many modules are looked at on the way up to them.
+const MOST_MODULES: usize = 4096;
 
 /// What a module does between its inputs and its output, as far as rounding is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,18 +71,32 @@ struct Known {
 /// The inputs of each entry among the entries before it; of an entry for which `usable` is false, nothing is known.
 pub(super) fn sites(entries: &[&Entry], usable: &[bool]) -> Vec<Site> {
     let recorded = entries.iter().zip(usable).enumerate().filter(|(_, (_, usable))| **usable);
-    let structure = Structure {
+    let numbers = |list: &str| entries.iter().filter_map(|entry| number_in(list, &entry.name)).collect();
+    let mut structure = Structure {
         index: recorded.map(|(index, (entry, _))| (entry.name.as_str(), index)).collect(),
         entries,
-        usable,
+        nesting: Nesting::default(),
+        blocks: numbers(&format!("{TOWER}.blocks")),
+        layers: numbers(&format!("{LLAMA}.layers")),
     };
-    (0..entries.len()).map(|index| structure.site(index)).collect()
+    let site = |(index, usable): (usize, &bool)| {
+        let site = structure.site(index);
+        if *usable {
+            structure.nesting.add(&entries[index].name, index);
+        }
+        site
+    };
+    usable.iter().enumerate().map(site).collect()
 }
 
 struct Structure<'a> {
     index: HashMap<&'a str, usize>,
     entries: &'a [&'a Entry],
-    usable: &'a [bool],
+    /// The usable entries so far.
+    nesting: Nesting<'a>,
+    /// The numbers of the tower's blocks and of the language model's layers of which something was recorded.
+    blocks: BTreeSet<usize>,
+    layers: BTreeSet<usize>,
 }
 
 impl Structure<'_> {
@@ -96,11 +118,7 @@ impl Structure<'_> {
                 None => {
                     // Something between was not recorded: its own inputs stand for it.
                     step = Step::Unknown;
-                    let mut found = BTreeSet::new();
-                    let mut seen = BTreeSet::new();
-                    for name in alternatives {
-                        self.walk_up(name, call, at, &mut seen, &mut found);
-                    }
+                    let found = self.walk_up(alternatives, call, at);
                     sources.extend(found.into_iter().map(|index| Source { index, rows: Rows::Mixed }));
                 }
             }
@@ -120,49 +138,63 @@ impl Structure<'_> {
         same_call.or_else(|| self.index.get(name)).copied().filter(|&index| index < before)
     }
 
-    /// Gathers the recorded entries nearest before a module that was not recorded.
-    fn walk_up(
-        &self,
-        name: &str,
-        call: &str,
-        before: usize,
-        seen: &mut BTreeSet<String>,
-        found: &mut BTreeSet<usize>,
-    ) {
-        if !seen.insert(name.to_owned()) {
-            return;
+    /// The recorded entries nearest before modules that were not recorded.
+    fn walk_up(&self, names: &[String], call: &str, before: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut seen: HashSet<String> = HashSet::new();
+        let mut next: VecDeque<String> = names.iter().cloned().collect();
+        while let Some(name) = next.pop_front() {
+            if found.len() == MOST_SOURCES || seen.len() == MOST_MODULES {
+                break;
+            }
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            if let Some(index) = self.recorded(&name, call, before) {
+                found.insert(index);
+                continue;
+            }
+            match self.way_past(&name) {
+                Some(inputs) => next.extend(inputs),
+                None => {
+                    let inputs = self.known(&name).map(|known| known.inputs).unwrap_or_default();
+                    next.extend(inputs.into_iter().flat_map(|(alternatives, _)| alternatives));
+                }
+            }
         }
-        if let Some(index) = self.recorded(name, call, before) {
-            found.insert(index);
-            return;
-        }
-        let inputs = self.known(name).map(|known| known.inputs).unwrap_or_default();
-        for name in inputs.iter().flat_map(|(alternatives, _)| alternatives) {
-            self.walk_up(name, call, before, seen, found);
-        }
+        found
+    }
+
+    /// What the output of a block or layer computes from that is not recorded, where nothing of it is: the last before it of
+    /// which something is. What lies between adds nothing, however many there are.
+    fn way_past(&self, name: &str) -> Option<Vec<String>> {
+        let rotary = ["cos", "sin"].map(|output| format!("{LLAMA}.rotary_emb.{output}"));
+        let lists = [
+            (format!("{TOWER}.blocks"), &self.blocks, Vec::new()),
+            (format!("{LLAMA}.layers"), &self.layers, rotary.to_vec()),
+        ];
+        lists.into_iter().find_map(|(list, numbers, mut inputs)| {
+            let number = name.strip_prefix(&list)?.strip_prefix('.')?.parse::<usize>().ok()?;
+            let before = numbers.range(..number).next_back().copied().unwrap_or(0);
+            inputs.push(format!("{list}.{before}"));
+            (number > 0 && !numbers.contains(&number)).then_some(inputs)
+        })
     }
 
     /// The general rule: a module computes from the modules inside it, from those before it in the same container, and
     /// from what came before that container.
     fn nearby(&self, at: usize) -> Vec<Source> {
         let name = self.entries[at].name.as_str();
-        let inside = format!("{name}.");
-        let parent = name.rsplit_once('.').map_or("", |(parent, _)| parent);
-        let within = format!("{parent}.");
-        let usable = || (0..at).filter(|&index| self.usable[index]);
-        let name_of = |index: usize| self.entries[index].name.as_str();
+        let parent = name.rsplit_once('.').map(|(parent, _)| parent).filter(|parent| !parent.is_empty());
         let mut found = BTreeSet::new();
-        if let Some(first) = usable().find(|&index| name_of(index).starts_with(&inside)) {
-            found.extend(usable().rfind(|&index| name_of(index).starts_with(&inside)));
-            found.extend(usable().rfind(|&index| index < first));
-        } else if parent.is_empty() {
-            found.extend(usable().next_back());
+        if let Some(inside) = self.nesting.inside(name) {
+            found.insert(inside.last);
+            found.extend(inside.before);
+        } else if let Some(inside) = parent.and_then(|parent| self.nesting.inside(parent)) {
+            found.extend(inside.children.iter().copied());
+            found.extend(inside.before);
         } else {
-            found.extend(usable().filter(|&index| {
-                name_of(index).strip_prefix(&within).is_some_and(|rest| !rest.contains('.'))
-            }));
-            let first = usable().find(|&index| name_of(index).starts_with(&within)).unwrap_or(at);
-            found.extend(usable().rfind(|&index| index < first));
+            found.extend(self.nesting.last);
         }
         found.into_iter().map(|index| Source { index, rows: Rows::Mixed }).collect()
     }
@@ -190,7 +222,7 @@ impl Structure<'_> {
                     of(Step::Single, tower("patch_generator.embedder"), Rows::FromEnd)
                 }
                 "patch_generator" => of(Step::Single, tower("patch_generator.cls_token"), Rows::Same),
-                "blocks" => of(Step::Single, self.last_of(&tower("blocks"))?, Rows::Same),
+                "blocks" => of(Step::Single, tower(&format!("blocks.{}", self.blocks.last()?)), Rows::Same),
                 "norm" => of(Step::Several, tower("blocks"), Rows::Same),
                 _ => None,
             };
@@ -198,7 +230,7 @@ impl Structure<'_> {
         if let Some(site) = name.strip_prefix(LLAMA).and_then(|rest| rest.strip_prefix('.')) {
             return match site {
                 "embed_tokens" => of(Step::Single, "input_ids".to_owned(), Rows::Mixed),
-                "norm" => of(Step::Several, self.last_of(&llama("layers"))?, Rows::Same),
+                "norm" => of(Step::Several, llama(&format!("layers.{}", self.layers.last()?)), Rows::Same),
                 "rotary_emb.cos" | "rotary_emb.sin" => Some(Known { step: Step::Single, inputs: Vec::new() }),
                 _ => None,
             };
@@ -231,15 +263,12 @@ impl Structure<'_> {
             _ => None,
         }
     }
+}
 
-    /// The last of the numbered modules of a list, recorded itself or by something inside it.
-    fn last_of(&self, list: &str) -> Option<String> {
-        let numbers = self.entries.iter().filter_map(|entry| {
-            let rest = entry.name.strip_prefix(list)?.strip_prefix('.')?;
-            rest.split(['.', '#']).next()?.parse::<usize>().ok()
-        });
-        numbers.max().map(|number| format!("{list}.{number}"))
-    }
+/// The number of a list's module that a name is of or in.
+fn number_in(list: &str, name: &str) -> Option<usize> {
+    let rest = name.strip_prefix(list)?.strip_prefix('.')?;
+    rest.split(['.', '#']).next()?.parse().ok()
 }
 
 /// A block of the vision transformer: `x + attn(norm1(x))`, then the same with `norm2` and `mlp`; where the tower
@@ -374,6 +403,9 @@ mod tests {
         let names = ["inputs_embeds".to_owned(), format!("{layer}.0"), format!("{layer}.1.mlp.down_proj")];
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert_eq!(last(&names), (Step::Unknown, vec![names[1]]));
+        // A layer's number may be anything, and nothing between is looked for.
+        let far = format!("{layer}.{}", usize::MAX);
+        assert_eq!(last(&[&names[0], &names[1], &far]), (Step::Unknown, vec![names[1]]));
         // Many layers deep, each with three ways up.
         let names = ["inputs_embeds".to_owned(), format!("{layer}.31")];
         assert_eq!(last(&[&names[0], &names[1]]), (Step::Unknown, vec!["inputs_embeds"]));

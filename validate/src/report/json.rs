@@ -23,9 +23,8 @@ impl Format for Json {
 
     fn render(&self, report: &DiffReport) -> String {
         // These types have string keys and no fallible parts, so the fallback is never taken.
-        let mut text = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
-        text.push('\n');
-        text
+        let document = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
+        release::escape::json(&document) + "\n"
     }
 }
 

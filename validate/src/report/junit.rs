@@ -1,8 +1,10 @@
 //! The report for a CI server: JUnit XML, a test case for each entry and each part of the answer.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use release::escape::xml;
 
-use super::{Format, escaped, words};
+use super::Format;
+use super::words::{self, Before};
 use crate::answer::Comparison;
 use crate::diff::{DiffReport, EntryReport};
 use crate::tolerance::Verdict;
@@ -16,7 +18,7 @@ impl Format for Junit {
     }
 
     fn render(&self, report: &DiffReport) -> String {
-        let mut suite = TestSuite::new(escaped(&format!(
+        let mut suite = TestSuite::new(xml(&format!(
             "{} against {}",
             report.candidate.path.display(),
             report.golden.path.display()
@@ -28,8 +30,9 @@ impl Format for Junit {
             comparison(&answer.prompt),
             words::text("prompt", &answer.prompt),
         ));
+        let before = Before::of(report);
         for (index, entry) in report.entries.iter().enumerate() {
-            suite.add_test_case(entry_case(report, index, entry));
+            suite.add_test_case(entry_case(report, &before, index, entry));
         }
         suite.add_test_case(case(
             "generated_ids",
@@ -44,15 +47,15 @@ impl Format for Junit {
             words::text("text", &answer.text),
         ));
         if let Some(logits) = answer.logits.as_ref().and_then(words::logits) {
-            suite.add_property(("step_logits", escaped(&logits).as_str()));
+            suite.add_property(("step_logits", xml(&logits).as_str()));
         }
         if let Some((headline, lines)) = words::divergence(report) {
-            let text = format!("first divergence: {headline}\n{}", lines.join("\n"));
-            suite.set_system_out(escaped_lines(&text));
+            let text = format!("first divergence: {}\n{}", xml(&headline), text_of(&lines));
+            suite.set_system_out(text);
         }
         let mut document = Report::new("nvl-validate");
         document.add_test_suite(suite);
-        // Every text has its control characters escaped, so that the fallback is never taken.
+        // Every text is escaped, so that the fallback is never taken.
         document.to_string().unwrap_or_default()
     }
 }
@@ -77,21 +80,21 @@ fn case(name: &str, class: &str, outcome: Outcome, message: String) -> TestCase 
         Outcome::Success => TestCaseStatus::success(),
         Outcome::Skipped => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(escaped(&message));
+            status.set_message(xml(&message));
             status
         }
         Outcome::Failure => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_type("difference").set_message(escaped(&message));
+            status.set_type("difference").set_message(xml(&message));
             status
         }
     };
-    let mut case = TestCase::new(escaped(name), status);
-    case.set_classname(escaped(class));
+    let mut case = TestCase::new(xml(name), status);
+    case.set_classname(xml(class));
     case
 }
 
-fn entry_case(report: &DiffReport, index: usize, entry: &EntryReport) -> TestCase {
+fn entry_case(report: &DiffReport, before: &Before, index: usize, entry: &EntryReport) -> TestCase {
     let class = words::class(entry);
     let (outcome, message) = match &entry.verdict {
         Verdict::Pass => (Outcome::Success, String::new()),
@@ -100,16 +103,16 @@ fn entry_case(report: &DiffReport, index: usize, entry: &EntryReport) -> TestCas
     };
     let mut case = case(&entry.entry.name, class, outcome, message);
     if let Some(counterpart) = words::counterpart(entry) {
-        case.add_property(("candidate".to_owned(), escaped(&counterpart)));
+        case.add_property(("candidate".to_owned(), xml(&counterpart)));
     }
     if let Verdict::Fail(_) = &entry.verdict {
         case.status.set_type(words::verdict(entry).to_lowercase());
-        case.status.set_description(escaped_lines(&words::entry_lines(report, index, entry).join("\n")));
+        case.status.set_description(text_of(&words::entry_lines(report, before, index, entry)));
     }
     case
 }
 
-/// Control characters cannot stand in XML at all.
-fn escaped_lines(text: &str) -> String {
-    super::escaped_lines(text)
+/// Lines of our own, with what is in them from files.
+fn text_of(lines: &[String]) -> String {
+    lines.iter().map(|line| xml(line)).collect::<Vec<_>>().join("\n")
 }

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use release::escape::markdown as text;
+
 use super::numbers::{relative_l2, short, short_or_dash};
-use super::{Format, escaped, words};
+use super::{Format, words};
 use crate::diff::{DiffReport, EntryReport};
 use crate::tolerance::Metric;
 
@@ -146,27 +148,6 @@ fn steps(out: &mut String, report: &DiffReport) {
     line(out, "</details>");
 }
 
-/// A text in which nothing is markup: neither Markdown's nor HTML's, and no cell's end.
-fn text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in escaped(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            // An at sign and a number sign would name people and issues.
-            '@' => out.push_str("&#64;"),
-            '#' => out.push_str("&#35;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// A name in a fixed-width font, which takes what Markdown's own code spans do not.
 fn code(name: &str) -> String {
     format!("<code>{}</code>", text(name))
@@ -175,14 +156,4 @@ fn code(name: &str) -> String {
 fn line(out: &mut String, text: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_a_name_is_markup() {
-        assert_eq!(text("a|b`c`<b>@x #1 [y](z)\n"), "a\\|b\\`c\\`&lt;b&gt;&#64;x &#35;1 \\[y\\](z)\\\\n");
-    }
 }

@@ -10,13 +10,12 @@ mod names;
 mod numbers;
 mod show;
 mod table;
-mod text;
 mod words;
 
 use crate::DiffReport;
 
+pub(crate) use numbers::digits;
 pub use show::show;
-pub use text::{escaped, escaped_lines};
 
 /// A way to present a report.
 pub trait Format {

@@ -3,6 +3,9 @@
 /// The least number of names that make a shared beginning worth a line in the legend.
 const WORTH_NAMES: usize = 3;
 
+/// The most segments of a shared beginning.
+const MOST_SEGMENTS: usize = 16;
+
 /// The most lines of a legend.
 const MOST_PREFIXES: usize = 3;
 
@@ -62,7 +65,7 @@ fn alias(prefix: &str) -> String {
 fn best_prefix<'a>(names: &[&'a str]) -> Option<&'a str> {
     let mut savings: std::collections::BTreeMap<&'a str, (usize, usize)> = std::collections::BTreeMap::new();
     for name in names {
-        for (dot, _) in name.match_indices('.') {
+        for (dot, _) in name.match_indices('.').take(MOST_SEGMENTS) {
             let prefix = &name[..dot];
             let saved = prefix.chars().count().saturating_sub(alias(prefix).chars().count());
             let entry = savings.entry(prefix).or_default();

@@ -47,6 +47,31 @@ pub(super) fn element(value: f64) -> String {
     }
 }
 
+/// A number of four significant digits, without zeros at its end.
+pub(crate) fn digits(value: f64) -> String {
+    let magnitude = value.abs();
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    if !(1e-4..1e9).contains(&magnitude) {
+        return format!("{value:.3e}");
+    }
+    let decimals = (3.0 - magnitude.log10().floor()).max(0.0);
+    let text = format!("{value:.*}", decimals as usize);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A cosine, with four digits of what it lacks of one.
+pub(super) fn close_to_one(cosine: f64) -> String {
+    let lacking = 1.0 - cosine;
+    if lacking <= 0.0 || lacking.is_nan() {
+        return cosine.to_string();
+    }
+    let decimals = (3.0 - lacking.log10().floor()).clamp(4.0, 16.0);
+    let text = format!("{cosine:.*}", decimals as usize);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A shape or an index: `[1, 72, 96]`.
 pub(super) fn list(values: &[usize]) -> String {
     format!("{values:?}")
@@ -62,5 +87,9 @@ mod tests {
         assert_eq!(numbers, ["0", "0", "1.0e0", "1.2e-5", "inf", "nan"]);
         assert_eq!([9_999_999, 10_000_000, u64::MAX].map(count), ["9999999", "1.0e7", "1.8e19"]);
         assert_eq!([334.0, -0.03125, 3e-9, 1e20].map(element), ["334", "-0.03125", "3e-9", "1e20"]);
+        let numbers = [28.784794330596924, 0.125, -1234.56, 9.9999e-5, 12345.6, 0.0, f64::NAN].map(digits);
+        assert_eq!(numbers, ["28.78", "0.125", "-1235", "1.000e-4", "12346", "0", "NaN"]);
+        let cosines = [0.9999992234123, 0.99, -0.5123456, 1.0, 1.0 - f64::EPSILON].map(close_to_one);
+        assert_eq!(cosines, ["0.9999992234", "0.99", "-0.5123", "1", "0.9999999999999998"]);
     }
 }

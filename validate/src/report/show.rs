@@ -1,124 +1,97 @@
 //! What is in one dump.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
+use golden::manifest::{Producer, Request};
 use golden::{Dump, Entry};
+use release::counted;
+use release::escape::terminal;
 
 use super::numbers::list;
-use super::{escaped, escaped_lines};
+use super::words::squeeze;
 use crate::metric::Statistics;
+
+/// The widest that a column gets; what is longer stands out of it, and moves its own line only.
+const WIDEST: usize = 120;
 
 /// Renders a dump: who made it from what, and a line for each entry.
 ///
 /// `statistics` has one element for each entry, in the same order.
 pub fn show(dump: &Dump, statistics: &[Statistics]) -> String {
     let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = head(&mut out, dump);
-    out = escaped_lines(&out);
+    for (label, text) in head(dump) {
+        out.push_str(&format!("{label:<12} {}\n", terminal(&text)));
+    }
     out.push('\n');
     table(&mut out, dump.entries(), statistics);
     out
 }
 
-fn head(out: &mut String, dump: &Dump) -> std::fmt::Result {
+/// The lines before the table: what each tells, and the text as the manifest has it.
+fn head(dump: &Dump) -> Vec<(&'static str, String)> {
     let manifest = dump.manifest();
-    let producer = &manifest.producer;
-    let version = producer.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-    let commit = producer.commit.as_ref().map(|commit| format!(" ({commit})")).unwrap_or_default();
-    writeln!(out, "dump         {}", dump.path().display())?;
-    writeln!(out, "producer     {}{version}{commit}", producer.name)?;
-    let libraries =
-        [("torch", &producer.torch), ("transformers", &producer.transformers), ("timm", &producer.timm)];
-    for (name, version) in libraries {
-        if let Some(version) = version {
-            writeln!(out, "{name:<12} {version}")?;
-        }
-    }
-    writeln!(out, "dtype        {}", producer.dtype)?;
-    if let Some(device) = &producer.device {
-        writeln!(out, "device       {device}")?;
-    }
-    if let Some(attention) = &producer.attention {
-        let [vision, text] = [&attention.vision, &attention.text].map(|name| name.as_deref().unwrap_or("-"));
-        writeln!(out, "attention    {vision} (vision), {text} (text)")?;
-    }
-    if let Some(threads) = producer.threads {
-        writeln!(out, "threads      {threads}")?;
-    }
-    if let Some(capability) = &producer.cpu_capability {
-        writeln!(out, "cpu          {capability}")?;
-    }
-    for deviation in &producer.deviations {
-        writeln!(out, "deviation    {deviation}")?;
-    }
+    let mut lines = vec![("dump", dump.path().display().to_string())];
+    lines.extend(producer(&manifest.producer));
     if let Some(checkpoint) = &manifest.checkpoint {
         let revision =
             checkpoint.revision.as_ref().map_or_else(String::new, |revision| format!(" at {revision}"));
-        writeln!(out, "checkpoint   {}{revision}", checkpoint.name)?;
+        lines.push(("checkpoint", format!("{}{revision}", checkpoint.name)));
     }
     for (file, hash) in &manifest.remote_code {
-        writeln!(out, "remote code  {} {file}", hash.get(..16).unwrap_or(hash))?;
+        lines.push(("remote code", format!("{} {file}", hash.get(..16).unwrap_or(hash))));
     }
-    if let Some(request) = &manifest.request {
-        if let Some(system) = &request.system {
-            writeln!(out, "system       {system:?}")?;
-        }
-        for turn in &request.turns {
-            writeln!(out, "user         {:?}", turn.user)?;
-            if let Some(answer) = &turn.assistant {
-                writeln!(out, "assistant    {answer:?}")?;
-            }
-        }
-        for image in &request.images {
-            let tiles = image.tiles.map_or_else(String::new, |tiles| format!(", tiles: {tiles}"));
-            writeln!(out, "image        {}, {}×{}{tiles}", image.file, image.width, image.height)?;
-        }
-        let limit = request.max_new_tokens.map(|limit| format!("at most {limit} new tokens"));
-        let how = request.do_sample.map(|sampled| if sampled { "sampled" } else { "greedy" }.to_owned());
-        let settings: Vec<String> = [limit, how].into_iter().flatten().collect();
-        if !settings.is_empty() {
-            writeln!(out, "generation   {}", settings.join(", "))?;
-        }
-    }
-    if let Some(prompt) = &manifest.prompt {
-        writeln!(out, "prompt       {:?}", squeeze(prompt))?;
-    }
-    if let Some(ids) = &manifest.generated_ids {
-        writeln!(out, "generated    {ids:?}")?;
-    }
-    if let Some(text) = &manifest.text {
-        writeln!(out, "text         {text:?}")?;
-    }
-    let entries = dump.entries().len();
-    writeln!(out, "entries      {entries}, {:.1} MB", dump.size_bytes() as f64 / 1e6)?;
+    lines.extend(manifest.request.iter().flat_map(request));
+    lines.extend(manifest.prompt.iter().map(|prompt| ("prompt", format!("{:?}", squeeze(prompt)))));
+    lines.extend(manifest.generated_ids.iter().map(|ids| ("generated", format!("{ids:?}"))));
+    lines.extend(manifest.text.iter().map(|text| ("text", format!("{text:?}"))));
+    lines.push(("entries", format!("{}, {:.1} MB", dump.entries().len(), dump.size_bytes() as f64 / 1e6)));
     let sketches: Vec<_> = dump.entries().iter().filter_map(|entry| entry.sketch.as_deref()).collect();
     if !sketches.is_empty() {
         let seeds: BTreeSet<u64> = sketches.iter().map(|sketch| sketch.seed).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-        writeln!(out, "sketches     {}, seed {}", sketches.len(), seeds.join(", "))?;
+        lines.push(("sketches", format!("{}, seed {}", sketches.len(), seeds.join(", "))));
     }
-    Ok(())
+    lines
 }
 
-/// A prompt whose hundreds of image tokens in a row are counted rather than shown.
-fn squeeze(prompt: &str) -> String {
-    const TOKEN: &str = "<image>";
-    let mut out = String::new();
-    let mut rest = prompt;
-    while let Some(start) = rest.find(TOKEN) {
-        out.push_str(&rest[..start]);
-        let run = &rest[start..];
-        let count = run.as_bytes().chunks(TOKEN.len()).take_while(|chunk| *chunk == TOKEN.as_bytes()).count();
-        out.push_str(TOKEN);
-        if count > 1 {
-            out.push_str(&format!("×{count}"));
-        }
-        rest = &run[count * TOKEN.len()..];
+fn producer(producer: &Producer) -> Vec<(&'static str, String)> {
+    let version = producer.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let commit = producer.commit.as_ref().map(|commit| format!(" ({commit})")).unwrap_or_default();
+    let mut lines = vec![("producer", format!("{}{version}{commit}", producer.name))];
+    let libraries =
+        [("torch", &producer.torch), ("transformers", &producer.transformers), ("timm", &producer.timm)];
+    lines.extend(libraries.into_iter().filter_map(|(name, version)| Some((name, version.clone()?))));
+    lines.push(("dtype", producer.dtype.clone()));
+    lines.extend(producer.device.iter().map(|device| ("device", device.clone())));
+    if let Some(attention) = &producer.attention {
+        let [vision, text] = [&attention.vision, &attention.text].map(|name| name.as_deref().unwrap_or("-"));
+        lines.push(("attention", format!("{vision} (vision), {text} (text)")));
     }
-    out.push_str(rest);
-    out
+    lines.extend(producer.threads.iter().map(|threads| ("threads", threads.to_string())));
+    lines.extend(producer.cpu_capability.iter().map(|capability| ("cpu", capability.clone())));
+    lines.extend(producer.deviations.iter().map(|deviation| ("deviation", deviation.clone())));
+    lines
+}
+
+fn request(request: &Request) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<(&'static str, String)> = Vec::new();
+    lines.extend(request.system.iter().map(|system| ("system", format!("{system:?}"))));
+    for turn in &request.turns {
+        lines.push(("user", format!("{:?}", turn.user)));
+        lines.extend(turn.assistant.iter().map(|answer| ("assistant", format!("{answer:?}"))));
+    }
+    for image in &request.images {
+        let tiles = image.tiles.map_or_else(String::new, |tiles| format!(", tiles: {tiles}"));
+        lines.push(("image", format!("{}, {}×{}{tiles}", image.file, image.width, image.height)));
+    }
+    let limit =
+        request.max_new_tokens.map(|limit| format!("at most {}", counted(limit as usize, "new token")));
+    let how = request.do_sample.map(|sampled| if sampled { "sampled" } else { "greedy" }.to_owned());
+    let settings: Vec<String> = [limit, how].into_iter().flatten().collect();
+    if !settings.is_empty() {
+        lines.push(("generation", settings.join(", ")));
+    }
+    lines
 }
 
 fn table(out: &mut String, entries: &[Entry], statistics: &[Statistics]) {
@@ -128,9 +101,9 @@ fn table(out: &mut String, entries: &[Entry], statistics: &[Statistics]) {
     let rows = entries.iter().zip(statistics).map(|(entry, statistics)| {
         [
             entry.order.to_string(),
-            escaped(&entry.name),
+            terminal(&entry.name),
             entry.role.name().to_owned(),
-            if entry.module.is_empty() { "-".to_owned() } else { escaped(&entry.module) },
+            if entry.module.is_empty() { "-".to_owned() } else { terminal(&entry.module) },
             entry.dtype.to_string(),
             list(&entry.shape),
             number(statistics.min),
@@ -142,28 +115,20 @@ fn table(out: &mut String, entries: &[Entry], statistics: &[Statistics]) {
         ]
     });
     let rows: Vec<[String; 12]> = std::iter::once(titles.map(str::to_owned)).chain(rows).collect();
-    let widths: [usize; 12] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let widths: [usize; 12] = std::array::from_fn(|column| {
+        let widest =
+            rows.iter().map(|row| row[column].chars().count()).filter(|&width| width <= WIDEST).max();
+        widest.unwrap_or(0)
+    });
     for row in &rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
             // Words stand to the left and numbers to the right.
-            if (1..=5).contains(&column) {
-                line.push_str(&format!("{cell:<width$}  "));
-            } else {
-                line.push_str(&format!("{cell:>width$}  "));
-            }
+            let [left, right] = if (1..=5).contains(&column) { ["", &padding] } else { [&padding, ""] };
+            line.extend([left, cell, right, "  "]);
         }
         out.push_str(line.trim_end());
         out.push('\n');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn image_tokens_in_a_row_are_counted() {
-        let prompt = "a<img><image><image><image></img>b <image> c";
-        assert_eq!(super::squeeze(prompt), "a<img><image>×3</img>b <image> c");
     }
 }

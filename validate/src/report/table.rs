@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use release::counted;
+use release::escape::terminal;
 
 use super::names::Abbreviations;
 use super::numbers::{count, relative_l2, short_or_dash};
-use super::{Format, Options, escaped, words};
+use super::{Format, Options, words};
 use crate::answer::Comparison;
 use crate::diff::{DiffReport, EntryReport};
 use crate::tolerance::{Metric, Tolerance, Verdict};
@@ -47,11 +49,11 @@ impl Format for Table {
 impl Table {
     fn header(&self, out: &mut String, report: &DiffReport) {
         for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
-            line(out, &escaped(&format!("{name:<10} {}", side.path.display())));
-            line(out, &escaped(&format!("           {}", words::producer(side))));
+            line(out, &terminal(&format!("{name:<10} {}", side.path.display())));
+            line(out, &terminal(&format!("           {}", words::producer(side))));
         }
         for (name, limits) in words::limits(report) {
-            line(out, &escaped(&format!("{name:<10} {limits}")));
+            line(out, &terminal(&format!("{name:<10} {limits}")));
         }
         for note in &report.notes {
             wrapped(out, "note: ", "      ", &words::note(report, note));
@@ -78,10 +80,11 @@ impl Table {
         let orders: Vec<String> = rows.iter().map(Row::order).collect();
         let order_width = orders.iter().map(String::len).max().unwrap_or(0).max("order".len());
         let site_width = WIDTH - order_width - 2 - 4 * (COLUMN + 2);
-        let names: Vec<&str> = rows.iter().map(|row| row.shown.entry.name.as_str()).collect();
+        let names: Vec<String> = rows.iter().map(|row| terminal(&row.shown.entry.name)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let abbreviations = Abbreviations::for_names(&names, site_width);
         for (prefix, alias) in &abbreviations.prefixes {
-            line(out, &escaped(&format!("{alias:<10} {prefix}")));
+            line(out, &format!("{alias:<10} {prefix}"));
         }
         if !abbreviations.prefixes.is_empty() {
             out.push('\n');
@@ -119,7 +122,8 @@ impl Table {
                 "",
                 "  ",
                 &format!(
-                    "names by {count} rules of {}; --all lists them",
+                    "names by {} of {}; --all lists them",
+                    counted(count, "rule"),
                     report.names.as_deref().unwrap_or_default()
                 ),
             ),
@@ -172,11 +176,11 @@ impl Row<'_> {
 
     fn site(&self, abbreviations: &Abbreviations, width: usize) -> String {
         if self.entries.len() == 1 {
-            return abbreviations.fit(&escaped(&self.shown.entry.name), width);
+            return abbreviations.fit(&terminal(&self.shown.entry.name), width);
         }
         let sites = self.entries.len();
-        if self.entries.iter().all(|entry| entry.is_bit_equal()) {
-            return format!("{sites} sites, all bit-equal");
+        if self.entries.iter().all(EntryReport::is_bit_equal) {
+            return format!("{}, all bit-equal", counted(sites, "site"));
         }
         let whose = if self.shown.only_candidate { " of the candidate only" } else { "" };
         let what = format!("{sites} {}{whose}", if self.shown.is_failure() { "more" } else { "sites" });
@@ -185,7 +189,7 @@ impl Row<'_> {
         }
         let start = format!("{what}, worst ");
         let left = width.saturating_sub(start.chars().count());
-        format!("{start}{}", abbreviations.fit(&escaped(&self.shown.entry.name), left))
+        format!("{start}{}", abbreviations.fit(&terminal(&self.shown.entry.name), left))
     }
 }
 
@@ -245,7 +249,7 @@ fn line(out: &mut String, text: &str) {
 fn wrapped(out: &mut String, first: &str, next: &str, text: &str) {
     let mut current = first.to_owned();
     let mut empty = true;
-    for word in escaped(text).split(' ') {
+    for word in terminal(text).split(' ') {
         if !empty && current.chars().count() + 1 + word.chars().count() > WIDTH {
             line(out, &current);
             current = next.to_owned();

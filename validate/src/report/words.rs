@@ -1,16 +1,22 @@
 //! Sentences that more than one format says.
 
-use golden::Role;
+mod answer;
 
-use super::numbers::{element, list, short};
-use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
+use golden::Role;
+use indexmap::IndexMap;
+use release::counted;
+
+use super::numbers::{close_to_one, element, list, short};
+use crate::answer::{Comparison, TextDifference};
 use crate::diagnosis::Diagnosis;
 use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
-use crate::logits::{LogitsReport, Step, TOP};
 use crate::metric::{Difference, Measurement};
 use crate::names::{Counterpart, RulePlace};
 use crate::origin::{Excess, OriginKind};
 use crate::tolerance::{Failure, Metric, Verdict};
+
+use answer::text_lines;
+pub(super) use answer::{answer, common, id_lines, ids, logits, squeeze, text};
 
 /// The verdict in one word of at most seven characters.
 pub(super) fn verdict(entry: &EntryReport) -> &'static str {
@@ -52,18 +58,21 @@ pub(super) fn failure(failure: &Failure) -> String {
         Failure::NonFinite { mismatches } => {
             let found =
                 mismatches.map_or_else(|| "some".to_owned(), |mismatches: usize| mismatches.to_string());
-            format!("NaN and infinities: expected at the same places, found {found} that are not")
+            let are = if *mismatches == Some(1) { "is" } else { "are" };
+            format!("NaN and infinities: expected at the same places, found {found} that {are} not")
         }
         Failure::Unequal { differing, elements } => {
-            let found = differing
-                .map_or_else(|| "another SHA-256".to_owned(), |differing| format!("{differing} that differ"));
-            format!("bits: expected all {elements} elements equal, found {found}")
+            let found = differing.map_or_else(
+                || "another SHA-256".to_owned(),
+                |differing| format!("{differing} that {}", differ(differing)),
+            );
+            let all = if *elements == 1 { "" } else { "all " };
+            format!("bits: expected {all}{} equal, found {found}", counted(*elements, "element"))
         }
         Failure::Exceeded { metric: exceeded, limit, found } => {
             let bound = if *exceeded == Metric::Cosine { "at least" } else { "at most" };
             // A cosine near one needs its digits; the others are read by their exponents.
-            let number =
-                |value: f64| if *exceeded == Metric::Cosine { value.to_string() } else { short(value) };
+            let number = if *exceeded == Metric::Cosine { close_to_one } else { short };
             format!("{}: expected {bound} {}, found {}", metric(*exceeded), number(*limit), number(*found))
         }
         Failure::Fresh(excess) => fresh(excess),
@@ -117,8 +126,10 @@ fn origin(report: &DiffReport, entry: &EntryReport) -> Option<String> {
 
 /// What sketches tell and what they do not.
 fn estimated(measurement: &Measurement) -> String {
-    let numbers =
-        [("relative L2", measurement.relative_l2.map(short)), ("cosine", measurement.cosine.map(element))];
+    let numbers = [
+        ("relative L2", measurement.relative_l2.map(short)),
+        ("cosine", measurement.cosine.map(close_to_one)),
+    ];
     let numbers: Vec<String> =
         numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))).collect();
     let numbers = if numbers.is_empty() { String::new() } else { format!(": {}", numbers.join(", ")) };
@@ -165,53 +176,6 @@ pub(super) fn limits(report: &DiffReport) -> Vec<(&'static str, String)> {
     limits
 }
 
-/// How prompt and answer compare.
-pub(super) fn answer(report: &DiffReport) -> Vec<String> {
-    let answer = &report.answer;
-    let mut lines =
-        vec![text("prompt", &answer.prompt), ids(&answer.generated_ids), text("text", &answer.text)];
-    lines.extend(answer.logits.as_ref().and_then(logits));
-    lines
-}
-
-/// How the logits of the generated tokens compare; `None` if no step does.
-pub(super) fn logits(logits: &LogitsReport) -> Option<String> {
-    let agreements = TOP
-        .iter()
-        .enumerate()
-        .map(|(place, k)| Some(format!("top {k} {}", percent(logits.agreement(place)?))));
-    let agreements: Option<Vec<String>> = agreements.collect();
-    let (worst, step) = logits.worst()?;
-    let (count, mean) = (logits.steps.len(), logits.mean_kl_divergence()?);
-    let steps = if count == 1 { "1 step".to_owned() } else { format!("{count} steps") };
-    let equal = logits.steps.iter().all(|step| step.common == step.of && step.kl_divergence == 0.0);
-    let mut text = if equal {
-        format!("step logits: {steps}, the same probabilities")
-    } else {
-        format!(
-            "step logits: {steps}, agreement {}; KL divergence {} on average, {} at most (position {worst})",
-            agreements?.join(", "),
-            short(mean),
-            short(step.kl_divergence)
-        )
-    };
-    if logits.left_out > 0 {
-        text.push_str(&format!("; {} left out, since the ids before differ", logits.left_out));
-    }
-    Some(text)
-}
-
-/// A share in per cent, all of them only if it is.
-pub(super) fn percent(share: f64) -> String {
-    let tenths = (1000.0 * share).floor() / 10.0;
-    format!("{tenths} %")
-}
-
-/// How many of the golden run's largest logits a step has among the candidate's: `10/10`.
-pub(super) fn common(step: &Step) -> [String; TOP.len()] {
-    std::array::from_fn(|place| format!("{}/{}", step.common[place], step.of[place]))
-}
-
 /// Who made a dump: `nvl-reference 0.1.0, bfloat16, cpu`.
 pub(super) fn producer(side: &Side) -> String {
     let parts = [Some(side.producer.as_str()), Some(side.dtype.as_str()), side.device.as_deref()];
@@ -224,20 +188,56 @@ pub(super) fn divergence(report: &DiffReport) -> Option<(String, Vec<String>)> {
     Some(match divergence {
         Divergence::Prompt => {
             let found = report.findings.iter().flat_map(|findings| &findings.diagnoses);
-            let told = [text("prompt", &report.answer.prompt)].into_iter();
+            let told = text_divergence("prompt", &report.answer.prompt).into_iter();
             ("prompt".to_owned(), told.chain(found.map(diagnosis)).collect())
         }
         Divergence::GeneratedIds => ("generated ids".to_owned(), vec![ids(&report.answer.generated_ids)]),
-        Divergence::Text => ("text of the answer".to_owned(), vec![text("text", &report.answer.text)]),
+        Divergence::Text => ("text of the answer".to_owned(), text_divergence("text", &report.answer.text)),
         Divergence::Entry(index) => {
             let entry = &report.entries[index];
-            (site(entry), entry_lines(report, index, entry))
+            (site(entry), entry_lines(report, &Before::of(report), index, entry))
         }
     })
 }
 
+/// How two texts part, and both of them there.
+fn text_divergence(name: &str, comparison: &Comparison<TextDifference>) -> Vec<String> {
+    let mut lines = vec![text(name, comparison)];
+    if let Comparison::Differs(difference) = comparison {
+        lines.extend(text_lines(difference));
+    }
+    lines
+}
+
+/// What came before each entry of a report, counted once for all of them.
+pub(super) struct Before {
+    /// The last entry that passes.
+    agreement: Vec<Option<usize>>,
+    /// How many entries one side lacks.
+    unpaired: Vec<usize>,
+}
+
+impl Before {
+    pub(super) fn of(report: &DiffReport) -> Self {
+        let (mut agreement, mut unpaired) = (Vec::new(), Vec::new());
+        let (mut last, mut lacking) = (None, 0);
+        for (index, entry) in report.entries.iter().enumerate() {
+            agreement.push(last);
+            unpaired.push(lacking);
+            last = if entry.verdict == Verdict::Pass { Some(index) } else { last };
+            lacking += usize::from(entry.is_unpaired());
+        }
+        Before { agreement, unpaired }
+    }
+}
+
 /// What is to be said of an entry that fails.
-pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport) -> Vec<String> {
+pub(super) fn entry_lines(
+    report: &DiffReport,
+    before: &Before,
+    index: usize,
+    entry: &EntryReport,
+) -> Vec<String> {
     let mut lines = Vec::new();
     if let Verdict::Fail(reason) = &entry.verdict {
         lines.push(failure(reason));
@@ -250,7 +250,11 @@ pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport
             lines.push(format!("largest difference {magnitude} {}", difference(largest)));
         }
         if let Some(differing) = measurement.differing.filter(|&differing| differing > 0) {
-            lines.push(format!("{differing} of {} elements differ", measurement.elements));
+            lines.push(format!(
+                "{differing} of {} {}",
+                counted(measurement.elements, "element"),
+                differ(differing)
+            ));
         }
         if measurement.estimated {
             lines.push(estimated(measurement));
@@ -262,15 +266,16 @@ pub(super) fn entry_lines(report: &DiffReport, index: usize, entry: &EntryReport
         lines.extend(findings.diagnoses.iter().map(diagnosis));
     }
     lines.extend(origin(report, entry));
-    lines.push(match report.last_agreement_before(index) {
+    let agreement_before = before.agreement[index].map(|last| &report.entries[last]);
+    lines.push(match agreement_before {
         None => "no entry before it agrees".to_owned(),
         Some(last) => format!("last agreement: {}{}", site(last), agreement(last)),
     });
-    let missing = report.entries.iter().take(index).filter(|entry| entry.is_unpaired()).count();
+    let missing = before.unpaired[index];
     if missing > 0 {
-        lines.push(format!(
-            "{missing} entries before it are not in the candidate: the divergence may be earlier"
-        ));
+        let are = if missing == 1 { "is" } else { "are" };
+        let entries = counted(missing, "entry");
+        lines.push(format!("{entries} before it {are} not in the candidate: the divergence may be earlier"));
     }
     lines
 }
@@ -298,21 +303,17 @@ pub(super) fn not_recorded(report: &DiffReport) -> Option<String> {
 /// What stands for the golden entries in the candidate's dump: for each rule of the map that was used, how many, and
 /// one of them.
 pub(super) fn counterparts(report: &DiffReport) -> Vec<String> {
-    let mut rules: Vec<(&RulePlace, usize, &EntryReport)> = Vec::new();
+    let mut rules: IndexMap<&RulePlace, (usize, &EntryReport)> = IndexMap::new();
     for entry in &report.entries {
         let Some(rule) = entry.counterpart.as_ref().and_then(|counterpart| counterpart.rule.as_ref()) else {
             continue;
         };
-        match rules.iter_mut().find(|(other, ..)| *other == rule) {
-            Some((_, count, _)) => *count += 1,
-            None => rules.push((rule, 1, entry)),
-        }
+        rules.entry(rule).or_insert((0, entry)).0 += 1;
     }
-    let line = |(_, count, entry): (&RulePlace, usize, &EntryReport)| {
-        let sites = if count == 1 { "1 site".to_owned() } else { format!("{count} sites") };
-        Some(format!("{sites}: {} is {}", entry.entry.name, counterpart(entry)?))
+    let line = |(count, entry): (usize, &EntryReport)| {
+        Some(format!("{}: {} is {}", counted(count, "site"), entry.entry.name, counterpart(entry)?))
     };
-    rules.into_iter().filter_map(line).collect()
+    rules.into_values().filter_map(line).collect()
 }
 
 fn agreement(entry: &EntryReport) -> String {
@@ -325,101 +326,6 @@ fn agreement(entry: &EntryReport) -> String {
                 .map_or_else(String::new, |l2| format!(", relative L2 {about}{}", short(l2)))
         }
         None => String::new(),
-    }
-}
-
-/// How two texts compare.
-pub(super) fn text(name: &str, comparison: &Comparison<TextDifference>) -> String {
-    match comparison {
-        Comparison::Equal => format!("{name}: equal"),
-        Comparison::Skipped(reason) => format!("{name}: not compared, {}", skipped(*reason)),
-        Comparison::Missing => format!("{name}: expected one in the candidate's manifest, found none"),
-        Comparison::Differs(difference) => {
-            let from = |text: &str| {
-                let rest: String = text.chars().skip(difference.position).take(24).collect();
-                if rest.is_empty() { "its end".to_owned() } else { format!("{rest:?}") }
-            };
-            format!(
-                "{name}: at character {}: expected {}, found {}",
-                difference.position,
-                from(&difference.golden),
-                from(&difference.candidate)
-            )
-        }
-    }
-}
-
-/// How two sequences of generated ids compare.
-pub(super) fn ids(comparison: &Comparison<IdDifference>) -> String {
-    match comparison {
-        Comparison::Equal => "generated ids: equal".to_owned(),
-        Comparison::Skipped(reason) => format!("generated ids: not compared, {}", skipped(*reason)),
-        Comparison::Missing => {
-            "generated ids: expected them in the candidate's manifest, found none".to_owned()
-        }
-        Comparison::Differs(difference) => {
-            let [expected, found] = [difference.expected(), difference.found()];
-            let id = |id: Option<i64>, text: &Option<String>| match (id, text) {
-                (Some(id), Some(text)) => format!("{id} ({text:?})"),
-                (Some(id), None) => id.to_string(),
-                (None, _) => "the end".to_owned(),
-            };
-            let mut line = format!(
-                "generated ids: at position {}: expected {}, found {}",
-                difference.position,
-                id(expected, &difference.texts[0]),
-                id(found, &difference.texts[1])
-            );
-            if let Some(gap) = &difference.gap {
-                line.push_str(&format!("; the golden logits preferred it by {}", element(gap.golden)));
-                line.push_str(&format!(" and have the other in place {}", gap.golden_rank));
-                match gap.candidate {
-                    Some(own) if own < 0.0 => {
-                        line.push_str(&format!(", the candidate's preferred it too, by {}", element(-own)));
-                    }
-                    Some(own) => {
-                        line.push_str(&format!(", the candidate's preferred its own by {}", element(own)));
-                    }
-                    None => (),
-                }
-            }
-            line
-        }
-    }
-}
-
-/// The generated ids of both sides, position by position, as far as they need be shown.
-pub(super) fn id_lines(difference: &IdDifference) -> [String; 2] {
-    /// How many positions before the difference are shown, and how many in all.
-    const BEFORE: usize = 4;
-    const SHOWN: usize = 10;
-    let start = difference.position.saturating_sub(BEFORE);
-    let line = |name: &str, ids: &[i64]| {
-        let mut line = format!("{name:<10}");
-        if start > 0 {
-            line.push_str(" …");
-        }
-        for (position, id) in ids.iter().enumerate().skip(start).take(SHOWN) {
-            let mark = if position == difference.position { ["[", "]"] } else { ["", ""] };
-            line.push_str(&format!(" {}{id}{}", mark[0], mark[1]));
-        }
-        if ids.len() > start + SHOWN {
-            line.push_str(" …");
-        } else if ids.len() <= difference.position {
-            line.push_str(" [end]");
-        }
-        line
-    };
-    [line("golden", &difference.golden), line("candidate", &difference.candidate)]
-}
-
-fn skipped(reason: Skipped) -> &'static str {
-    match reason {
-        Skipped::NotInGolden => "the golden dump has none",
-        Skipped::Policy => "the policy leaves it out",
-        Skipped::Names => "the map of names leaves it out",
-        Skipped::NothingGenerated => "the candidate generated nothing",
-        Skipped::Sampled => "the tokens were drawn by chance",
     }
 }
 
@@ -446,16 +352,16 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         ),
         Note::Image { index } => format!("picture {index} is not the same file in both requests"),
         Note::ImageCount { golden, candidate } => {
-            format!("the golden request had {golden} pictures, the candidate's {candidate}")
+            format!("the golden request had {}, the candidate's {candidate}", counted(*golden, "picture"))
         }
         Note::Order { name } => {
             format!("the candidate recorded `{name}` in another order; entries are paired by name")
         }
         Note::AllowedDtypes { count } => {
-            format!("{count} entries are not in the golden dtype, as those of the right runs are not")
+            format!("{}, as those of the right runs are not", not_golden_dtype(*count))
         }
         Note::MappedDtypes { count } => {
-            format!("{count} entries are not in the golden dtype, as the map of names allows")
+            format!("{}, as the map of names allows", not_golden_dtype(*count))
         }
         Note::IdleNames { map, expressions } => {
             const SHOWN: usize = 4;
@@ -468,12 +374,22 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
             format!("{rule} gives `{name}`, which the golden dump does not have")
         }
         Note::Estimated { count } => format!(
-            "{count} entries are compared by sketches: numbers with a ~ are estimates, within 25 % in 95 of 100 cases"
+            "{} {} compared by sketches: numbers with a ~ are estimates, within 25 % in 95 of 100 cases",
+            counted(*count, "entry"),
+            if *count == 1 { "is" } else { "are" }
         ),
         Note::IdleRule { sites } => {
             format!("the policy's rule for `{}` matches no entry", sites.join("`, `"))
         }
     }
+}
+
+fn not_golden_dtype(count: usize) -> String {
+    format!("{} {} not in the golden dtype", counted(count, "entry"), if count == 1 { "is" } else { "are" })
+}
+
+fn differ(count: usize) -> &'static str {
+    if count == 1 { "differs" } else { "differ" }
 }
 
 /// The names of the entries with an error of their own, as far as they need be shown; `None` if there is at most one,
@@ -491,15 +407,18 @@ pub(super) fn all_fresh(report: &DiffReport) -> Option<String> {
     let more = names.len().saturating_sub(SHOWN);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     let shown = &names[..names.len() - more];
-    Some(format!("{} errors made, not inherited: {}{rest}", names.len(), shown.join(", ")))
+    Some(format!("{} made, not inherited: {}{rest}", counted(names.len(), "error"), shown.join(", ")))
 }
 
 /// How many entries are how: `105 entries: 104 pass (60 bit-equal), 1 fail`.
 pub(super) fn counts(report: &DiffReport) -> String {
     let summary = report.summary();
     let mut line = format!(
-        "{} entries: {} pass, {} bit-equal, {} fail",
-        summary.entries, summary.passed, summary.bit_equal, summary.failed
+        "{}: {} pass, {} bit-equal, {} fail",
+        counted(summary.entries, "entry"),
+        summary.passed,
+        summary.bit_equal,
+        summary.failed
     );
     if summary.fresh > 0 {
         line.push_str(&format!(", {} fresh", summary.fresh));

@@ -1,5 +1,6 @@
 //! Decides whether a measured difference is too large. Nothing here measures or words anything.
 
+mod globs;
 mod policy;
 
 use golden::Dtype;

@@ -1,19 +1,22 @@
 //! Which tolerance an entry has: defaults by dtype, and rules by site from a policy file.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use golden::{Dtype, Entry, Role};
 use serde::Deserialize;
 use store::Content;
 
+use super::globs::{Globs, Matcher};
 use super::{Bounds, Metric, Tolerance};
+use crate::error::of_toml;
 use crate::{Error, Result};
 
 /// The version of policy files that this library reads.
 const VERSION: u64 = 1;
+
+/// The most bytes of a file: a policy that `nvl-validate calibrate` writes has about a hundred a rule.
+const MAX_FILE_BYTES: u64 = 32 << 20;
 
 /// Tolerances for every entry of a dump.
 #[derive(Debug, Clone)]
@@ -22,6 +25,7 @@ pub struct Policy {
     pub path: Option<PathBuf>,
     defaults: BTreeMap<Dtype, Bounds>,
     rules: Vec<Rule>,
+    matcher: Matcher,
     /// What all entries are held to before any rule.
     pub preset: Option<Preset>,
     /// What becomes of entries that only one side has.
@@ -88,7 +92,6 @@ pub enum Fresh {
 pub struct Rule {
     /// The globs, as they were written.
     pub sites: Vec<String>,
-    matcher: GlobSet,
     role: Option<Role>,
     dtype: Option<Dtype>,
     bounds: Bounds,
@@ -193,6 +196,7 @@ impl Default for Policy {
             path: None,
             defaults: defaults.into(),
             rules: Vec::new(),
+            matcher: Matcher::default(),
             preset: None,
             unpaired: Unpaired::default(),
             fresh: Fresh::default(),
@@ -209,8 +213,8 @@ impl Policy {
     /// [`Error::ReadPolicy`], [`Error::Content`], [`Error::Policy`] or [`Error::PolicyGlob`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text =
-            fs::read_to_string(path).map_err(|source| Error::ReadPolicy { path: path.to_owned(), source })?;
+        let text = store::read_to_string(path, MAX_FILE_BYTES)
+            .map_err(|source| Error::ReadPolicy { path: path.to_owned(), source })?;
         let mut policy = Policy::parse(path, &text)?;
         policy.path = Some(path.to_owned());
         Ok(policy)
@@ -223,7 +227,7 @@ impl Policy {
                 Some(content) => {
                     Error::Content { path: path.to_owned(), expected: "a policy in TOML", content }
                 }
-                None => invalid(error.to_string().trim_end().to_owned()),
+                None => invalid(of_toml(text, &error)),
             })?;
         if file.version != VERSION {
             return Err(invalid(format!("field `version`: expected {VERSION}, found {}", file.version)));
@@ -241,10 +245,11 @@ impl Policy {
             let built_in = policy.defaults.get(&dtype).copied().unwrap_or_default();
             policy.defaults.insert(dtype, built_in.overridden_by(bounds));
         }
+        let mut globs = Globs::new();
         for (index, rule) in file.rules.into_iter().enumerate() {
             let bounds =
                 rule.bounds().map_err(|problem| invalid(format!("field `rules[{index}].{problem}")))?;
-            let matcher = matcher(&rule.sites).map_err(|(glob, source)| Error::PolicyGlob {
+            globs.add(index, &rule.sites).map_err(|(glob, source)| Error::PolicyGlob {
                 path: path.to_owned(),
                 rule: index,
                 glob,
@@ -252,7 +257,6 @@ impl Policy {
             })?;
             policy.rules.push(Rule {
                 sites: rule.sites,
-                matcher,
                 role: rule.role,
                 dtype: rule.dtype,
                 bounds,
@@ -262,6 +266,7 @@ impl Policy {
                 reason: rule.reason,
             });
         }
+        policy.matcher = globs.build().map_err(|error| invalid(format!("field `rules`: {error}")))?;
         Ok(policy)
     }
 
@@ -328,19 +333,22 @@ impl Policy {
 
     /// The rules that match none of the entries: they are spelled wrongly, or no longer needed.
     pub fn idle_rules<'a>(&'a self, entries: &'a [Entry]) -> impl Iterator<Item = &'a Rule> {
-        self.rules.iter().filter(|rule| !entries.iter().any(|entry| rule.matches(entry)))
+        let used: HashSet<usize> = entries.iter().flat_map(|entry| self.matching_indices(entry)).collect();
+        self.rules.iter().enumerate().filter(move |(index, _)| !used.contains(index)).map(|(_, rule)| rule)
     }
 
     fn matching(&self, entry: &Entry) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().filter(move |rule| rule.matches(entry))
+        self.matching_indices(entry).map(|index| &self.rules[index])
     }
-}
 
-impl Rule {
-    fn matches(&self, entry: &Entry) -> bool {
-        self.role.is_none_or(|role| role == entry.role)
-            && self.dtype.is_none_or(|dtype| dtype == entry.dtype)
-            && self.matcher.is_match(&entry.name)
+    /// The places of the rules that match an entry, in their order.
+    fn matching_indices(&self, entry: &Entry) -> impl Iterator<Item = usize> {
+        let matching = self.matcher.matching(&entry.name).into_iter();
+        matching.filter(|&index| {
+            let rule = &self.rules[index];
+            rule.role.is_none_or(|role| role == entry.role)
+                && rule.dtype.is_none_or(|dtype| dtype == entry.dtype)
+        })
     }
 }
 
@@ -360,15 +368,6 @@ impl RuleFile {
         }
         Ok(bounds)
     }
-}
-
-/// What matches any of some globs, or the glob that is none and why.
-fn matcher(globs: &[String]) -> Result<GlobSet, (String, globset::Error)> {
-    let mut builder = GlobSetBuilder::new();
-    for glob in globs {
-        builder.add(Glob::new(glob).map_err(|source| (glob.clone(), source))?);
-    }
-    builder.build().map_err(|source| (globs.join(", "), source))
 }
 
 impl BoundsFile {

@@ -10,14 +10,14 @@ use crate::dumps::{Candidate, bundled, goldens};
 
 const NAME: &str = "shapes-describe-bfloat16";
 
-struct Run {
-    status: i32,
-    stdout: String,
-    stderr: String,
+pub struct Run {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs the program in the folder of the bundled dumps.
-fn run(arguments: &[&str]) -> Run {
+pub fn run(arguments: &[&str]) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_nvl-validate"))
         .current_dir(goldens())
         .env_remove("CLICOLOR_FORCE")

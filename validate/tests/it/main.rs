@@ -10,6 +10,8 @@ mod command;
 mod diagnoses;
 mod documents;
 mod dumps;
+mod hostile;
+mod large;
 mod metrics;
 mod names;
 mod noises;

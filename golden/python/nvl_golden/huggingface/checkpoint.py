@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,8 +168,3 @@ def _choose_attention(config: Any, device: str, attention: str | None, only_text
 def _version() -> tuple[int, int]:
     major, minor = transformers.__version__.split(".")[:2]
     return int(major), int(minor)
-
-
-def say(text: str) -> None:
-    """Talk, which is no data."""
-    print(text, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
 from .._core import GoldenError
-from ..text import visible
+from ..talk import visible
 
 #: The package that transformers puts the code of checkpoints in.
 ROOT = "transformers_modules"

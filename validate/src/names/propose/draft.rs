@@ -1,7 +1,13 @@
 //! Rules of single tensors, generalised over the numbers in their names, as TOML.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+
+use release::counted;
+use release::escape::toml;
+
+/// How many rules have expressions, which need memory and are tried on every name; the others have whole names.
+const MOST_GENERAL: usize = 512;
 
 /// What stands for what, by whole names.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +60,8 @@ impl DraftRule {
                 format!("{key} = [\n{lines}]\n")
             }
         };
-        let patterns: Vec<String> = self.candidates.iter().map(|text| literal(text)).collect();
-        let names: Vec<String> = self.goldens.iter().map(|text| basic(text)).collect();
+        let patterns: Vec<String> = self.candidates.iter().map(|text| toml(text)).collect();
+        let names: Vec<String> = self.goldens.iter().map(|text| toml(text)).collect();
         out.push_str(&strings("candidate", &patterns));
         out.push_str(&strings("golden", &names));
         for line in &self.body {
@@ -65,8 +71,7 @@ impl DraftRule {
     }
 
     fn why(&self) -> String {
-        let sites = self.sites();
-        let sites = if sites == 1 { "1 site".to_owned() } else { format!("{sites} sites") };
+        let sites = counted(self.sites(), "site");
         let mut hashes = 0;
         let (mut contents, mut places): (Option<f64>, Option<f64>) = (None, None);
         let mut by_place = 0;
@@ -100,26 +105,6 @@ impl DraftRule {
     }
 }
 
-/// A text as TOML's literal string where that is possible: regular expressions are full of backslashes.
-fn literal(text: &str) -> String {
-    if text.contains('\'') || text.chars().any(char::is_control) { basic(text) } else { format!("'{text}'") }
-}
-
-fn basic(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 /// A name's text around its numbered segments, and the numbers.
 fn numbers(name: &str) -> (Vec<String>, Vec<&str>) {
     let (mut texts, mut numbers) = (vec![String::new()], Vec::new());
@@ -140,16 +125,24 @@ fn numbers(name: &str) -> (Vec<String>, Vec<&str>) {
 /// Puts drafts that differ in numbers only into one rule each.
 pub(super) fn generalised(drafts: Vec<Draft>) -> Vec<DraftRule> {
     type Key = (Vec<Vec<String>>, Vec<Vec<String>>, Vec<String>);
-    let mut groups: Vec<(Key, Vec<Draft>)> = Vec::new();
+    let mut places: HashMap<Key, usize> = HashMap::new();
+    let mut groups: Vec<Vec<Draft>> = Vec::new();
     for draft in drafts {
         let texts = |names: &[String]| names.iter().map(|name| numbers(name).0).collect::<Vec<_>>();
         let key = (texts(&draft.candidates), texts(&draft.goldens), draft.body.clone());
-        match groups.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, group)) => group.push(draft),
-            None => groups.push((key, vec![draft])),
-        }
+        let place = *places.entry(key).or_insert(groups.len());
+        groups.resize_with(groups.len().max(place + 1), Vec::new);
+        groups[place].push(draft);
     }
-    groups.into_iter().flat_map(|(_, group)| general(&group).unwrap_or_else(|| singly(group))).collect()
+    // Beyond a number of expressions, the groups of most drafts have them.
+    let mut sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+    sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
+    let least = sizes.get(MOST_GENERAL).map_or(0, |size| size + 1);
+    let rules = |group: Vec<Draft>| {
+        let general = if group.len() >= least { general(&group) } else { None };
+        general.unwrap_or_else(|| singly(group))
+    };
+    groups.into_iter().flat_map(rules).collect()
 }
 
 /// One rule for all drafts of alike names; `None` if their numbers do not go with each other.
@@ -197,7 +190,7 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
     }
     let pattern = |name: &String| {
         let (texts, own) = numbers(name);
-        let mut pattern = regex::escape(&texts[0]);
+        let mut pattern = regex_syntax::escape(&texts[0]);
         for (place, number) in own.iter().enumerate() {
             match captures.get(&place) {
                 Some(capture) => {
@@ -205,7 +198,7 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
                 }
                 None => pattern.push_str(number),
             }
-            pattern.push_str(&regex::escape(&texts[place + 1]));
+            pattern.push_str(&regex_syntax::escape(&texts[place + 1]));
         }
         pattern
     };
@@ -223,7 +216,7 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
 /// A rule for each draft, by whole names.
 pub(super) fn singly(drafts: Vec<Draft>) -> Vec<DraftRule> {
     let rule = |draft: Draft| DraftRule {
-        candidates: draft.candidates.iter().map(|name| regex::escape(name)).collect(),
+        candidates: draft.candidates.iter().map(|name| regex_syntax::escape(name)).collect(),
         goldens: draft.goldens.iter().map(|name| name.replace('$', "$$")).collect(),
         body: draft.body.clone(),
         of: vec![draft],
@@ -266,12 +259,5 @@ mod tests {
         let rules = rules(&[(&["l.1"], &["b.0"]), (&["l.2"], &["b.1"])]);
         assert_eq!(rules[0], (vec![r"l\.1".to_owned()], vec!["b.0".to_owned()]));
         assert_eq!(rules.len(), 2);
-    }
-
-    #[test]
-    fn any_name_can_be_written() {
-        assert_eq!(literal(r"a\.b"), r"'a\.b'");
-        assert_eq!(literal("a'b\u{7}"), "\"a'b\\u0007\"");
-        assert_eq!(basic("a\"\\"), r#""a\"\\""#);
     }
 }

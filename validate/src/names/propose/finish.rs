@@ -1,59 +1,80 @@
 //! The proposed rules as a map that fits the dumps.
 
+use std::collections::{BTreeSet, HashSet};
+
 use golden::{Dump, Entry};
+use indexmap::IndexSet;
+use release::escape::toml;
 
 use super::Proposal;
 use super::draft::{DraftRule, singly};
 use crate::names::file::parse;
 use crate::names::pairing::Pairing;
-use crate::names::pattern::{Pattern, readings};
+use crate::names::pattern::readings;
 use crate::{Error, Result};
 
 /// Writes the rules as a map that fits the dumps.
 pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>) -> Result<Proposal> {
-    // Rules that take in more than they were made of may get in each other's way: then the one with fewer sites is
-    // undone into single ones, and these give way.
     let map = loop {
-        let map = parse("proposal", &written(&rules, &[], &[]))?;
-        match Pairing::new(golden, candidate, Some(&map)) {
-            Ok(_) => break map,
-            Err(error @ Error::Names { .. }) => {
-                let Error::Names { place, found, .. } = &error else { return Err(error) };
-                let involved = [place, found].into_iter().flat_map(|text| numbered(text));
-                let involved = involved.filter(|&number| number < rules.len());
-                let Some(number) =
-                    involved.min_by_key(|&number| (rules[number].sites(), rules.len() - number))
-                else {
-                    return Err(error);
-                };
-                let rule = rules.remove(number);
-                if !rule.literal {
-                    rules.splice(number..number, singly(rule.of));
-                }
-            }
-            Err(error) => return Err(error),
+        let map = parse("proposal", &written(&rules, &[], &[]));
+        let conflicts = match &map {
+            Ok(map) => Pairing::resolve(golden, candidate, Some(map)).1,
+            Err(_) => Vec::new(),
+        };
+        match map {
+            Ok(map) if conflicts.is_empty() => break map,
+            Ok(_) => rules = without_conflicts(rules, conflicts)?,
+            Err(error) => rules = without_conflicts(rules, vec![error])?,
         }
     };
     let pairing = Pairing::new(golden, candidate, Some(&map))?;
-    let unmatched: Vec<String> = golden
-        .entries()
-        .iter()
-        .filter(|entry| pairing.counterpart(&entry.name).is_none())
-        .map(|entry| entry.name.clone())
-        .collect();
-    for (index, rule) in rules.iter_mut().enumerate() {
-        let by_rule = |entry: &&Entry| {
-            let place = pairing.counterpart(&entry.name).and_then(|counterpart| counterpart.rule.as_ref());
-            place.is_some_and(|place| place.index == index)
-        };
-        rule.more = golden.entries().iter().filter(by_rule).count().saturating_sub(rule.sites());
+    let (mut unmatched, mut by_rule) = (Vec::new(), vec![0; rules.len()]);
+    for entry in golden.entries() {
+        match pairing.counterpart(&entry.name) {
+            None => unmatched.push(entry.name.as_str()),
+            Some(counterpart) => {
+                let place = counterpart.rule.as_ref().and_then(|place| by_rule.get_mut(place.index));
+                place.into_iter().for_each(|count| *count += 1);
+            }
+        }
     }
-    let left: Vec<String> = pairing.left().map(|(entry, _)| entry.name.clone()).collect();
-    let names =
-        |dump: &Dump| -> Vec<String> { dump.entries().iter().map(|entry| entry.name.clone()).collect() };
-    let text =
-        written(&rules, &expressions(&left, &names(candidate)), &expressions(&unmatched, &names(golden)));
-    Ok(Proposal { text, matched: golden.entries().len() - unmatched.len(), unmatched, left })
+    for (rule, count) in rules.iter_mut().zip(by_rule) {
+        rule.more = usize::saturating_sub(count, rule.sites());
+    }
+    let left: Vec<&str> = pairing.left().map(|(entry, _)| entry.name.as_str()).collect();
+    let left_expressions = expressions(&left, candidate.entries());
+    let text = written(&rules, &left_expressions, &expressions(&unmatched, golden.entries()));
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    Ok(Proposal {
+        text,
+        matched: golden.entries().len() - unmatched.len(),
+        unmatched: owned(unmatched),
+        left: owned(left),
+    })
+}
+
+/// Rules that take in more than they were made of may get in each other's way: of those that do, the one with fewer sites
+/// is undone into single ones, and these give way.
+fn without_conflicts(rules: Vec<DraftRule>, conflicts: Vec<Error>) -> Result<Vec<DraftRule>> {
+    let mut undone = BTreeSet::new();
+    for error in conflicts {
+        let Error::Names { place, found, .. } = &error else { return Err(error) };
+        let involved = [place, found].into_iter().flat_map(|text| numbered(text));
+        let involved: Vec<usize> = involved.filter(|&number| number < rules.len()).collect();
+        // Without the one that is undone already, the others may go together.
+        if involved.iter().any(|number| undone.contains(number)) {
+            continue;
+        }
+        let least = involved.into_iter().min_by_key(|&number| (rules[number].sites(), rules.len() - number));
+        let Some(number) = least else { return Err(error) };
+        undone.insert(number);
+    }
+    let kept = |(number, rule): (usize, DraftRule)| match (undone.contains(&number), rule.literal) {
+        (false, _) => vec![rule],
+        (true, false) => singly(rule.of),
+        (true, true) => Vec::new(),
+    };
+    Ok(rules.into_iter().enumerate().flat_map(kept).collect())
 }
 
 /// The numbers of the rules that a message names.
@@ -63,26 +84,28 @@ fn numbered(text: &str) -> Vec<usize> {
 }
 
 /// Expressions for some of a dump's names: with any number for a numbered segment, unless that would take in others.
-fn expressions(some: &[String], all: &[String]) -> Vec<String> {
-    let others: Vec<&String> = all.iter().filter(|name| !some.contains(name)).collect();
-    let mut expressions: Vec<String> = Vec::new();
+fn expressions(some: &[&str], all: &[Entry]) -> Vec<String> {
+    let chosen: HashSet<&str> = some.iter().copied().collect();
+    let others = all.iter().filter(|entry| !chosen.contains(entry.name.as_str()));
+    let others: HashSet<String> =
+        others.flat_map(|entry| readings(&entry.name)).map(|(name, _)| general(name)).collect();
+    let mut expressions = IndexSet::new();
     for name in some {
-        let bare = name.split('#').next().unwrap_or_default();
-        let segment = |segment: &str| {
-            let number = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
-            if number { r"\d+".to_owned() } else { regex::escape(segment) }
-        };
-        let general = bare.split('.').map(segment).collect::<Vec<_>>().join(r"\.");
-        let taken = |pattern: &Pattern| {
-            others.iter().any(|other| readings(other).any(|(name, _)| pattern.matches(name)))
-        };
-        let fits = Pattern::new("", &general).is_ok_and(|pattern| !taken(&pattern));
-        let expression = if fits { general } else { regex::escape(name) };
-        if !expressions.contains(&expression) {
-            expressions.push(expression);
-        }
+        let general = general(name.split('#').next().unwrap_or_default());
+        let taken = others.contains(&general);
+        expressions.insert(if taken { regex_syntax::escape(name) } else { general });
     }
-    expressions
+    expressions.into_iter().collect()
+}
+
+/// An expression for a name with any number for each numbered segment.
+fn general(name: &str) -> String {
+    let segment = |segment: &str| {
+        // As the expression takes them: digits of any script.
+        let number = !segment.is_empty() && segment.chars().all(char::is_numeric);
+        if number { r"\d+".to_owned() } else { regex_syntax::escape(segment) }
+    };
+    name.split('.').map(segment).collect::<Vec<_>>().join(r"\.")
 }
 
 /// The map as TOML; what nothing was found for stands at its end as comments.
@@ -102,7 +125,7 @@ fn written(rules: &[DraftRule], left: &[String], unmatched: &[String]) -> String
         out.push_str(&format!(
             "\n# {about}; if that is right, say so with a reason:\n# [[{table}]]\n# {key} = [\n"
         ));
-        let name = |name: &String| format!("#     '{}',\n", crate::report::escaped(name));
+        let name = |name: &String| format!("#     {},\n", toml(name));
         out.extend(names.iter().map(name));
         out.push_str("# ]\n# reason = \"\"\n");
     }

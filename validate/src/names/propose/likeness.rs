@@ -34,11 +34,64 @@ pub(super) fn distance(elements: usize, own: impl Fn(usize) -> f64, other: impl 
             squares += expected * expected;
         }
     }
+    relative(differences, squares)
+}
+
+fn relative(differences: f64, squares: f64) -> f64 {
     match (differences > 0.0, squares > 0.0) {
         // Of zeros alone nothing could be told.
         (_, false) => f64::INFINITY,
         (false, true) => 0.0,
         (true, true) => (differences / squares).sqrt(),
+    }
+}
+
+/// The elements of a golden tensor, or of a part of it, that are looked at.
+pub(super) struct Sample {
+    values: Vec<f64>,
+    squares: f64,
+}
+
+impl Sample {
+    /// Looks at some of so many elements, which `own` gives.
+    pub(super) fn of(elements: usize, own: impl Fn(usize) -> f64) -> Self {
+        let values: Vec<f64> = places(elements).map(own).collect();
+        let squares = values.iter().filter(|value| value.is_finite()).map(|value| value * value).sum();
+        Sample { values, squares }
+    }
+
+    /// [`distance`] of a candidate's elements, or infinity if that is beyond [`ALIKE`]: for most tensors a few elements tell.
+    pub(super) fn distance(&self, elements: usize, other: impl Fn(usize) -> f64) -> f64 {
+        // Where the candidate is not finite, the golden square does not count: the limit is the highest that can be.
+        let limit = 1.01 * ALIKE * ALIKE * self.squares;
+        let (mut differences, mut squares) = (0.0, 0.0);
+        for (&expected, place) in self.values.iter().zip(places(elements)) {
+            let found = other(place);
+            if expected.is_finite() && found.is_finite() {
+                differences += (found - expected) * (found - expected);
+                squares += expected * expected;
+                if differences > limit {
+                    return f64::INFINITY;
+                }
+            }
+        }
+        let distance = relative(differences, squares);
+        if distance <= ALIKE { distance } else { f64::INFINITY }
+    }
+
+    /// The same of a tensor of as many elements, its dimensions permuted.
+    pub(super) fn permuted(&self, elements: usize, other: &Rows<'_>, order: &[usize]) -> f64 {
+        let shape = other.tensor.shape();
+        let step = |dim: usize| shape[dim + 1..].iter().product::<usize>();
+        let dims: Vec<(usize, usize)> = order.iter().map(|&dim| (shape[dim], step(dim))).collect();
+        self.distance(elements, |place| {
+            let (mut left, mut from) = (place, 0);
+            for &(size, step) in dims.iter().rev() {
+                from += left % size * step;
+                left /= size;
+            }
+            other.at(from)
+        })
     }
 }
 
@@ -60,56 +113,38 @@ impl<'a> Rows<'a> {
         value_at(&self.tensor, flat)
     }
 
-    /// How far the columns of another tensor from `from` on are from this one's from `own` on, `width` of them.
-    pub(super) fn columns_from(&self, own: usize, other: &Rows<'_>, from: usize, width: usize) -> f64 {
-        distance(
-            self.rows * width,
-            |place| self.at(place / width * self.columns + own + place % width),
-            |place| other.at(place / width * other.columns + from + place % width),
-        )
+    pub(super) fn elements(&self) -> usize {
+        self.rows * self.columns
     }
 
-    /// How far this tensor's columns from `own` on are from a tensor with its heads before its tokens.
-    pub(super) fn columns_of_heads(&self, own: usize, other: &Heads<'_>) -> f64 {
-        let width = other.columns();
-        distance(
-            self.rows * width,
-            |place| self.at(place / width * self.columns + own + place % width),
-            |place| other.at(place / width, place % width),
-        )
+    pub(super) fn sample(&self) -> Sample {
+        Sample::of(self.elements(), |place| self.at(place))
     }
 
-    /// How far another tensor of as many elements, its dimensions permuted, is from this one.
-    pub(super) fn permuted(&self, other: &Rows<'_>, order: &[usize]) -> f64 {
-        let shape = other.tensor.shape();
-        let step = |dim: usize| shape[dim + 1..].iter().product::<usize>();
-        let dims: Vec<(usize, usize)> = order.iter().map(|&dim| (shape[dim], step(dim))).collect();
-        distance(
-            self.rows * self.columns,
-            |place| self.at(place),
-            |place| {
-                let (mut left, mut from) = (place, 0);
-                for &(size, step) in dims.iter().rev() {
-                    from += left % size * step;
-                    left /= size;
-                }
-                other.at(from)
-            },
-        )
+    /// An element among those of the columns from `from` on, `width` of them.
+    pub(super) fn at_columns(&self, from: usize, width: usize, place: usize) -> f64 {
+        self.at(place / width * self.columns + from + place % width)
+    }
+}
+
+/// The last rows of each of a tensor's blocks.
+pub(super) struct LastRows<'a> {
+    of: &'a Rows<'a>,
+    /// The rows of a block, and how many of them.
+    block: usize,
+    last: usize,
+}
+
+impl<'a> LastRows<'a> {
+    /// As many rows in all as another tensor has, which has as many blocks and fewer rows.
+    pub(super) fn of(of: &'a Rows<'a>, blocks: usize, rows: usize) -> Self {
+        LastRows { of, block: of.rows / blocks, last: rows / blocks }
     }
 
-    /// How far the last rows of each of this tensor's blocks are from another's blocks, which have fewer.
-    pub(super) fn last_rows(&self, blocks: usize, other: &Rows<'_>) -> f64 {
-        let (own, fewer) = (self.rows / blocks, other.rows / blocks);
-        let width = self.columns;
-        distance(
-            other.rows * width,
-            |place| {
-                let (row, column) = (place / width, place % width);
-                self.at((row / fewer * own + own - fewer + row % fewer) * width + column)
-            },
-            |place| other.at(place),
-        )
+    pub(super) fn at(&self, place: usize) -> f64 {
+        let (row, column) = (place / self.of.columns, place % self.of.columns);
+        let row = row / self.last * self.block + self.block - self.last + row % self.last;
+        self.of.at(row * self.of.columns + column)
     }
 }
 
@@ -141,7 +176,7 @@ impl<'a> Heads<'a> {
         self.heads * self.head_dim
     }
 
-    fn at(&self, row: usize, column: usize) -> f64 {
+    pub(super) fn at(&self, row: usize, column: usize) -> f64 {
         let (batch, token) = (row / self.tokens, row % self.tokens);
         let (head, within) = (column / self.head_dim, column % self.head_dim);
         value_at(&self.tensor, ((batch * self.heads + head) * self.tokens + token) * self.head_dim + within)
@@ -169,5 +204,24 @@ mod tests {
         assert_eq!(distance(4, |_| 0.0, |_| 0.0), f64::INFINITY);
         assert_eq!(distance(4, |_| 2.0, |_| 2.0), 0.0);
         assert_eq!(distance(4, |_| 2.0, |_| 1.0), 0.5);
+    }
+
+    #[test]
+    fn a_sample_tells_the_same_as_far_as_tensors_are_alike() {
+        let own = |place: usize| (place as f64 * 0.7).sin();
+        let sample = Sample::of(5000, own);
+        for off in [0.0, 1e-9, 0.05, 0.0999] {
+            let other = |place: usize| own(place) * (1.0 + off);
+            assert_eq!(sample.distance(5000, other), distance(5000, own, other), "{off}");
+        }
+        let looked_at = std::cell::Cell::new(0);
+        let other = |place: usize| {
+            looked_at.set(looked_at.get() + 1);
+            -own(place)
+        };
+        assert_eq!(sample.distance(5000, other), f64::INFINITY);
+        assert!(looked_at.get() < 20, "{} elements", looked_at.get());
+        let other = |place: usize| if place % 2 == 0 { f64::NAN } else { own(place) };
+        assert_eq!(sample.distance(5000, other), 0.0);
     }
 }

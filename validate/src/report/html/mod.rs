@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use release::escape::{html as text, terminal as plain};
 use serde::Serialize;
 
+use super::Format;
 use super::numbers::{count, relative_l2, short, short_or_dash};
-use super::{Format, escaped, words};
+use super::words::{self, Before};
 use crate::diff::{DiffReport, Divergence, EntryReport};
 use crate::metric::RowError;
 use crate::tiles::Tiles;
@@ -61,8 +63,8 @@ struct Data<'a> {
 struct EntryData<'a> {
     /// None of what only the candidate has.
     order: Option<u64>,
-    name: &'a str,
-    class: &'a str,
+    name: String,
+    class: String,
     dtype: &'static str,
     shape: &'a [usize],
     verdict: &'static str,
@@ -103,6 +105,7 @@ impl<'a> Data<'a> {
             Some(Divergence::Entry(index)) => Some(index),
             _ => None,
         };
+        let before = Before::of(report);
         let patches = report.entries.iter().find(|entry| entry.entry.name.ends_with(".im_to_patches"));
         Data {
             first,
@@ -110,7 +113,7 @@ impl<'a> Data<'a> {
                 .entries
                 .iter()
                 .enumerate()
-                .map(|(index, entry)| EntryData::of(report, index, entry, first))
+                .map(|(index, entry)| EntryData::of(report, &before, index, entry, first))
                 .collect(),
             tiles: report.tiles.as_ref().and_then(TilesData::of),
             patches: patches.and_then(|entry| entry.entry.shape.get(1).copied()),
@@ -119,7 +122,13 @@ impl<'a> Data<'a> {
 }
 
 impl<'a> EntryData<'a> {
-    fn of(report: &DiffReport, index: usize, entry: &'a EntryReport, first: Option<usize>) -> Self {
+    fn of(
+        report: &DiffReport,
+        before: &Before,
+        index: usize,
+        entry: &'a EntryReport,
+        first: Option<usize>,
+    ) -> Self {
         let measurement = entry.measurement.as_ref();
         let of = |metric: Metric| measurement.and_then(|m| metric.of(m)).filter(|value| value.is_finite());
         let limit = match &entry.tolerance {
@@ -128,8 +137,8 @@ impl<'a> EntryData<'a> {
         };
         EntryData {
             order: (!entry.only_candidate).then_some(entry.entry.order),
-            name: &entry.entry.name,
-            class: words::class(entry),
+            name: plain(&entry.entry.name),
+            class: plain(words::class(entry)),
             dtype: entry.entry.dtype.name(),
             shape: &entry.entry.shape,
             verdict: words::verdict(entry),
@@ -142,7 +151,7 @@ impl<'a> EntryData<'a> {
             limit,
             rounding: entry.origin.rounding,
             noise: entry.noise.as_ref().map(|level| level.relative_l2),
-            lines: words::entry_lines(report, index, entry),
+            lines: words::entry_lines(report, before, index, entry).iter().map(|line| plain(line)).collect(),
             inputs: &entry.origin.inputs,
             rows: measurement.and_then(|m| {
                 let single = if first == Some(index) || is_layer(&entry.entry.name) {
@@ -291,22 +300,6 @@ fn steps(report: &DiffReport) -> String {
     out
 }
 
-/// A text in which nothing is markup, and no brace a place of the template.
-fn text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in escaped(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '{' => out.push_str("&#123;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,10 +314,5 @@ mod tests {
     fn the_outputs_of_layers_are_known() {
         assert!(is_layer("model.layers.12"));
         assert!(!is_layer("model.layers.12.mlp"));
-    }
-
-    #[test]
-    fn nothing_in_a_name_is_markup() {
-        assert_eq!(text("<b>{data}&\"\n"), "&lt;b&gt;&#123;data}&amp;&quot;\\n");
     }
 }

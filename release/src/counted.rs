@@ -1,0 +1,27 @@
+//! Numbers of things in sentences.
+
+/// So many of a thing, whose noun takes an `s` or has a `y` that becomes `ies`: `1 entry`, `2 entries`.
+pub fn counted(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{count} {stem}ies"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            ["entry", "picture", "key"].map(|noun| counted(1, noun)),
+            ["1 entry", "1 picture", "1 key"]
+        );
+        assert_eq!(
+            ["entry", "picture", "key"].map(|noun| counted(0, noun)),
+            ["0 entries", "0 pictures", "0 keys"]
+        );
+    }
+}
