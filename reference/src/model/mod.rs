@@ -17,7 +17,9 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::faults::fault;
 use crate::math::{Math, SharedMath};
+use crate::memory::Demand;
 use crate::record::Recorder;
+use crate::scalar::ScalarOps as _;
 use crate::weights::{Weights, kind_of};
 use llama::{KvCache, LlamaForCausalLm};
 use projector::MultiModalProjector;
@@ -101,6 +103,15 @@ impl NemotronVl {
     /// The device that the model runs on.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What tiles and tokens ask of it.
+    pub fn demand(&self, tiles: usize, tokens: usize) -> Demand {
+        let elem_bytes = kind_of(self.dtype).elt_size_in_bytes();
+        let tower =
+            if self.dtype == TorchDtype::Float32 { self.dtype } else { self.config().vision_config.dtype };
+        let vision_elem_bytes = kind_of(tower).elt_size_in_bytes();
+        Demand { tiles, tokens, elem_bytes, vision_elem_bytes, math: self.math() }
     }
 
     /// An empty key-value cache for one sequence of at most `capacity` tokens.
@@ -187,7 +198,7 @@ impl NemotronVl {
 
     /// Replaces the rows whose id is the image token by the pictures' features, in order.
     fn merge(&self, text_embeds: &Tensor, input_ids: &Tensor, features: Option<&Tensor>) -> Result<Tensor> {
-        let selected = input_ids.f_eq(i64::from(self.config().image_token_id))?; // [1, s]
+        let selected = input_ids.try_eq(i64::from(self.config().image_token_id))?; // [1, s]
         let selected = fault!(MergedOneLate => selected.f_roll(1, 1)?, selected);
         let actual = selected.f_sum(Kind::Int64)?.f_int64_value(&[])?;
         let width = *text_embeds.size().last().unwrap_or(&0);

@@ -90,9 +90,13 @@ impl TokenizerConfig {
     }
 }
 
+/// The largest of a tokenizer's files that is read: that of Llama 3.1 has 17 MB.
+const MAX_BYTES: u64 = 1 << 28;
+
 /// The text of a file.
 pub fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| PromptError::Read { path: path.to_owned(), source })
+    store::read_to_string(path, MAX_BYTES)
+        .map_err(|source| PromptError::Read { path: path.to_owned(), source })
 }
 
 /// An error about a field of a JSON file.

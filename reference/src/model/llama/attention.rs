@@ -10,6 +10,7 @@ use crate::faults::fault;
 use crate::math::{Math, SharedMath};
 use crate::model::layers::Linear;
 use crate::record::Recorder;
+use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
 
 /// # Source
@@ -91,7 +92,7 @@ impl Attention {
         let scaling =
             fault!(ScaledByWidth => (query.size()[1] as f64).powf(-0.5) * self.scaling, self.scaling);
         let scaling = fault!(NotScaled => 1.0, scaling);
-        let mut attn_weights = query.f_matmul(&key_states.f_transpose(2, 3)?)?.f_mul_scalar(scaling)?; // [b, h, s, k]
+        let mut attn_weights = query.f_matmul(&key_states.f_transpose(2, 3)?)?.try_mul_scalar(scaling)?; // [b, h, s, k]
         if let Some(mask) = mask {
             attn_weights = attn_weights.f_add(mask)?;
         }
