@@ -266,6 +266,66 @@ def tiffs(draw, width, height):
     yield "several.tif", encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
 
 
+def chunk(name, payload):
+    return name + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2)
+
+
+def chunks_of(webp):
+    """Names and payloads of a file's chunks."""
+    at = 12
+    while at < len(webp):
+        size = struct.unpack_from("<I", webp, at + 4)[0]
+        yield webp[at : at + 4], webp[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+
+
+def blending_first_frames(draw, width, height):
+    """Animations whose first frame asks to be blended with the canvas, which it is not: all of it or a part."""
+    contents = {
+        "lossless-alpha": ("RGBA", {"lossless": True, "exact": True}),
+        "lossless": ("RGB", {"lossless": True}),
+        "lossy-alpha": ("RGBA", {"quality": 70}),
+        "lossy": ("RGB", {"quality": 70}),
+    }
+
+    def three_bytes(number):
+        return struct.pack("<I", number)[:3]
+
+    for content, (mode, options) in contents.items():
+        for place, (left, top) in {"whole": (0, 0), "part": (4, 2)}.items():
+            for alpha in (True, False):
+                sides = three_bytes(width - 1) + three_bytes(height - 1)
+                frames = b""
+                for _ in range(2):
+                    still = encoded(draw.of(mode, width, height), "WEBP", **options)
+                    kept = [chunk(*one) for one in chunks_of(still) if one[0] in (b"ALPH", b"VP8 ", b"VP8L")]
+                    place_and_sides = three_bytes(left // 2) + three_bytes(top // 2) + sides
+                    frames += chunk(b"ANMF", place_and_sides + three_bytes(100) + b"\0" + b"".join(kept))
+                canvas = three_bytes(width + 2 * left - 1) + three_bytes(height + 2 * top - 1)
+                header = chunk(b"VP8X", bytes([0x02 | 0x10 * alpha, 0, 0, 0]) + canvas)
+                body = b"WEBP" + header + chunk(b"ANIM", b"\x20\x80\xe0\xff\0\0") + frames
+                name = f"blends-{content}-{place}{'' if alpha else '-no-alpha-flag'}.webp"
+                yield name, b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def jpegs_with_more(draw, width, height):
+    """JPEGs with something in front of or behind their data that looks like scans: thumbnails, films, other pictures."""
+    many_scans = b"\xff\xda" * 2000
+    image = encoded(draw.of("RGB", width, height), "JPEG", quality=85)
+    other = encoded(draw.of("RGB", width, height), "JPEG", quality=85, progressive=True)
+    film = struct.pack(">I", 24) + b"ftypmp42" + bytes(draw.noise.integers(0, 256, 4000, dtype=numpy.uint8))
+    yield "scans-behind-its-end.jpg", image + many_scans
+    yield "film-behind-its-end.jpg", image + film + many_scans
+    yield "picture-behind-its-end.jpg", image + other * 100
+    yield "text-behind-its-end.jpg", image + b"\r\nsomething else"
+    segment = b"\xff\xed" + struct.pack(">H", len(many_scans) + 2) + many_scans
+    yield "scans-in-a-segment.jpg", image[:2] + segment + image[2:]
+    yield "progressive-scans-behind-its-end.jpg", other + many_scans
+
+
+# Drawn with numbers of their own, so that the others stay as they are.
+LATER_KINDS = {"webp": blending_first_frames, "jpeg": jpegs_with_more}
+
 KINDS = {"png": pngs, "jpeg": jpegs, "webp": webps, "gif": gifs, "bmp": bmps, "tiff": tiffs}
 
 
@@ -320,6 +380,11 @@ def main():
     for width, height in LARGE_SIZES if arguments.large else SMALL_SIZES:
         for kind, make in KINDS.items():
             for name, data in make(draw, width, height):
+                files[f"{kind}-{width}x{height}-{name}"] = data
+    draw_later = Pictures(arguments.seed + 1)
+    for width, height in LARGE_SIZES if arguments.large else SMALL_SIZES:
+        for kind, make in LATER_KINDS.items():
+            for name, data in make(draw_later, width, height):
                 files[f"{kind}-{width}x{height}-{name}"] = data
     if not arguments.large:
         # One pixel says enough about a format once.

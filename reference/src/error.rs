@@ -97,6 +97,36 @@ pub enum Error {
         limit: usize,
     },
 
+    /// There is too little memory for a request.
+    #[error(
+        "{what} would take {:.1} GB of memory: expected at most {:.1} GB, all that is free",
+        *.needed as f64 / 1e9,
+        *.available as f64 / 1e9
+    )]
+    Memory {
+        /// What takes the most.
+        what: &'static str,
+        /// Bytes that it takes at least.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+
+    /// Logits from which no token can be chosen.
+    #[error(
+        "the logits of step {step}: expected {of} finite numbers, found {count} that are not, the first of them {found}"
+    )]
+    Logits {
+        /// Counted from 1: the first is the prompt's.
+        step: usize,
+        /// The first that is not finite.
+        found: f32,
+        /// How many are not finite.
+        count: usize,
+        /// Logits of the step.
+        of: usize,
+    },
+
     /// A request cannot be made of what was given.
     #[error("{0}")]
     Request(String),
@@ -226,6 +256,19 @@ pub enum Error {
         problem: String,
     },
 
+    /// A file of answers has those of another run.
+    #[error("{}: {problem}", path.display())]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// Which line, and which field.
+        problem: String,
+    },
+
+    /// The program itself failed at one request.
+    #[error("the program failed at this request; what it said on stderr is a defect of its own")]
+    Defect,
+
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -287,6 +330,19 @@ impl Error {
             Self::Dump(error) => error.hint().map(str::to_owned),
             Self::Picture(error) => error.hint().map(str::to_owned),
             Self::Prompt(error) => error.hint().map(str::to_owned),
+            Self::Memory { what, .. } if what.contains("eager") => {
+                Some("`--math fast` keeps no scores in memory".to_owned())
+            }
+            Self::Memory { .. } => Some("ask about fewer pictures, frames or words at a time".to_owned()),
+            Self::Logits { .. } => Some(
+                "a weight that is not finite gives such logits, and so do a wrong `rope_scaling` and numbers above 65504 in \
+                 float16: `--dtype float32` tells the last from the others"
+                    .to_owned(),
+            ),
+            Self::OtherRun { .. } => Some(
+                "`--force` begins anew, and removes all answers; to have one request answered again, delete its row"
+                    .to_owned(),
+            ),
             Self::Context { prompt, limit, .. } if prompt < limit => {
                 Some(format!("ask for at most `--max-new-tokens {}`", limit - prompt))
             }

@@ -4,6 +4,7 @@
 //! under the names of the public `modeling.py`; [`generate`](mod@generate) runs it token by token, [`record`] keeps what each
 //! site computes, and [`replay`](mod@replay) does so for a golden's own inputs.
 
+mod allocator;
 pub mod answer;
 pub mod arguments;
 pub mod benchmark;
@@ -13,7 +14,9 @@ pub mod faults;
 pub mod generate;
 pub mod isolate;
 mod math;
+pub mod memory;
 pub mod model;
+mod panics;
 pub mod pictures;
 pub mod prompt;
 pub mod record;
@@ -21,6 +24,7 @@ pub mod recorded;
 pub mod replay;
 pub mod request;
 pub mod run;
+mod scalar;
 pub mod settings;
 pub mod weights;
 

@@ -178,13 +178,16 @@ impl PreparedRequest {
     }
 }
 
+/// The largest history that is read.
+const MAX_HISTORY_BYTES: u64 = 1 << 28;
+
 /// Reads a history: a JSON list of turns, each with `user` and `assistant`.
 ///
 /// # Errors
 /// Where the file cannot be read, or is not such a list.
 pub fn read_history(path: &Path) -> Result<Vec<Turn>> {
     let fail = |problem: String| crate::Error::History { path: path.to_owned(), problem };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let text = store::read_to_string(path, MAX_HISTORY_BYTES).map_err(|error| fail(error.to_string()))?;
     let turns = store::json::Text::new(text.as_bytes()).and_then(|text| text.parse());
     turns.map_err(|fault| fail(fault.to_string()))
 }

@@ -53,6 +53,10 @@ const KERNELS: [Kernels; 3] = [
 /// PyTorch 2.11, `c10/core/impl/alloc_cpu.cpp`
 const LARGE_PAGES: &str = "THP_MEM_ALLOC_ENABLE";
 
+/// The most threads that a dump's manifest can ask for: more than any machine's cores, and few enough to be started on one
+/// of two.
+pub const MAX_THREADS: u64 = 1024;
+
 /// The settings that a run's bits depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -64,11 +68,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings that a dump was recorded with.
+    /// The settings that a dump was recorded with; of threads no more than [`MAX_THREADS`].
     pub fn of(producer: &Producer) -> Self {
         let on_cpu = producer.device.as_deref().is_none_or(|device| device == "cpu");
         Self {
-            threads: producer.threads.filter(|_| on_cpu),
+            threads: producer.threads.filter(|_| on_cpu).map(|threads| threads.clamp(1, MAX_THREADS)),
             cpu_capability: producer.cpu_capability.clone().filter(|_| on_cpu),
         }
     }
@@ -78,6 +82,17 @@ impl Settings {
     pub fn hides_bfloat16_instructions(&self) -> bool {
         let limited = self.cpu_capability.as_deref() == Some("AVX512");
         limited && cfg!(target_arch = "x86_64") && math::processor_has_bfloat16_instructions()
+    }
+
+    /// What differs from the settings that a dump was recorded with, in words.
+    pub fn difference(&self, producer: &Producer) -> Option<String> {
+        let (recorded, used) = (producer.threads?, Self::of(producer).threads?);
+        (self.threads == Some(used) && recorded != used).then(|| {
+            format!(
+                "`producer.threads`: expected 1 to {MAX_THREADS}, found {recorded}: this run has {used}, and sums may \
+                 differ in their last bits"
+            )
+        })
     }
 
     /// Applies them to this process. To be called before the first operation of libtorch, from the only thread.

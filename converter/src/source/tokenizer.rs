@@ -36,7 +36,7 @@ struct TokenizerConfig {
     #[serde(default)]
     added_tokens_decoder: BTreeMap<String, Content>,
     #[serde(default)]
-    chat_template: Option<ChatTemplate>,
+    chat_template: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -45,17 +45,31 @@ struct Content {
 }
 
 /// A template, or several with names.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum ChatTemplate {
     One(String),
-    Named(Vec<NamedTemplate>),
+    Named(Vec<(String, String)>),
 }
 
-#[derive(Deserialize)]
-struct NamedTemplate {
-    name: String,
-    template: String,
+impl ChatTemplate {
+    /// A text; or several under their names, in an object or, as transformers writes them, a list.
+    fn read(value: &Value) -> Option<Self> {
+        let named =
+            |name: &Value, template: &Value| Some((name.as_str()?.to_owned(), template.as_str()?.to_owned()));
+        match value {
+            Value::String(template) => Some(Self::One(template.clone())),
+            Value::Object(templates) => templates
+                .iter()
+                .map(|(name, template)| Some((name.clone(), template.as_str()?.to_owned())))
+                .collect::<Option<_>>()
+                .map(Self::Named),
+            Value::Array(templates) => templates
+                .iter()
+                .map(|entry| named(entry.get("name")?, entry.get("template")?))
+                .collect::<Option<_>>()
+                .map(Self::Named),
+            _ => None,
+        }
+    }
 }
 
 /// The id of `token`, which must be a single token of the tokenizer.
@@ -94,18 +108,26 @@ pub(crate) fn image_token_id(source: &SourceCheckpoint, token: &str) -> Result<u
 
 /// The chat template, with a warning where there is something to say about it.
 pub(crate) fn chat_template(source: &SourceCheckpoint) -> Result<(Option<String>, Option<String>), Error> {
-    let (inside, warning) = match settings(source)?.chat_template {
+    let (inside, warning) = match templates_inside(source)? {
         None => (None, None),
         Some(ChatTemplate::One(template)) => (Some(template), None),
         Some(ChatTemplate::Named(templates)) => {
-            let names: Vec<&str> = templates.iter().map(|named| named.name.as_str()).collect();
-            let warning = format!(
-                "`{TOKENIZER_CONFIG_FILE}` has {} chat templates ({}); `default` was taken",
-                names.len(),
-                names.join(", ")
-            );
-            let default = templates.iter().find(|named| named.name == "default");
-            (default.map(|named| named.template.clone()), Some(warning))
+            let names: Vec<&str> = templates.iter().map(|(name, _)| name.as_str()).collect();
+            let default = templates.iter().find(|(name, _)| name == "default");
+            let taken = if default.is_some() {
+                "`default` was taken"
+            } else {
+                "none is `default`, and none was taken"
+            };
+            let (count, plural) = (names.len(), if names.len() == 1 { "" } else { "s" });
+            let warning = match (default, count) {
+                (Some(_), 1) => None,
+                _ => Some(format!(
+                    "`{TOKENIZER_CONFIG_FILE}` has {count} chat template{plural} ({}); {taken}",
+                    names.join(", ")
+                )),
+            };
+            (default.map(|(_, template)| template.clone()), warning)
         }
     };
     match (source.file(CHAT_TEMPLATE_FILE), inside) {
@@ -126,6 +148,16 @@ pub(crate) fn chat_template(source: &SourceCheckpoint) -> Result<(Option<String>
                 )
             })),
         )),
+    }
+}
+
+fn templates_inside(source: &SourceCheckpoint) -> Result<Option<ChatTemplate>, Error> {
+    let Some(value) = settings(source)?.chat_template else { return Ok(None) };
+    let path = source.folder().file_path(TOKENIZER_CONFIG_FILE);
+    let expected = "a template, or templates with names, in an object or a list";
+    match ChatTemplate::read(&value) {
+        Some(template) => Ok(Some(template)),
+        None => Err(Error::field(&path, "chat_template", expected, "something else")),
     }
 }
 

@@ -100,6 +100,9 @@ pub struct RunArguments {
     /// Answers, a JSON object a line; requests that are answered here already are left out
     #[arg(value_name = "OUT.jsonl")]
     pub answers: PathBuf,
+    /// Begin anew: remove the answers of an earlier run that are in OUT
+    #[arg(long)]
+    pub force: bool,
     /// Answer only part i of n of the requests (i from 0), for independent processes with an OUT of their own each
     #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE)]
     pub shard: Shard,

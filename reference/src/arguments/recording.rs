@@ -3,12 +3,13 @@
 use clap::Args;
 use golden::DumpWriter;
 use golden::sketch::DEFAULT_SEED;
+use serde::Serialize;
 
 use crate::record::Recorder;
 use crate::{AttnImplementation, Result};
 
 /// What of a run is recorded.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Args)]
 pub struct RecordingArguments {
     /// Record only sites whose name matches; may be given more than once
     #[arg(long, value_name = "GLOB", requires = "record")]

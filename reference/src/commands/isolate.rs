@@ -32,6 +32,9 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     let candidate = Dump::open(&args.candidate)?;
     let mut settings = Settings::of(&golden.manifest().producer);
     settings.threads = args.model.threads.or(settings.threads);
+    if let Some(difference) = settings.difference(&golden.manifest().producer) {
+        eprintln!("warning: {difference}");
+    }
     settings.apply();
     golden.verify()?;
     candidate.verify()?;

@@ -25,6 +25,9 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
         settings.cpu_capability = None;
     }
     settings.threads = args.model.threads.or(settings.threads);
+    if let Some(difference) = settings.difference(&golden.manifest().producer) {
+        eprintln!("warning: {difference}");
+    }
     settings.apply();
     golden.verify()?;
 

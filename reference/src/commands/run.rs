@@ -1,17 +1,16 @@
 //! `nvl-reference run`.
 
-use std::path::Path;
-
 use anyhow::Result;
-use converter::normalized::TorchDtype;
+use converter::normalized::{Checkpoint, TorchDtype};
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Error;
 use reference::Math;
 use reference::arguments::RunArguments;
 use reference::prompt::PromptBuilder;
-use reference::run::{Runner, run as run_requests};
+use reference::run::{RunFiles, Runner, Way, checkpoint_sha256, run as run_requests};
 use reference::settings::Settings;
 use release::escape::terminal;
+use tch::Device;
 
 use super::{Outcome, interrupt, load_model};
 
@@ -21,32 +20,22 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
     settings.apply();
     interrupt::listen()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.
-    let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
+    let math = args.model.math.unwrap_or(if args.record.is_some() { Math::Exact } else { Math::Fast });
     args.recording.check(args.model.attention_with(math))?;
+    let files = RunFiles {
+        requests: args.requests.clone(),
+        answers: args.answers.clone(),
+        shard: args.shard,
+        begin_anew: args.force,
+        way: way(&args, math)?,
+    };
     let progress = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} requests, {eta} left {msg}") {
         progress.set_style(style);
     }
-    let load = move |args: &RunArguments| -> reference::Result<Runner> {
-        let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
-        let prompts = PromptBuilder::load(&args.model.model, model.config())?;
-        if let Some(dir) = &args.record {
-            std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
-        }
-        Ok(Runner {
-            model,
-            prompts,
-            settings,
-            checkpoint: args.model.model.file_name().map(|name| name.to_string_lossy().into_owned()),
-            base: args.requests.parent().unwrap_or(Path::new("")).to_owned(),
-            record: args.record.clone().map(|dir| (dir, args.recording.clone())),
-        })
-    };
     let summary = run_requests(
-        &args.requests,
-        &args.answers,
-        args.shard,
-        || load(&args),
+        &files,
+        || load(&args, math, settings),
         interrupt::is_stopped,
         |at, total, row| {
             progress.set_length(total as u64);
@@ -67,4 +56,36 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
         terminal(&args.answers.display().to_string())
     );
     Ok(if summary.failed == 0 { Outcome::Yes } else { Outcome::No })
+}
+
+/// What the answers depend on beside the requests.
+fn way(args: &RunArguments, math: Math) -> Result<Way, Error> {
+    let checkpoint = Checkpoint::open(&args.model.model)?;
+    let dtype = args.model.dtype.map_or(checkpoint.config().torch_dtype, TorchDtype::from);
+    let pixels = args.model.pixel_values_dtype.map_or(TorchDtype::Float32, |pixels| pixels.dtype(dtype));
+    let is_gpu = matches!(args.model.device.resolve()?, Device::Cuda(_));
+    Ok(Way {
+        checkpoint: checkpoint_sha256(&args.model.model)?,
+        dtype: dtype.as_str().to_owned(),
+        device: if is_gpu { "cuda" } else { "cpu" }.to_owned(),
+        math: math.as_str().to_owned(),
+        attention: args.model.attention_with(math).as_str().to_owned(),
+        pixel_values_dtype: pixels.as_str().to_owned(),
+        recording: args.record.is_some().then(|| args.recording.clone()),
+    })
+}
+
+fn load(args: &RunArguments, math: Math, settings: Settings) -> Result<Runner, Error> {
+    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
+    let prompts = PromptBuilder::load(&args.model.model, model.config())?;
+    if let Some(dir) = &args.record {
+        std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
+    }
+    Ok(Runner {
+        model,
+        prompts,
+        settings,
+        checkpoint: args.model.model.file_name().map(|name| name.to_string_lossy().into_owned()),
+        record: args.record.clone().map(|dir| (dir, args.recording.clone())),
+    })
 }

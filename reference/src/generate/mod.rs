@@ -14,6 +14,7 @@ pub use sampling::{Sampler, Sampling};
 pub use stop::StopStrings;
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::model::NemotronVl;
 use crate::record::Recorder;
 
@@ -67,8 +68,9 @@ pub struct Generation {
 /// Generates an answer. `on_token` is called with each token as it is chosen, and may end the answer behind it.
 ///
 /// # Errors
-/// [`Error::Context`] before any work where prompt and answer do not fit the model's context; else whatever the model or
-/// the recorder reports, or `on_token` returns.
+/// Before any work, [`Error::Context`] where prompt and answer do not fit the model's context, and [`Error::Memory`] where
+/// they do not fit in memory; [`Error::Logits`] at a step
+/// whose logits are not all finite; else whatever the model or the recorder reports, or `on_token` returns.
 ///
 /// # Source
 /// transformers 4.57.6, `generation/utils.py`, `GenerationMixin._sample`: the logits of a step are those of the last
@@ -82,6 +84,8 @@ pub fn generate(
 ) -> Result<Generation> {
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
     check_length(prompt, config.max_new_tokens, model.context_limit())?;
+    let tiles = inputs.pixel_values.as_ref().map_or(0, |pixel_values| pixel_values.size()[0] as usize);
+    memory::check(model.demand(tiles, prompt).peak(model.config()), model.device())?;
     let _no_grad = tch::no_grad_guard();
     let mut sampler = Sampler::new(config.sampling.clone());
     let mut cache = model.cache(prompt + config.max_new_tokens)?;
@@ -102,6 +106,7 @@ pub fn generate(
     let finish_reason = loop {
         let scores = logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?; // [1, v]
         let values = Vec::<f32>::try_from(scores.f_flatten(0, -1)?)?;
+        check_finite(&values, token_ids.len() + 1)?;
         let chosen = sampler.choose(&values);
         if token_ids.is_empty() {
             // Operations on a GPU are queued: the prefill has ended once its logits are here.
@@ -127,6 +132,15 @@ pub fn generate(
         recorder.output("step_logits", &Tensor::f_cat(&step_logits, 0)?)?; // [steps, v]
     }
     Ok(Generation { token_ids, logprobs, finish_reason, prefill_time, decode_time })
+}
+
+/// NaN would be chosen as if it were the most likely token.
+fn check_finite(logits: &[f32], step: usize) -> Result<()> {
+    let mut not_finite = logits.iter().filter(|logit| !logit.is_finite());
+    match not_finite.next() {
+        None => Ok(()),
+        Some(&found) => Err(Error::Logits { step, found, count: 1 + not_finite.count(), of: logits.len() }),
+    }
 }
 
 fn check_length(prompt: usize, max_new_tokens: usize, limit: usize) -> Result<()> {

@@ -17,7 +17,9 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::faults::fault;
 use crate::math::{AttnImplementation, Math, SharedMath};
+use crate::memory::Demand;
 use crate::record::Recorder;
+use crate::scalar::ScalarOps as _;
 use crate::weights::{Weights, kind_of};
 pub(crate) use llama::SITE as LANGUAGE_MODEL;
 use llama::{KvCache, LlamaForCausalLm};
@@ -156,6 +158,13 @@ impl NemotronVl {
         self.device
     }
 
+    /// What tiles and tokens ask of it.
+    pub fn demand(&self, tiles: usize, tokens: usize) -> Demand {
+        let elem_bytes = kind_of(self.dtype).elt_size_in_bytes();
+        let vision_elem_bytes = kind_of(self.vision_dtype).elt_size_in_bytes();
+        Demand { tiles, tokens, elem_bytes, vision_elem_bytes, attention: self.attention() }
+    }
+
     /// An empty key-value cache for one sequence of at most `capacity` tokens.
     pub fn cache(&self, capacity: usize) -> Result<KvCache> {
         self.language_model.cache(1, capacity)
@@ -251,7 +260,7 @@ impl NemotronVl {
 
     /// Replaces the rows whose id is the image token by the pictures' features, in order.
     fn merge(&self, text_embeds: &Tensor, input_ids: &Tensor, features: Option<&Tensor>) -> Result<Tensor> {
-        let selected = input_ids.f_eq(i64::from(self.config().image_token_id))?; // [1, s]
+        let selected = input_ids.try_eq(i64::from(self.config().image_token_id))?; // [1, s]
         let selected = fault!(MergedOneLate => selected.f_roll(1, 1)?, selected);
         let actual = selected.f_sum(Kind::Int64)?.f_int64_value(&[])?;
         let width = *text_embeds.size().last().unwrap_or(&0);

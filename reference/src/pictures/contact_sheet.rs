@@ -8,6 +8,7 @@ use converter::normalized::ImageProcessorConfig;
 use tch::{Kind, Tensor};
 
 use super::{PictureError, Preprocessed};
+use crate::scalar::ScalarOps as _;
 
 /// The tiles as rows of pixels: a row of tiles for each picture, its tiles from left to right, black where it has fewer than
 /// the longest.
@@ -72,7 +73,7 @@ fn to_bytes(pixel_values: &Tensor, config: &ImageProcessorConfig) -> Result<Tens
         values = values.f_mul(&channels(&config.image_std)?)?.f_add(&channels(&config.image_mean)?)?;
     }
     if config.do_rescale {
-        values = values.f_div_scalar(config.rescale_factor)?;
+        values = values.try_div_scalar(config.rescale_factor)?;
     }
-    Ok(values.f_round()?.f_clamp(0.0, 255.0)?.f_to_kind(Kind::Uint8)?)
+    Ok(values.f_round()?.try_clamp(0.0, 255.0)?.f_to_kind(Kind::Uint8)?)
 }

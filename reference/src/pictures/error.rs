@@ -17,21 +17,11 @@ pub enum PictureError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The path leads to something other than a file.
-    #[error("`{path}`: expected a file, found {found}")]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-        /// What is there: a folder, a pipe, a device.
-        found: &'static str,
-    },
     /// The file is larger than any picture within the limits.
-    #[error("`{path}`: expected a picture of at most {limit_bytes} bytes, found {found_bytes}")]
+    #[error("`{path}`: expected a picture of at most {limit_bytes} bytes, found more")]
     FileTooLarge {
         /// The file.
         path: PathBuf,
-        /// Its size.
-        found_bytes: u64,
         /// The largest size that is read.
         limit_bytes: u64,
     },
@@ -42,6 +32,20 @@ pub enum PictureError {
         path: PathBuf,
         /// Why.
         source: DecodeError,
+    },
+    /// There is too little memory for all tiles of a request.
+    #[error(
+        "{tiles} tiles and more would take {:.1} GB of memory: expected at most {:.1} GB, all that is free",
+        *.needed as f64 / 1e9,
+        *.available as f64 / 1e9
+    )]
+    NoMemory {
+        /// Tiles, one for a picture and each frame of a film.
+        tiles: usize,
+        /// Bytes that they take at least.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
     },
     /// A film gives no frames.
     #[error("film `{path}`: {reason}")]
@@ -86,6 +90,7 @@ impl PictureError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Decode { source, .. } => source.hint(),
+            Self::NoMemory { .. } => Some("ask about fewer pictures or frames at a time"),
             Self::Film { .. } => Some(
                 "a folder of pictures is a film as well, its frames in the order of their names; \
                  a film's file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
@@ -147,6 +152,38 @@ pub enum DecodeError {
         /// The most pixels that are decoded.
         limit: u64,
     },
+    /// A picture so thin that resizing it would take more memory than any other.
+    #[error(
+        "expected a picture that can be resized with {:.1} GB of memory, found {width} × {height} pixels, which take {:.1} GB",
+        *.limit as f64 / 1e9,
+        *.needed as f64 / 1e9
+    )]
+    TooThin {
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Bytes that resizing would take.
+        needed: u64,
+        /// The most that it may.
+        limit: u64,
+    },
+    /// There is too little memory for the picture.
+    #[error(
+        "its {width} × {height} pixels would take {:.1} GB of memory: expected at most {:.1} GB, all that is free",
+        *.needed as f64 / 1e9,
+        *.available as f64 / 1e9
+    )]
+    NoMemory {
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Bytes that it takes at least.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
     /// A side of zero pixels.
     #[error("expected at least one pixel, found {width} × {height}")]
     NoPixels {
@@ -165,7 +202,10 @@ impl DecodeError {
             Self::Unsupported { .. } | Self::UnknownFormat { .. } => Some(
                 "save the picture as an 8-bit RGB PNG: no pixel changes, and every tool reads it the same way",
             ),
-            Self::TooManyPixels { .. } => {
+            Self::TooThin { .. } => {
+                Some("cut the picture into several: of one so thin the model sees next to nothing")
+            }
+            Self::TooManyPixels { .. } | Self::NoMemory { .. } => {
                 Some("scale the picture down: the model sees at most `max_num_tiles` tiles of it")
             }
             _ => None,

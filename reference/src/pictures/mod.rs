@@ -10,6 +10,7 @@ pub mod grid;
 mod preprocess;
 pub mod raster;
 pub mod resample;
+mod room;
 pub mod tiles;
 pub mod upscale;
 pub mod video;

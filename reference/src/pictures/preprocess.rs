@@ -1,17 +1,16 @@
 //! Files to `pixel_values`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use converter::normalized::ImageProcessorConfig;
 use tch::Tensor;
 
-use super::decode::{MAX_FILE_BYTES, MAX_PIXELS, decode};
+use super::decode::{MAX_FILE_BYTES, decode_if};
 use super::grid::{self, Grid};
 use super::upscale::upscale_to_rgb;
 use super::video::{FRAME_CANDIDATES, Frames};
-use super::{DecodeError, PictureError, Warning, tiles};
+use super::{PictureError, Warning, room, tiles};
+use crate::memory;
 use crate::prompt::Medium;
 
 /// The pictures of one request.
@@ -99,24 +98,59 @@ pub fn preprocess_media(
 ) -> Result<(Preprocessed, Vec<Medium>), PictureError> {
     check(config)?;
     let candidates = grid::candidates(config.max_num_tiles)?;
+    let media = files.iter().map(OpenMedium::open).collect::<Result<Vec<_>, _>>()?;
+    check_tiles(media.iter().map(OpenMedium::tiles_at_least).sum(), config)?;
     let mut tiler = Tiler::new(config);
-    let mut media = Vec::with_capacity(files.len());
-    for file in files {
-        match file {
-            MediaFile::Image(path) => {
-                tiler.add(path, &candidates)?;
-                media.push(Medium::Image);
-            }
-            MediaFile::Video { path, num_frames } => {
-                let frames = Frames::open(path, *num_frames)?;
+    for medium in &media {
+        match medium {
+            OpenMedium::Image(path) => tiler.add(path, &candidates)?,
+            OpenMedium::Video(frames) => {
                 for frame in &frames.paths {
                     tiler.add(frame, &FRAME_CANDIDATES)?;
                 }
-                media.push(Medium::Video { frames: frames.paths.len() });
             }
         }
     }
-    Ok((tiler.finish()?, media))
+    let preprocessed = tiler.finish()?;
+    Ok((preprocessed, media.iter().map(OpenMedium::medium).collect()))
+}
+
+/// A file whose frames are counted, if it is a film.
+enum OpenMedium<'a> {
+    Image(&'a Path),
+    Video(Frames),
+}
+
+impl<'a> OpenMedium<'a> {
+    fn open(file: &'a MediaFile) -> Result<Self, PictureError> {
+        Ok(match file {
+            MediaFile::Image(path) => Self::Image(path),
+            MediaFile::Video { path, num_frames } => Self::Video(Frames::open(path, *num_frames)?),
+        })
+    }
+
+    fn tiles_at_least(&self) -> usize {
+        match self {
+            Self::Image(_) => 1,
+            Self::Video(frames) => frames.paths.len(),
+        }
+    }
+
+    fn medium(&self) -> Medium {
+        match self {
+            Self::Image(_) => Medium::Image,
+            Self::Video(frames) => Medium::Video { frames: frames.paths.len() },
+        }
+    }
+}
+
+/// Refuses so many tiles that there is no memory for them: as they are cut, put together, and in float32.
+fn check_tiles(tiles: usize, config: &ImageProcessorConfig) -> Result<(), PictureError> {
+    let needed = tiles as u64 * 3 * (config.image_size as u64).pow(2) * (1 + 1 + size_of::<f32>() as u64);
+    match memory::available_bytes() {
+        Some(available) if needed > available => Err(PictureError::NoMemory { tiles, needed, available }),
+        _ => Ok(()),
+    }
 }
 
 /// Collects the tiles of pictures.
@@ -156,10 +190,11 @@ fn preprocess_one(
 ) -> Result<(Picture, Tensor), PictureError> {
     let bytes = read(path)?;
     let sha256 = golden::sha256_hex(&bytes);
-    let decoded = decode(&bytes).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
+    let admit = |width, height| room::check(width, height, candidates, config);
+    let decoded =
+        decode_if(&bytes, &admit).map_err(|source| PictureError::Decode { path: path.to_owned(), source })?;
     drop(bytes);
     let (width, height) = (decoded.raster.width, decoded.raster.height);
-    check_enlarged(path, width, height, config.upscale_factor)?;
     let image = upscale_to_rgb(&decoded.raster, config.upscale_factor);
     drop(decoded.raster);
     let grid = grid::choose(candidates, image.width, image.height, config.image_size);
@@ -178,41 +213,13 @@ fn preprocess_one(
 
 /// The whole file, where it is one and not larger than any picture within the limits.
 fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
-    let failed = |source| PictureError::Read { path: path.to_owned(), source };
-    // Asked before it is opened: to open a pipe may wait for ever.
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
-        return Err(PictureError::NotAFile { path: path.to_owned(), found });
-    }
-    let too_large = |found_bytes| PictureError::FileTooLarge {
-        path: path.to_owned(),
-        found_bytes,
-        limit_bytes: MAX_FILE_BYTES,
-    };
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(too_large(metadata.len()));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(bytes)
-}
-
-/// Refuses what would not fit in memory once it is enlarged: more pixels than the largest picture has when doubled.
-fn check_enlarged(path: &Path, width: usize, height: usize, factor: usize) -> Result<(), PictureError> {
-    let enlargement = (factor * factor) as u64;
-    let (width, height) = (width as u64, height as u64);
-    let limit = MAX_PIXELS.min(4 * MAX_PIXELS / enlargement);
-    if width * height > limit {
-        let source = DecodeError::TooManyPixels { width, height, limit };
-        return Err(PictureError::Decode { path: path.to_owned(), source });
-    }
-    Ok(())
+    let path_buf = || path.to_owned();
+    store::read(path, MAX_FILE_BYTES).map_err(|source| match source.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            PictureError::FileTooLarge { path: path_buf(), limit_bytes: MAX_FILE_BYTES }
+        }
+        _ => PictureError::Read { path: path_buf(), source },
+    })
 }
 
 fn check(config: &ImageProcessorConfig) -> Result<(), PictureError> {
@@ -240,23 +247,4 @@ fn check(config: &ImageProcessorConfig) -> Result<(), PictureError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_picture_may_be_smaller_where_it_is_enlarged_more() {
-        let path = Path::new("wide.png");
-        let width = MAX_PIXELS as usize;
-        assert!(check_enlarged(path, width, 1, 1).is_ok());
-        assert!(check_enlarged(path, width, 1, 2).is_ok());
-        let error = check_enlarged(path, width, 1, 4).unwrap_err().to_string();
-        assert!(
-            error.starts_with("`wide.png`: expected at most 44739242 pixels, found 178956970 × 1"),
-            "{error}"
-        );
-        assert!(check_enlarged(path, width / 4, 1, 4).is_ok());
-    }
 }

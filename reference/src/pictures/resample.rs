@@ -7,21 +7,40 @@
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
+/// The most source pixels that make up one pixel of an enlarged picture.
+const MAX_TAPS: usize = 2;
+
 /// The source pixels that make up one pixel of the result.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Taps {
     /// The first source pixel.
     start: usize,
+    /// How many there are.
+    count: usize,
     /// The weight of each, from `start` on; they sum to one.
-    weights: Vec<f64>,
-    /// The same with [`PRECISION_BITS`] fractional bits.
-    fixed_weights: Vec<i32>,
+    weights: [f64; MAX_TAPS],
 }
 
-/// The weights of one direction.
+impl Taps {
+    fn weights(&self) -> &[f64] {
+        &self.weights[..self.count]
+    }
+
+    /// The weights with [`PRECISION_BITS`] fractional bits.
+    fn fixed_weights(&self) -> [i32; MAX_TAPS] {
+        let one = f64::from(1u32 << PRECISION_BITS);
+        self.weights.map(|weight| (0.5 + weight * one) as i32)
+    }
+}
+
+/// The weights of one direction. They are computed where they are needed: kept for every pixel they would take more memory
+/// than a picture of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BilinearFilter {
-    taps: Vec<Taps>,
+    /// Pixels of the source.
+    from: usize,
+    /// Pixels of the source for one of the result.
+    scale: f64,
     /// Whether the result is twice as long: the public code's own factor, for which [`mix_three_to_one`] does the same
     /// with fewer and narrower numbers.
     doubling: bool,
@@ -29,38 +48,33 @@ pub struct BilinearFilter {
 
 impl BilinearFilter {
     /// The weights that enlarge a side of `from` pixels to `to`; `from <= to`.
-    ///
+    pub fn enlarging(from: usize, to: usize) -> Self {
+        Self { from, scale: from as f64 / to as f64, doubling: to == 2 * from }
+    }
+
     /// # Source
     /// Pillow, `src/libImaging/Resample.c`, `precompute_coeffs` and `normalize_coeffs_8bpc`
-    pub fn enlarging(from: usize, to: usize) -> Self {
-        let scale = from as f64 / to as f64;
-        let taps = (0..to)
-            .map(|position| {
-                let center = (position as f64 + 0.5) * scale;
-                // The triangle reaches one source pixel to either side. Both casts truncate towards zero.
-                let start = (center - 1.0 + 0.5).max(0.0) as usize;
-                let end = ((center + 1.0 + 0.5) as usize).min(from);
-                let triangle = |x: f64| (1.0 - x.abs()).max(0.0);
-                let mut weights: Vec<f64> =
-                    (0..end - start).map(|tap| triangle((tap + start) as f64 - center + 0.5)).collect();
-                let sum: f64 = weights.iter().sum();
-                if sum != 0.0 {
-                    for weight in &mut weights {
-                        *weight /= sum;
-                    }
-                }
-                let one = f64::from(1u32 << PRECISION_BITS);
-                let fixed_weights = weights.iter().map(|weight| (0.5 + weight * one) as i32).collect();
-                Taps { start, weights, fixed_weights }
-            })
-            .collect();
-        Self { taps, doubling: to == 2 * from }
+    fn taps(&self, position: usize) -> Taps {
+        let center = (position as f64 + 0.5) * self.scale;
+        // The triangle reaches one source pixel to either side. Both casts truncate towards zero.
+        let start = (center - 1.0 + 0.5).max(0.0) as usize;
+        let end = ((center + 1.0 + 0.5) as usize).min(self.from);
+        let triangle = |x: f64| (1.0 - x.abs()).max(0.0);
+        let mut taps = Taps { start, count: (end - start).min(MAX_TAPS), weights: [0.0; MAX_TAPS] };
+        for (tap, weight) in taps.weights[..taps.count].iter_mut().enumerate() {
+            *weight = triangle((tap + start) as f64 - center + 0.5);
+        }
+        let sum: f64 = taps.weights().iter().sum();
+        if sum != 0.0 {
+            taps.weights = taps.weights.map(|weight| weight / sum);
+        }
+        taps
     }
 
     /// The source pixels that pixel `position` of the result is made from.
     pub fn sources(&self, position: usize) -> std::ops::Range<usize> {
-        let taps = &self.taps[position];
-        taps.start..taps.start + taps.weights.len()
+        let taps = self.taps(position);
+        taps.start..taps.start + taps.count
     }
 
     /// Resizes a row of pixels of `CHANNELS` bytes.
@@ -68,10 +82,11 @@ impl BilinearFilter {
         if self.doubling {
             return double_row::<CHANNELS>(source, target);
         }
-        for (pixel, taps) in target.chunks_exact_mut(CHANNELS).zip(&self.taps) {
+        for (position, pixel) in target.chunks_exact_mut(CHANNELS).enumerate() {
+            let taps = self.taps(position);
             let mut sums = [HALF; CHANNELS];
-            let sources = source[taps.start * CHANNELS..].chunks_exact(CHANNELS);
-            for (source, weight) in sources.zip(&taps.fixed_weights) {
+            let sources = source[taps.start * CHANNELS..].chunks_exact(CHANNELS).take(taps.count);
+            for (source, weight) in sources.zip(taps.fixed_weights()) {
                 for (sum, &byte) in sums.iter_mut().zip(source) {
                     *sum += i32::from(byte) * weight;
                 }
@@ -92,7 +107,7 @@ impl BilinearFilter {
             (true, [above, below]) => return mix_three_to_one(above, below, target),
             _ => {}
         }
-        let weights = &self.taps[position].fixed_weights;
+        let weights = self.taps(position).fixed_weights();
         for (column, byte) in target.iter_mut().enumerate() {
             let sum = rows
                 .iter()
@@ -107,19 +122,20 @@ impl BilinearFilter {
     /// # Source
     /// Pillow, `src/libImaging/Resample.c`, `ImagingResampleHorizontal_16bpc`: floating-point weights
     pub fn along_row_16(&self, source: &[u16], target: &mut [u16]) {
-        for (pixel, taps) in target.iter_mut().zip(&self.taps) {
-            let sources = source[taps.start..].iter().zip(&taps.weights);
+        for (position, pixel) in target.iter_mut().enumerate() {
+            let taps = self.taps(position);
+            let sources = source[taps.start..].iter().zip(taps.weights());
             *pixel = round16(sources.fold(0.0, |sum, (&value, weight)| sum + f64::from(value) * weight));
         }
     }
 
     /// As [`Self::across_rows`], for pixels of 16 bits.
     pub fn across_rows_16(&self, position: usize, rows: &[&[u16]], target: &mut [u16]) {
-        let weights = &self.taps[position].weights;
+        let taps = self.taps(position);
         for (column, pixel) in target.iter_mut().enumerate() {
             let sum = rows
                 .iter()
-                .zip(weights)
+                .zip(taps.weights())
                 .fold(0.0, |sum, (row, weight)| sum + f64::from(row[column]) * weight);
             *pixel = round16(sum);
         }

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::PictureError;
 use super::grid::Grid;
 use super::upscale::RgbImage;
+use crate::scalar::ScalarOps as _;
 
 /// The tiles of an enlarged picture, row by row, then its thumbnail where there is more than one.
 ///
@@ -95,14 +96,14 @@ pub fn to_pixel_values(tiles: &Tensor, config: &ImageProcessorConfig) -> Result<
             let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
             let values = Tensor::f_from_slice(&values)?;
             let values =
-                if config.do_rescale { values.f_mul_scalar(1.0 / config.rescale_factor)? } else { values };
+                if config.do_rescale { values.try_mul_scalar(1.0 / config.rescale_factor)? } else { values };
             Ok(values.f_view([-1, 1, 1])?)
         };
         let centred = tiles.f_to_kind(Kind::Float)?.f_sub(&statistics(&config.image_mean)?)?;
         Ok(centred.f_div(&statistics(&config.image_std)?)?)
     } else if config.do_rescale {
         // In place: what libtorch makes of bytes times a number needs the memory twice.
-        Ok(tiles.f_to_kind(Kind::Float)?.f_mul_scalar_(config.rescale_factor)?)
+        Ok(tiles.f_to_kind(Kind::Float)?.try_mul_scalar_(config.rescale_factor)?)
     } else {
         Ok(tiles.f_to_kind(Kind::Float)?)
     }

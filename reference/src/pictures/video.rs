@@ -26,12 +26,7 @@ impl Frames {
     pub fn open(film: &Path, num_frames: usize) -> Result<Self, PictureError> {
         let metadata = std::fs::metadata(film).map_err(|source| read_error(film, source))?;
         if metadata.is_dir() {
-            let files = files_in_order(film)?;
-            let paths = frame_indices(files.len(), num_frames)
-                .into_iter()
-                .map(|index| files[index].clone())
-                .collect();
-            return Self { paths, extracted: None }.checked(film);
+            return Self { paths: frames_of_folder(film, num_frames)?, extracted: None }.checked(film);
         }
         let count = count_frames(film)?;
         let indices = frame_indices(count, num_frames);
@@ -75,6 +70,12 @@ pub fn frame_indices(count: usize, num_frames: usize) -> Vec<usize> {
     }
     let part = (count - 1) as f64 / num_frames as f64;
     (0..num_frames).map(|frame| (part / 2.0 + (part * frame as f64).round_ties_even()) as usize).collect()
+}
+
+/// The frames that are taken of a folder.
+pub(crate) fn frames_of_folder(dir: &Path, num_frames: usize) -> Result<Vec<PathBuf>, PictureError> {
+    let files = files_in_order(dir)?;
+    Ok(frame_indices(files.len(), num_frames).into_iter().map(|index| files[index].clone()).collect())
 }
 
 /// The files of a folder in the order of their names; hidden ones are none of the film's.

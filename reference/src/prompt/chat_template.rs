@@ -1,17 +1,21 @@
 //! The checkpoint's chat template: Jinja, in the dialect that transformers gives it.
 
 mod environment;
+mod sandbox;
 mod tojson;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use minijinja::Environment;
 use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value, json};
 
 use super::tokenizer_config::{TokenizerConfig, malformed, read_text};
 use super::{PromptError, Result};
 use environment::RAISED;
+use sandbox::Limits;
 
 const TEMPLATE: &str = "chat_template";
 
@@ -30,6 +34,8 @@ pub struct ChatTemplate {
     path: PathBuf,
     environment: Environment<'static>,
     special_tokens: Map<String, Value>,
+    /// Whether a rendering of it did not end.
+    is_stuck: AtomicBool,
 }
 
 impl ChatTemplate {
@@ -60,15 +66,30 @@ impl ChatTemplate {
     /// # Errors
     /// The text cannot be parsed.
     pub fn new(path: PathBuf, source: &str, special_tokens: Map<String, Value>) -> Result<Self> {
-        let compiled = environment::like_transformers().and_then(|mut environment| {
-            // Python reads any end of line as a line feed.
-            let source = source.replace("\r\n", "\n").replace('\r', "\n");
-            environment.add_template_owned(TEMPLATE, environment::without_generation_tags(&source))?;
-            Ok(environment)
+        if source.len() > MAX_SOURCE_BYTES {
+            let (expected, found) = ("a template of at most 256 KiB", format!("{} bytes", source.len()));
+            return Err(PromptError::Malformed {
+                path,
+                field: "the chat template".to_owned(),
+                expected,
+                found,
+            });
+        }
+        // Python reads any end of line as a line feed.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let compiled = sandbox::run(LIMITS, move || {
+            let mut environment = environment::like_transformers().map_err(Failure::of)?;
+            environment
+                .add_template_owned(TEMPLATE, environment::without_generation_tags(&source))
+                .map_err(Failure::of)?;
+            Ok::<_, Failure>(environment)
         });
         match compiled {
-            Ok(environment) => Ok(Self { path, environment, special_tokens }),
-            Err(error) => Err(PromptError::Template { path, reason: describe(&error) }),
+            Ok(Ok(environment)) => {
+                Ok(Self { path, environment, special_tokens, is_stuck: AtomicBool::new(false) })
+            }
+            Ok(Err(failure)) => Err(failure.named(path, STEPS)),
+            Err(reason) => Err(PromptError::TemplateLimit { path, reason }),
         }
     }
 
@@ -87,19 +108,75 @@ impl ChatTemplate {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        let rendered = self
-            .environment
-            .get_template(TEMPLATE)
-            .and_then(|template| template.render(minijinja::Value::from(Serde(context))));
-        rendered.map_err(|error| {
-            let path = self.path.clone();
-            match error.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
-                Some(message) => PromptError::TemplateRefusal { path, message: message.to_owned() },
-                None => PromptError::Template { path, reason: describe(&error) },
-            }
-        })
+        let path = || self.path.clone();
+        if self.is_stuck.load(Ordering::Relaxed) {
+            let reason = "it exceeded its limits before".to_owned();
+            return Err(PromptError::TemplateLimit { path: path(), reason });
+        }
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let steps = STEPS + STEPS_PER_MESSAGE * messages.len() as u64 + bytes as u64;
+        let limits = Limits {
+            memory_bytes: LIMITS.memory_bytes.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE)),
+            ..LIMITS
+        };
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(steps));
+        let rendered = sandbox::run(limits, move || {
+            let rendered = environment
+                .get_template(TEMPLATE)
+                .and_then(|template| template.render(minijinja::Value::from(Serde(context))));
+            rendered.map_err(Failure::of)
+        });
+        let rendered = rendered.map_err(|reason| {
+            // What is left behind is enough of one template.
+            self.is_stuck.store(true, Ordering::Relaxed);
+            PromptError::TemplateLimit { path: path(), reason }
+        })?;
+        rendered.map_err(|failure| failure.named(path(), steps))
     }
 }
+
+/// Why a template failed, in words: an error of the engine may hold values that only the template's own thread has the stack
+/// to drop.
+enum Failure {
+    Raised(String),
+    OutOfSteps,
+    Other(String),
+}
+
+impl Failure {
+    fn of(error: minijinja::Error) -> Self {
+        match error.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
+            Some(message) => Self::Raised(shortened(message)),
+            None if error.kind() == ErrorKind::OutOfFuel => Self::OutOfSteps,
+            None => Self::Other(describe(&error)),
+        }
+    }
+
+    fn named(self, path: PathBuf, steps: u64) -> PromptError {
+        match self {
+            Self::Raised(message) => PromptError::TemplateRefusal { path, message },
+            Self::OutOfSteps => {
+                let reason = format!("it takes more than {steps} steps for this conversation");
+                PromptError::TemplateLimit { path, reason }
+            }
+            Self::Other(reason) => PromptError::Template { path, reason },
+        }
+    }
+}
+
+/// The longest template: those in use have up to 50 kB.
+const MAX_SOURCE_BYTES: usize = 256 << 10;
+
+/// What a template may do beside what the conversation's length allows: an instruction is a step, and so are 64 bytes that it
+/// makes.
+const STEPS: u64 = 2_000_000;
+const STEPS_PER_MESSAGE: u64 = 2_000;
+
+/// A template in use takes milliseconds and some kilobytes.
+const LIMITS: Limits =
+    Limits { stack_bytes: 1 << 30, memory_bytes: 512 << 20, time: Duration::from_secs(60) };
+const MEMORY_PER_BYTE: usize = 64;
 
 /// The template for a plain chat: the text itself, or the one named `default` of a list.
 fn default_template<'a>(template: &'a Value, path: &Path) -> Result<&'a str> {
@@ -128,5 +205,14 @@ fn default_template<'a>(template: &'a Value, path: &Path) -> Result<&'a str> {
 fn describe(error: &minijinja::Error) -> String {
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
     let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
-    format!("{}{detail}{line}", error.kind())
+    format!("{}{}{line}", error.kind(), shortened(&detail))
+}
+
+/// A template's own words may be of any length.
+fn shortened(words: &str) -> String {
+    const MAX_CHARS: usize = 1000;
+    match words.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words.to_owned(),
+    }
 }

@@ -70,6 +70,14 @@ pub enum PromptError {
         /// The engine's words, with the line.
         reason: String,
     },
+    /// The chat template asks for more than any needs.
+    #[error("`{path}`: the chat template is ended: {reason}")]
+    TemplateLimit {
+        /// The template's file.
+        path: PathBuf,
+        /// What it asks for.
+        reason: String,
+    },
     /// The chat template itself refuses this conversation, through `raise_exception`.
     #[error("`{path}`: the chat template refuses the conversation: {message}")]
     TemplateRefusal {
@@ -79,9 +87,11 @@ pub enum PromptError {
         message: String,
     },
     /// The tokenizer fails.
-    #[error("the tokenizer cannot {action}: {reason}")]
+    #[error("`{path}`: the tokenizer cannot {action}: {reason}")]
     Tokenizer {
-        /// `encode the prompt` or `decode the answer`.
+        /// Its file.
+        path: PathBuf,
+        /// `encode the prompt`, `decode the answer` or `be loaded`.
         action: &'static str,
         /// The library's words.
         reason: String,
@@ -137,6 +147,9 @@ impl PromptError {
             Self::ImageCount { .. } => Some(
                 "without a history, leave the placeholder out: one goes in front of the question for each picture; \
                  with a history, put one into the turn that each picture belongs to",
+            ),
+            Self::TemplateLimit { .. } => Some(
+                "a chat template is code that came with the checkpoint: look at it before it is run again",
             ),
             Self::NoTemplate { .. } | Self::TokenId { .. } => {
                 Some("convert the checkpoint again: `nvl-convert convert` copies the tokenizer's files")

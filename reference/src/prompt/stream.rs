@@ -4,7 +4,7 @@ use tokenizers::tokenizer::step_decode_stream;
 
 use super::Result;
 use super::python::is_space;
-use super::tokenizer::{Tokenizer, answer_in, clean_up_tokenization, failed, to_u32};
+use super::tokenizer::{Tokenizer, answer_in, clean_up_tokenization, to_u32};
 
 /// Turns ids into pieces of the answer, each as soon as nothing that follows can change it.
 ///
@@ -41,9 +41,10 @@ impl<'a> AnswerStream<'a> {
     pub fn push(&mut self, id: i64) -> Result<String> {
         self.ids.push(id);
         let Window { ids, prefix, prefix_index } = &mut self.window;
-        let piece =
-            step_decode_stream(self.tokenizer.inner(), vec![to_u32(id)?], false, ids, prefix, prefix_index)
-                .map_err(|error| failed("decode the answer", &error))?;
+        let id = to_u32(id)?;
+        let piece = self.tokenizer.call("decode the answer", |inner| {
+            step_decode_stream(inner, vec![id], false, ids, prefix, prefix_index)
+        })?;
         let Some(piece) = piece else { return Ok(String::new()) };
         self.text.push_str(&piece);
         let settled = &self.text[..self.settled_bytes()];

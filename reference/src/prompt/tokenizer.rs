@@ -1,15 +1,17 @@
 //! The checkpoint's tokenizer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::python::strip;
 use super::stream::AnswerStream;
 use super::tokenizer_config::{TokenizerConfig, read_text};
 use super::{PromptError, Result};
+use crate::panics::caught;
 
 /// Text to ids and back, as transformers' fast tokenizer does it with the same files.
 #[derive(Debug)]
 pub struct Tokenizer {
+    path: PathBuf,
     inner: tokenizers::Tokenizer,
     config: TokenizerConfig,
     eos_token: String,
@@ -25,17 +27,8 @@ impl Tokenizer {
     pub fn load(dir: &Path) -> Result<Self> {
         let config = TokenizerConfig::load(dir)?;
         let path = dir.join("tokenizer.json");
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(read_text(&path)?).map_err(|error| PromptError::Malformed {
-                path: path.clone(),
-                field: "the whole".to_owned(),
-                expected: "a tokenizer",
-                found: error.to_string(),
-            })?;
-        // Python's tokenizer does neither unless it is asked to, whatever the file says.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| failed("be loaded", &error))?;
-        add_tokens(&mut inner, &config)?;
+        let text = read_text(&path)?;
+        let inner = guarded(&path, "be loaded", || read_inner(&path, text, &config))??;
 
         let Some(eos_token) = config.special_token("eos_token").map(str::to_owned) else {
             return Err(PromptError::Malformed {
@@ -53,7 +46,7 @@ impl Tokenizer {
                 found: format!("`{eos_token}`"),
             });
         };
-        Ok(Self { inner, config, eos_token, eos_token_id })
+        Ok(Self { path, inner, config, eos_token, eos_token_id })
     }
 
     /// What the tokenizer's configuration says beside `tokenizer.json`.
@@ -112,15 +105,14 @@ impl Tokenizer {
 
     /// The ids of a text. No special token is added; those that the text spells out are found.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding =
-            self.inner.encode_fast(text, false).map_err(|error| failed("encode the prompt", &error))?;
+        let encoding = self.call("encode the prompt", |inner| inner.encode_fast(text, false))?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
     /// The text of ids, special tokens spelled out.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().map(|&id| to_u32(id)).collect::<Result<_>>()?;
-        let text = self.inner.decode(&ids, false).map_err(|error| failed("decode the answer", &error))?;
+        let text = self.call("decode the answer", |inner| inner.decode(&ids, false))?;
         Ok(if self.config.clean_up_tokenization_spaces { clean_up_tokenization(&text) } else { text })
     }
 
@@ -137,9 +129,37 @@ impl Tokenizer {
         AnswerStream::new(self)
     }
 
-    pub(super) fn inner(&self) -> &tokenizers::Tokenizer {
-        &self.inner
+    /// Calls the library; what it reports, and its panic at a file that is damaged where it was not looked at before, name
+    /// the file.
+    pub(super) fn call<T>(
+        &self,
+        action: &'static str,
+        call: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T>,
+    ) -> Result<T> {
+        let result = guarded(&self.path, action, || call(&self.inner))?;
+        result.map_err(|error| failed(&self.path, action, &error))
     }
+}
+
+/// The library's tokenizer of a file, with the tokens that its configuration adds.
+fn read_inner(path: &Path, text: String, config: &TokenizerConfig) -> Result<tokenizers::Tokenizer> {
+    let malformed = |error: tokenizers::Error| PromptError::Malformed {
+        path: path.to_owned(),
+        field: "the whole".to_owned(),
+        expected: "a tokenizer",
+        found: error.to_string(),
+    };
+    let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(malformed)?;
+    // Python's tokenizer does neither unless it is asked to, whatever the file says.
+    inner.with_padding(None);
+    inner.with_truncation(None).map_err(|error| failed(path, "be loaded", &error))?;
+    add_tokens(&mut inner, path, config)?;
+    Ok(inner)
+}
+
+/// The library's panics, as errors that name the file.
+fn guarded<T>(path: &Path, action: &'static str, call: impl FnOnce() -> T) -> Result<T> {
+    caught(call).map_err(|message| failed(path, action, &format!("its file is damaged: {message}")))
 }
 
 /// The part of a decoded text that is the answer.
@@ -176,12 +196,12 @@ pub(super) fn to_u32(id: i64) -> Result<u32> {
     u32::try_from(id).map_err(|_| PromptError::Id { found: id })
 }
 
-pub(super) fn failed(action: &'static str, error: &dyn std::fmt::Display) -> PromptError {
-    PromptError::Tokenizer { action, reason: error.to_string() }
+fn failed(path: &Path, action: &'static str, error: &dyn std::fmt::Display) -> PromptError {
+    PromptError::Tokenizer { path: path.to_owned(), action, reason: error.to_string() }
 }
 
 /// Adds the configuration's tokens that `tokenizer.json` lacks, in the order of their ids.
-fn add_tokens(inner: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> Result<()> {
+fn add_tokens(inner: &mut tokenizers::Tokenizer, path: &Path, config: &TokenizerConfig) -> Result<()> {
     let mut tokens: Vec<_> = config.added_tokens.iter().collect();
     tokens.sort_by_key(|(id, _)| *id);
     for (id, token) in tokens {
@@ -191,7 +211,7 @@ fn add_tokens(inner: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> Re
                 .rstrip(token.rstrip)
                 .single_word(token.single_word)
                 .normalized(token.normalized);
-            inner.add_tokens([added]).map_err(|error| failed("be loaded", &error))?;
+            inner.add_tokens([added]).map_err(|error| failed(path, "be loaded", &error))?;
         }
         let found = inner.token_to_id(&token.content);
         if found != Some(*id) {

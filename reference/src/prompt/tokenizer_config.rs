@@ -92,9 +92,12 @@ impl TokenizerConfig {
     }
 }
 
+/// The largest of a tokenizer's files that is read: that of Llama 3.1 has 17 MB.
+const MAX_BYTES: u64 = 1 << 28;
+
 /// The text of a file; what stands in the place of another file is refused.
 pub fn read_text(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path)
+    let text = store::read_to_string(path, MAX_BYTES)
         .map_err(|source| PromptError::Read { path: path.to_owned(), source })?;
     match Content::stand_in(text.as_bytes()) {
         Some(content) => Err(PromptError::Content { path: path.to_owned(), content }),

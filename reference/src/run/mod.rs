@@ -1,15 +1,21 @@
 //! Many requests from a file, answered into another: a run that can be killed at any moment and taken up again.
 
+mod identity;
 mod line;
-mod outcome;
+mod outcomes;
 mod requests;
+mod row;
 mod shard;
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+pub use identity::{Difference, FileHashes, Identity, Way, checkpoint_sha256, files_of};
 pub use line::{RequestLine, RequestTurn};
-pub use outcome::{Done, Outcomes, Row};
+pub use outcomes::{Done, Outcomes};
 pub use requests::{Requests, SourceLine};
+pub use row::{AnsweredRow, Outcome, Row, RowImage};
 pub use shard::Shard;
 
 use crate::answer::answer;
@@ -31,21 +37,19 @@ pub struct Runner {
     pub settings: Settings,
     /// Name of the checkpoint in a dump's manifest.
     pub checkpoint: Option<String>,
-    /// Folder that pictures' paths are relative to: the request file's.
-    pub base: PathBuf,
     /// Where to write a dump of each request, and what it has.
     pub record: Option<(PathBuf, RecordingArguments)>,
 }
 
 impl Runner {
-    /// Answers one request.
+    /// Answers one request, whose pictures' paths are relative to `base`.
     ///
     /// # Errors
     /// Whatever is wrong with this request; the run can go on with the next.
-    pub fn answer(&self, line: &SourceLine, request: &RequestLine) -> Result<Row> {
+    pub fn answer(&self, line: &SourceLine, request: &RequestLine, base: &Path) -> Result<Outcome> {
         let sampling = request.sampling();
         sampling.check()?;
-        let prepared = request.chat(&self.base)?.prepare(self.model.config(), &self.prompts)?;
+        let prepared = request.chat(base)?.prepare(self.model.config(), &self.prompts)?;
         let config = GenerationConfig {
             max_new_tokens: request.max_new_tokens,
             eos_token_ids: self.prompts.tokenizer().end_token_ids(&request.eos_token_ids)?,
@@ -68,7 +72,7 @@ impl Runner {
             let producer = producer(&self.model, &self.settings, &prepared.inputs);
             writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), &prepared, &config))?;
         }
-        Ok(Row::answered(line, &prepared, &answer))
+        Ok(Outcome::answered(&prepared, &answer))
     }
 }
 
@@ -83,6 +87,21 @@ pub struct RunSummary {
     pub done_before: usize,
 }
 
+/// Where a run's requests come from and its answers go, and how they are computed.
+#[derive(Debug, Clone)]
+pub struct RunFiles {
+    /// The file of requests.
+    pub requests: PathBuf,
+    /// The file of answers.
+    pub answers: PathBuf,
+    /// Which of the requests.
+    pub shard: Shard,
+    /// Whether answers that are there are to be removed.
+    pub begin_anew: bool,
+    /// How they are computed.
+    pub way: Way,
+}
+
 /// Answers the requests of a file, each once, into another; those that are in the other already are left as they are.
 ///
 /// `load` makes the runner, and is not called where nothing is left to do. `is_stopped` is asked between requests;
@@ -92,26 +111,15 @@ pub struct RunSummary {
 /// Where a file cannot be read or written, or the answers are not those of these requests. What is wrong with a single
 /// request becomes its own row.
 pub fn run(
-    requests: &Path,
-    answers: &Path,
-    shard: Shard,
+    files: &RunFiles,
     load: impl FnOnce() -> Result<Runner>,
     is_stopped: impl Fn() -> bool,
     mut on_row: impl FnMut(usize, usize, &Row),
 ) -> Result<RunSummary> {
-    let requests = Requests::read(requests)?;
-    let mut outcomes = Outcomes::open(answers)?;
-    let mut summary = RunSummary::default();
-    let mut left = Vec::new();
-    for line in requests.lines().filter(|line| shard.has(line.number)) {
-        match outcomes.of(line)? {
-            None => left.push(line),
-            Some(done) => {
-                summary.done_before += 1;
-                summary.failed += usize::from(done == Done::Failed);
-            }
-        }
-    }
+    let requests = Requests::read(&files.requests)?;
+    let base = files.requests.parent().unwrap_or(Path::new(""));
+    let mut outcomes = Outcomes::open(&files.answers, &files.requests, files.begin_anew)?;
+    let (mut summary, left) = left_to_do(files, &requests, &outcomes, base)?;
     if left.is_empty() {
         return Ok(summary);
     }
@@ -121,10 +129,9 @@ pub fn run(
         if is_stopped() {
             return Err(Error::Interrupted);
         }
-        let row = match line.request.as_ref().map_err(Clone::clone) {
-            Ok(request) => runner.answer(line, request).unwrap_or_else(|error| Row::failed(line, &error)),
-            Err(problem) => Row::failed(line, &Error::Request(problem)),
-        };
+        // Of the files as they are now, before they are looked at.
+        let identity = Identity::of(line, base, &files.way, &FileHashes::default());
+        let row = Row::new(line, outcome(&runner, line, base), identity);
         outcomes.append(&row)?;
         if row.is_error() {
             summary.failed += 1
@@ -134,4 +141,45 @@ pub fn run(
         on_row(index + 1, total, &row);
     }
     Ok(summary)
+}
+
+/// The requests that have no row, and a count of those that have one.
+fn left_to_do<'a>(
+    files: &RunFiles,
+    requests: &'a Requests,
+    outcomes: &Outcomes,
+    base: &Path,
+) -> Result<(RunSummary, Vec<&'a SourceLine>)> {
+    let lines: Vec<&SourceLine> = requests.lines().filter(|line| files.shard.has(line.number)).collect();
+    let by_number: HashMap<usize, &SourceLine> = lines.iter().map(|&line| (line.number, line)).collect();
+    outcomes.check_none_but(&by_number)?;
+    let done = outcomes.lines().filter_map(|number| by_number.get(&number)?.request.as_ref().ok());
+    let hashes = FileHashes::read(done.flat_map(|request| files_of(request, base)).collect());
+    let mut summary = RunSummary::default();
+    let mut left = Vec::new();
+    for line in lines {
+        match outcomes.of(line, || Identity::of(line, base, &files.way, &hashes))? {
+            None => left.push(line),
+            Some(done) => {
+                summary.done_before += 1;
+                summary.failed += usize::from(done == Done::Failed);
+            }
+        }
+    }
+    Ok((summary, left))
+}
+
+/// Answers a request, whatever happens.
+fn outcome(runner: &Runner, line: &SourceLine, base: &Path) -> Outcome {
+    let request = match &line.request {
+        Ok(request) => request,
+        Err(problem) => return Outcome::failed(&Error::Request(problem.clone())),
+    };
+    // What is done for one request is thrown away with it, so that the next finds nothing half done.
+    let answered = catch_unwind(AssertUnwindSafe(|| runner.answer(line, request, base)));
+    match answered {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::failed(&error),
+        Err(_) => Outcome::failed(&Error::Defect),
+    }
 }

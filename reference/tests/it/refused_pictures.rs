@@ -168,10 +168,16 @@ fn a_jpeg_of_endless_scans_is_refused() {
 #[test]
 fn what_is_no_file_is_refused_without_opening_it() {
     let dir = tempfile::tempdir().unwrap();
-    let error = preprocess(&[dir.path()], &fixtures::image_processor()).unwrap_err();
-    assert!(matches!(error, PictureError::NotAFile { found: "a folder", .. }), "{error}");
-    let error = preprocess(&["/dev/zero"], &fixtures::image_processor()).unwrap_err();
-    assert!(matches!(error, PictureError::NotAFile { .. }), "{error}");
+    let refused =
+        |path: &std::path::Path| preprocess(&[path], &fixtures::image_processor()).unwrap_err().to_string();
+    let said = refused(dir.path());
+    assert!(said.ends_with("cannot be read: expected a regular file, found a folder"), "{said}");
+    let said = refused("/dev/zero".as_ref());
+    assert!(said.ends_with("cannot be read: expected a regular file, found a device"), "{said}");
+    let pipe = dir.path().join("pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let said = refused(&pipe);
+    assert!(said.ends_with("cannot be read: expected a regular file, found a pipe"), "{said}");
     let missing = dir.path().join("missing.png");
     let error = preprocess(&[&missing], &fixtures::image_processor()).unwrap_err();
     assert!(matches!(&error, PictureError::Read { path, .. } if *path == missing), "{error}");

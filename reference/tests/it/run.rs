@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::bundled::{checkpoint, golden, nvl_reference, picture};
 
 /// A folder with a file of requests.
-fn requests(lines: &[Value]) -> (TempDir, PathBuf) {
+pub fn requests(lines: &[Value]) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("requests.jsonl");
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -19,17 +19,22 @@ fn requests(lines: &[Value]) -> (TempDir, PathBuf) {
     (dir, file)
 }
 
-fn rows(file: &Path) -> Vec<Value> {
+pub fn rows(file: &Path) -> Vec<Value> {
     std::fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn run(requests: &Path, out: &Path) -> assert_cmd::Command {
+pub fn run(requests: &Path, out: &Path) -> assert_cmd::Command {
     let mut command = nvl_reference();
     command.args(["run", "--model"]).arg(checkpoint()).arg(requests).arg(out);
     command
 }
 
-fn describe(id: &str) -> Value {
+/// What a command says on stderr.
+pub fn said_by(assert: assert_cmd::assert::Assert) -> String {
+    String::from_utf8_lossy(&assert.get_output().stderr).into_owned()
+}
+
+pub fn describe(id: &str) -> Value {
     json!({"id": id, "prompt": "Describe this image.", "max_new_tokens": 12,
            "images": [picture("red-circle-above-blue-square.png")]})
 }
@@ -81,8 +86,8 @@ fn a_finished_run_does_nothing_more_and_keeps_its_verdict() {
     let out = dir.path().join("out.jsonl");
     run(&file, &out).assert().code(1);
     let before = std::fs::read(&out).unwrap();
-    // The model is not even looked for.
-    nvl_reference().args(["run", "--model", "nowhere"]).arg(&file).arg(&out).assert().code(1);
+    let said = said_by(run(&file, &out).assert().code(1));
+    assert!(said.contains("0 answered, 1 could not be, 2 were done before"), "{said}");
     assert_eq!(std::fs::read(&out).unwrap(), before);
 }
 
@@ -148,27 +153,43 @@ fn shards_share_the_requests() {
 }
 
 #[test]
-fn answers_to_other_requests_are_left_alone() {
-    let (dir, file) = requests(&[describe("a")]);
-    let out = dir.path().join("out.jsonl");
-    run(&file, &out).assert().success();
-    let before = std::fs::read(&out).unwrap();
-    std::fs::write(&file, format!("{}\n", describe("another"))).unwrap();
-    let assert = run(&file, &out).assert().code(2);
-    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(said.contains("line 1 is `another`, and was `a` when it was answered"), "{said}");
-    std::fs::write(&out, "notes of mine\n").unwrap();
-    let assert = run(&file, &out).assert().code(2);
-    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(said.contains("line 1: expected a row of an earlier run"), "{said}");
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "notes of mine\n");
-    assert_ne!(before, b"");
+fn two_requests_of_one_name_are_refused() {
+    let (dir, file) = requests(&[describe("a"), describe("b"), describe("a")]);
+    let said = said_by(run(&file, &dir.path().join("out.jsonl")).assert().code(2));
+    assert!(said.contains("line 3: expected an id of its own, found that of line 1: `a`"), "{said}");
 }
 
 #[test]
-fn two_requests_of_one_name_are_refused() {
-    let (dir, file) = requests(&[describe("a"), describe("b"), describe("a")]);
-    let assert = run(&file, &dir.path().join("out.jsonl")).assert().code(2);
-    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(said.contains("line 3: expected an id of its own, found that of line 1: `a`"), "{said}");
+fn a_line_that_cannot_be_read_costs_no_other() {
+    let (dir, file) = requests(&[]);
+    let out = dir.path().join("out.jsonl");
+    let (first, last) = (describe("first").to_string(), describe("last").to_string());
+    let bytes =
+        [b"\xef\xbb\xbf", first.as_bytes(), b"\n{\"prompt\": \"caf\xe9\"}\n", last.as_bytes()].concat();
+    std::fs::write(&file, bytes).unwrap();
+    run(&file, &out).assert().code(1);
+    let rows = rows(&out);
+    assert_eq!((&rows[0]["id"], &rows[2]["id"]), (&json!("first"), &json!("last")));
+    assert_eq!(rows[0]["text"], rows[2]["text"]);
+    assert_eq!(rows[1]["error"], "line 2, byte 16: expected UTF-8, found 0xe9: the file may be in Latin-1");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_request_that_memory_has_no_room_for_costs_no_other() {
+    let long = "word ".repeat(40_000);
+    let (dir, file) =
+        requests(&[json!({"id": "long", "prompt": long, "max_new_tokens": 1}), describe("short")]);
+    let out = dir.path().join("out.jsonl");
+    // As many as this leave no room for the scores of eager attention, whatever the machine.
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--as={}", 24_u64 << 30)).arg(assert_cmd::cargo::cargo_bin("nvl-reference"));
+    command.args(["run", "--math", "exact", "--model"]).args([checkpoint(), &file, &out]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows = rows(&out);
+    let said = rows[0]["error"].as_str().unwrap();
+    assert!(said.starts_with("the scores of eager attention would take "), "{said}");
+    assert!(rows[0]["hint"].as_str().unwrap().contains("--math fast"));
+    assert_eq!(rows[1]["text"], "a red circle above a blue square");
 }

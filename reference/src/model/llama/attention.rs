@@ -10,6 +10,7 @@ use crate::faults::fault;
 use crate::math::{AttnImplementation, SharedMath};
 use crate::model::layers::Linear;
 use crate::record::Recorder;
+use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
 
 /// # Source
@@ -107,7 +108,7 @@ impl Attention {
         let key_states = repeat_kv(key, self.num_key_value_groups)?; // [b, h, k, d]
         let value_states = repeat_kv(value, self.num_key_value_groups)?;
         let scores = query.f_matmul(&key_states.f_transpose(2, 3)?)?; // [b, h, s, k]
-        let mut attn_weights = scores.f_mul_scalar(scaling)?;
+        let mut attn_weights = scores.try_mul_scalar(scaling)?;
         if let Some(mask) = mask {
             attn_weights = attn_weights.f_add(mask)?;
         }

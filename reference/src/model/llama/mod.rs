@@ -10,11 +10,12 @@ mod rms_norm;
 mod rotary;
 
 use converter::normalized::TextConfig;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::layers::{Embedding, Linear, lowest};
 use crate::error::Result;
 use crate::faults::fault;
+use crate::math::{Math, SharedMath};
 use crate::record::Recorder;
 use crate::weights::Weights;
 use decoder_layer::DecoderLayer;
@@ -36,6 +37,7 @@ pub struct LlamaForCausalLm {
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
     lm_head: Linear,
+    math: SharedMath,
     config: TextConfig,
 }
 
@@ -67,6 +69,7 @@ impl LlamaForCausalLm {
             layers,
             norm: RmsNorm::load(&model.pp("norm"), config.rms_norm_eps, format!("{MODEL}.norm"))?,
             lm_head,
+            math: weights.math(),
             config: config.clone(),
         })
     }
@@ -114,7 +117,7 @@ impl LlamaForCausalLm {
         let past = cache.len();
         let sequence = inputs_embeds.size()[1];
         let position_embeddings = self.rotary_emb.forward(past, sequence, recorder)?;
-        let attention_mask = fault!(MaskLeak => None, causal_mask(inputs_embeds, past)?);
+        let attention_mask = fault!(MaskLeak => None, causal_mask(inputs_embeds, past, self.math.get())?);
 
         let mut hidden_states = inputs_embeds.shallow_clone();
         for layer in &self.layers {
@@ -143,15 +146,52 @@ impl LlamaForCausalLm {
 /// The additive mask that hides later tokens: 0 where a key is visible, the dtype's lowest number where it is not.
 /// None for a single token, which sees all.
 ///
+/// The fused kernel hides what is later by itself in a prompt from its first token on, and reads no mask: what it is given
+/// there is one number, seen at every place, where a mask would take more memory than all else.
+///
 /// # Shapes
 /// → [1, 1, s, k]
-fn causal_mask(inputs_embeds: &Tensor, past: i64) -> Result<Option<Tensor>> {
+fn causal_mask(inputs_embeds: &Tensor, past: i64, math: Math) -> Result<Option<Tensor>> {
     let sequence = inputs_embeds.size()[1];
     if sequence == 1 {
         return Ok(None);
     }
-    let kind: Kind = inputs_embeds.kind();
-    let hidden = Tensor::f_full([sequence, past + sequence], lowest(kind), (kind, inputs_embeds.device()))?;
-    let hidden = hidden.f_triu(fault!(MaskOneAhead => past + 2, past + 1))?;
-    Ok(Some(hidden.f_view([1, 1, sequence, past + sequence])?))
+    let options = (inputs_embeds.kind(), inputs_embeds.device());
+    let shape = [1, 1, sequence, past + sequence];
+    if math == Math::Fast && past == 0 {
+        return Ok(Some(Tensor::f_zeros([1], options)?.f_expand(shape, false)?));
+    }
+    let hidden = Tensor::f_from_slice(&[lowest(inputs_embeds.kind())])?
+        .f_to_device(inputs_embeds.device())?
+        .f_to_kind(inputs_embeds.kind())?
+        .f_expand(shape, false)?;
+    Ok(Some(hidden.f_triu(fault!(MaskOneAhead => past + 2, past + 1))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn a_mask_hides_later_tokens_and_those_before_are_seen() {
+        let embeds = Tensor::zeros([1, 2, 4], (Kind::Float, Device::Cpu));
+        let lowest = f32::MIN;
+        let mask = causal_mask(&embeds, 1, Math::Exact).unwrap().unwrap();
+        assert_eq!(mask.size(), [1, 1, 2, 3]);
+        let values = Vec::<f32>::try_from(mask.flatten(0, -1)).unwrap();
+        assert_eq!(values, [0.0, 0.0, lowest, 0.0, 0.0, 0.0]);
+        let one = Tensor::zeros([1, 1, 4], (Kind::Float, Device::Cpu));
+        assert!(causal_mask(&one, 5, Math::Exact).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_fused_kernel_gets_no_mask_that_takes_memory() {
+        // A mask of this sequence would have 2⁶⁰ bytes.
+        let embeds = Tensor::zeros([1, 1, 1], (Kind::Float, Device::Cpu)).expand([1, 1 << 29, 1], false);
+        let mask = causal_mask(&embeds, 0, Math::Fast).unwrap().unwrap();
+        assert_eq!(mask.size(), [1, 1, 1 << 29, 1 << 29]);
+        assert!(causal_mask(&embeds, 0, Math::Exact).is_err());
+    }
 }

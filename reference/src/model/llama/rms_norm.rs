@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 use crate::faults::fault;
 use crate::record::Recorder;
+use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
 
 /// `weight · (x / √(mean(x²) + eps))`, the quotient in float32 and cast back *before* the weight. libtorch's own
@@ -29,8 +30,8 @@ impl RmsNorm {
     pub fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
         let input_kind = hidden_states.kind();
         let hidden_states = hidden_states.f_to_kind(Kind::Float)?;
-        let variance = hidden_states.f_pow_tensor_scalar(2)?.f_mean_dim(-1, true, None)?;
-        let scale = variance.f_add_scalar(self.variance_epsilon)?.f_rsqrt()?;
+        let variance = hidden_states.try_pow_scalar(2)?.f_mean_dim(-1, true, None)?;
+        let scale = variance.try_add_scalar(self.variance_epsilon)?.f_rsqrt()?;
         let normed = hidden_states.f_mul(&scale)?;
         let normed = fault!(NormCastLast => normed, normed.f_to_kind(input_kind)?);
         let output = self.weight.f_mul(&normed)?;

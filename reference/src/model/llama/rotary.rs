@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 use crate::faults::fault;
 use crate::record::Recorder;
+use crate::scalar::ScalarOps as _;
 
 /// cos and sin of each position's angles, both [1, s, d].
 pub struct PositionEmbeddings {
@@ -61,14 +62,15 @@ impl RotaryEmbedding {
         };
         let past = fault!(PositionsFromOne => past + 1, past);
         let past = fault!(PositionStands => (past - 1).max(0), past);
-        let position_ids = Tensor::f_arange_start(past, past + sequence, (Kind::Int64, self.device))?;
+        let positions: Vec<i64> = (past..past + sequence).collect();
+        let position_ids = Tensor::f_from_slice(&positions)?.f_to_device(self.device)?;
         let freqs = inv_freq
             .f_view([1, -1, 1])?
             .f_matmul(&position_ids.f_view([1, 1, -1])?.f_to_kind(Kind::Float)?)? // [1, d/2, s]
             .f_transpose(1, 2)?;
         let angles = Tensor::f_cat(&[&freqs, &freqs], -1)?; // [1, s, d]
-        let cos = angles.f_cos()?.f_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
-        let sin = angles.f_sin()?.f_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
+        let cos = angles.f_cos()?.try_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
+        let sin = angles.f_sin()?.try_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
         recorder.activation(&format!("{}.cos", self.site), "LlamaRotaryEmbedding cos", &cos)?;
         recorder.activation(&format!("{}.sin", self.site), "LlamaRotaryEmbedding sin", &sin)?;
         Ok(PositionEmbeddings { cos, sin })
@@ -78,7 +80,7 @@ impl RotaryEmbedding {
         let plain = || inverse(&self.wavelengths(self.rope_theta)?);
         Ok(match &self.rope_scaling {
             None | Some(RopeScaling::Dynamic { .. }) => (plain()?, 1.0),
-            Some(RopeScaling::Linear { factor }) => (plain()?.f_div_scalar(*factor)?, 1.0),
+            Some(RopeScaling::Linear { factor }) => (plain()?.try_div_scalar(*factor)?, 1.0),
             Some(RopeScaling::Llama3 {
                 factor,
                 low_freq_factor,
@@ -115,26 +117,30 @@ impl RotaryEmbedding {
 
     /// `base^(2i / d)`, [d / 2].
     fn wavelengths(&self, base: f64) -> Result<Tensor> {
-        Ok(Tensor::f_pow_scalar(base, &self.exponents()?)?)
+        Ok(self.exponents()?.try_exp_of(base)?)
     }
 
     /// `2i / d`, [d / 2].
     fn exponents(&self) -> Result<Tensor> {
-        Ok(Tensor::f_arange_start_step(0, self.head_dim, 2, (Kind::Int64, self.device))?
+        let even: Vec<i64> = (0..self.head_dim).step_by(2).collect();
+        Ok(Tensor::f_from_slice(&even)?
+            .f_to_device(self.device)?
             .f_to_kind(Kind::Float)?
-            .f_div_scalar(self.head_dim as f64)?)
+            .try_div_scalar(self.head_dim as f64)?)
     }
 
     /// The base grows once the sequence is longer than the configuration's context. It is a float32 tensor in the public
     /// code, since the length of the sequence is one.
     fn dynamic_frequencies(&self, factor: f64, sequence: i64) -> Result<Tensor> {
         let dim = self.head_dim as f64;
-        let base = Tensor::f_full([] as [i64; 0], sequence, (Kind::Int64, self.device))?
-            .f_mul_scalar(factor)?
-            .f_div_scalar(self.max_position_embeddings as f64)?
-            .f_sub_scalar(factor - 1.0)?
-            .f_pow_tensor_scalar(dim / (dim - 2.0))?
-            .f_mul_scalar(self.rope_theta)?;
+        let base = Tensor::f_from_slice(&[sequence])?
+            .f_squeeze()?
+            .f_to_device(self.device)?
+            .try_mul_scalar(factor)?
+            .try_div_scalar(self.max_position_embeddings as f64)?
+            .try_sub_scalar(factor - 1.0)?
+            .try_pow_scalar(dim / (dim - 2.0))?
+            .try_mul_scalar(self.rope_theta)?;
         inverse(&base.f_pow(&self.exponents()?)?)
     }
 
@@ -153,12 +159,15 @@ impl RotaryEmbedding {
     fn yarn(&self, factor: f64, (low, high): (f64, f64)) -> Result<Tensor> {
         let wavelengths = self.wavelengths(self.rope_theta)?;
         let extrapolation = inverse(&wavelengths)?;
-        let interpolation = inverse(&wavelengths.f_mul_scalar(factor)?)?;
+        let interpolation = inverse(&wavelengths.try_mul_scalar(factor)?)?;
         let high = if low == high { high + 0.001 } else { high };
-        let ramp = Tensor::f_arange(self.head_dim / 2, (Kind::Float, self.device))?
-            .f_sub_scalar(low)?
-            .f_div_scalar(high - low)?
-            .f_clamp(0.0, 1.0)?;
+        let pairs: Vec<i64> = (0..self.head_dim / 2).collect();
+        let ramp = Tensor::f_from_slice(&pairs)?
+            .f_to_device(self.device)?
+            .f_to_kind(Kind::Float)?
+            .try_sub_scalar(low)?
+            .try_div_scalar(high - low)?
+            .try_clamp(0.0, 1.0)?;
         let kept = one_minus(&ramp)?;
         Ok(interpolation.f_mul(&one_minus(&kept)?)?.f_add(&extrapolation.f_mul(&kept)?)?)
     }
@@ -171,7 +180,7 @@ fn inverse(tensor: &Tensor) -> Result<Tensor> {
 
 /// Python's `1 - tensor`.
 fn one_minus(tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.f_rsub_scalar(1)?)
+    Ok(tensor.try_rsub_scalar(1)?)
 }
 
 fn yarn_mscale(factor: f64, mscale: f64) -> f64 {
@@ -181,16 +190,17 @@ fn yarn_mscale(factor: f64, mscale: f64) -> f64 {
 /// Llama 3's scaling: low frequencies stretched, high ones kept, a linear ramp between.
 fn llama3(inv_freq: &Tensor, factor: f64, low: f64, high: f64, original: f64) -> Result<Tensor> {
     let (low_freq_wavelen, high_freq_wavelen) = (original / low, original / high);
-    let wavelen = inverse(inv_freq)?.f_mul_scalar(2.0 * PI)?;
+    let wavelen = inverse(inv_freq)?.try_mul_scalar(2.0 * PI)?;
     let stretched =
-        inv_freq.f_div_scalar(factor)?.f_where_self(&wavelen.f_gt(low_freq_wavelen)?, inv_freq)?;
-    let smooth = inverse(&wavelen)?.f_mul_scalar(original)?.f_sub_scalar(low)?.f_div_scalar(high - low)?;
+        inv_freq.try_div_scalar(factor)?.f_where_self(&wavelen.try_gt(low_freq_wavelen)?, inv_freq)?;
+    let smooth =
+        inverse(&wavelen)?.try_mul_scalar(original)?.try_sub_scalar(low)?.try_div_scalar(high - low)?;
     let smoothed =
-        one_minus(&smooth)?.f_mul(&stretched)?.f_div_scalar(factor)?.f_add(&smooth.f_mul(&stretched)?)?;
+        one_minus(&smooth)?.f_mul(&stretched)?.try_div_scalar(factor)?.f_add(&smooth.f_mul(&stretched)?)?;
     let is_medium = wavelen
-        .f_lt(high_freq_wavelen)?
+        .try_lt(high_freq_wavelen)?
         .f_logical_not()?
-        .f_logical_and(&wavelen.f_gt(low_freq_wavelen)?.f_logical_not()?)?;
+        .f_logical_and(&wavelen.try_gt(low_freq_wavelen)?.f_logical_not()?)?;
     Ok(smoothed.f_where_self(&is_medium, &stretched)?)
 }
 

@@ -3,7 +3,7 @@
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster, Rgb};
 use super::limits::checked_sides;
-use super::{Decoded, Format, Warning};
+use super::{Admit, Decoded, Format, Warning};
 
 const FILE_HEADER_BYTES: usize = 14;
 const OS2_HEADER_BYTES: usize = 12;
@@ -43,8 +43,8 @@ enum Layout {
 ///
 /// # Source
 /// Pillow, `BmpImagePlugin.py`, `BmpImageFile`
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    let header = read_header(bytes)?;
+pub fn decode(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
+    let header = read_header(bytes, admit)?;
     let pixels = bytes.get(header.pixels_at..).unwrap_or_default();
     let truncated = || DecodeError::Truncated { format: Format::Bmp, found_bytes: bytes.len() };
     let (mode, palette, mut data) = match header.bits {
@@ -95,7 +95,7 @@ fn unsupported(found: String) -> DecodeError {
     }
 }
 
-fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
+fn read_header(bytes: &[u8], admit: Admit<'_>) -> Result<Header, DecodeError> {
     let truncated = || DecodeError::Truncated { format: Format::Bmp, found_bytes: bytes.len() };
     let u16_at = |offset: usize| -> Result<u16, DecodeError> {
         let bytes = bytes.get(offset..offset + 2).ok_or_else(truncated)?;
@@ -107,13 +107,13 @@ fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
     let header_bytes = u32_at(14)? as usize;
     let mut header_end = FILE_HEADER_BYTES + header_bytes;
     let (sides, top_down, bits, compression, colours, colour_bytes) = match header_bytes {
-        OS2_HEADER_BYTES => (checked_sides(u16_at(18)?, u16_at(20)?)?, false, u16_at(24)?, RAW, 0, 3),
+        OS2_HEADER_BYTES => (checked_sides(u16_at(18)?, u16_at(20)?, admit)?, false, u16_at(24)?, RAW, 0, 3),
         40 | 52 | 56 | 64 | 108 | 124 => {
             let height = u32_at(22)?;
             // Pillow looks at the uppermost byte only; a height between is beyond all limits in either reading.
             let top_down = height >> 24 == 0xff;
             let height = if top_down { height.wrapping_neg() } else { height };
-            (checked_sides(u32_at(18)?, height)?, top_down, u16_at(28)?, u32_at(30)?, u32_at(46)?, 4)
+            (checked_sides(u32_at(18)?, height, admit)?, top_down, u16_at(28)?, u32_at(30)?, u32_at(46)?, 4)
         }
         other => return Err(unsupported(format!("a header of {other} bytes"))),
     };

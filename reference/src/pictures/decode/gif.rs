@@ -7,13 +7,13 @@ use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster, Rgb};
 use super::limits::{MAX_PIXELS, checked_sides};
-use super::{Decoded, Format, Warning};
+use super::{Admit, Decoded, Format, Warning};
 
 /// Decodes a GIF. A palette that only numbers the greys is none: such a picture is grey, and is interpolated.
 ///
 /// # Source
 /// Pillow, `GifImagePlugin.py`, `GifImageFile`
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let error = |error: DecodingError| refusal(error, bytes);
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
@@ -32,7 +32,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
     let width = screen_width.max(left + frame_width);
     let height = screen_height.max(top + frame_height);
-    let (width, height) = checked_sides(width as u64, height as u64)?;
+    let (width, height) = checked_sides(width as u64, height as u64, admit)?;
     if frame_width == 0 || frame_height == 0 {
         return Err(DecodeError::NoPixels { width: frame_width as u64, height: frame_height as u64 });
     }

@@ -13,7 +13,7 @@ use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
 use super::exif::orientation_warning;
 use super::limits::{MAX_PIXELS, checked_sides};
-use super::{Decoded, Format};
+use super::{Admit, Decoded, Format};
 
 /// The most scans of one picture. Progressive encoders make about ten; each costs a pass over all pixels, however few
 /// bytes it has.
@@ -25,11 +25,11 @@ const MAX_SCANNED_PIXELS: u64 = 32 * MAX_PIXELS;
 ///
 /// # Source
 /// Pillow, `JpegImagePlugin.py` and `src/libImaging/JpegDecode.c`
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let reached_end = Cell::new(false);
     let source = Source { bytes, reached_end: &reached_end };
     // libjpeg reports an error by not returning: `error_exit` unwinds through it, and drops what it holds.
-    match catch_unwind(AssertUnwindSafe(|| decode_or_unwind(source))) {
+    match catch_unwind(AssertUnwindSafe(|| decode_or_unwind(source, admit))) {
         Ok(result) => result,
         Err(_) if reached_end.get() => {
             Err(DecodeError::Truncated { format: Format::Jpeg, found_bytes: bytes.len() })
@@ -38,7 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     }
 }
 
-fn decode_or_unwind(source: Source<'_>) -> Result<Decoded, DecodeError> {
+fn decode_or_unwind(source: Source<'_>, admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let Source { bytes, reached_end } = source;
     let io_error = |error: std::io::Error| match reached_end.get() {
         true => DecodeError::Truncated { format: Format::Jpeg, found_bytes: bytes.len() },
@@ -47,8 +47,8 @@ fn decode_or_unwind(source: Source<'_>) -> Result<Decoded, DecodeError> {
     let builder = Decompress::builder().with_err(strict_error_manager()).with_markers(&[Marker::APP(1)]);
     let mut decompress = builder.from_reader(source).map_err(io_error)?;
     let (width, height) = decompress.size();
-    let (width, height) = checked_sides(width as u64, height as u64)?;
-    let scans = bytes.windows(2).filter(|pair| *pair == b"\xff\xda").take(MAX_SCANS + 1).count();
+    let (width, height) = checked_sides(width as u64, height as u64, admit)?;
+    let scans = count_scans(bytes);
     if scans > MAX_SCANS || scans as u64 * width as u64 * height as u64 > MAX_SCANNED_PIXELS {
         return Err(malformed(format!(
             "{scans} scans of {width} × {height} pixels, which would take too long"
@@ -89,6 +89,36 @@ fn decode_or_unwind(source: Source<'_>) -> Result<Decoded, DecodeError> {
         raster: Raster { mode, width, height, data, palette: Vec::new() },
         warnings,
     })
+}
+
+/// Scans of the picture: one more than [`MAX_SCANS`] where there are more. What stands behind the picture's end is none of
+/// it (a phone's film, a second picture), nor what stands in a marker's segment (a thumbnail).
+fn count_scans(bytes: &[u8]) -> usize {
+    const START_OF_IMAGE: u8 = 0xd8;
+    const END_OF_IMAGE: u8 = 0xd9;
+    const START_OF_SCAN: u8 = 0xda;
+    let mut scans = 0;
+    let mut rest = bytes;
+    // As libjpeg looks for a marker: whatever is in front of it is passed over, coded data as well.
+    while scans <= MAX_SCANS
+        && let Some(at) = rest.iter().position(|&byte| byte == 0xff)
+    {
+        let fill = rest[at..].iter().take_while(|&&byte| byte == 0xff).count();
+        rest = &rest[at + fill..];
+        let Some((&marker, behind)) = rest.split_first() else { break };
+        rest = behind;
+        match marker {
+            END_OF_IMAGE => break,
+            // A byte of coded data, a restart, and what has no segment.
+            0 | 1 | START_OF_IMAGE | 0xd0..=0xd7 => {}
+            _ => {
+                scans += usize::from(marker == START_OF_SCAN);
+                let length = rest.first_chunk().map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+    }
+    scans
 }
 
 /// Bytes that remember whether more were asked for.

@@ -1,6 +1,7 @@
 //! How much a file may ask for.
 
 use super::super::DecodeError;
+use super::Admit;
 
 /// Pixels above which Pillow warns: a quarter of a gibibyte of RGB (`Image.MAX_IMAGE_PIXELS`).
 pub const WARN_PIXELS: u64 = 1024 * 1024 * 1024 / 4 / 3;
@@ -9,8 +10,12 @@ pub const MAX_PIXELS: u64 = 2 * WARN_PIXELS;
 /// The largest file that is read: more than [`MAX_PIXELS`] of RGB without compression.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// The sides, where they are within the limits; called before anything is allocated for the pixels.
-pub fn checked_sides(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize, usize), DecodeError> {
+/// The sides, where they are within the limits and admitted; called before anything is allocated for the pixels.
+pub fn checked_sides(
+    width: impl Into<u64>,
+    height: impl Into<u64>,
+    admit: Admit<'_>,
+) -> Result<(usize, usize), DecodeError> {
     let (width, height) = (width.into(), height.into());
     if width == 0 || height == 0 {
         return Err(DecodeError::NoPixels { width, height });
@@ -19,7 +24,9 @@ pub fn checked_sides(width: impl Into<u64>, height: impl Into<u64>) -> Result<(u
         return Err(DecodeError::TooManyPixels { width, height, limit: MAX_PIXELS });
     }
     // Both are below MAX_PIXELS, which fits in 32 bits.
-    Ok((width as usize, height as usize))
+    let (width, height) = (width as usize, height as usize);
+    admit(width, height)?;
+    Ok((width, height))
 }
 
 #[cfg(test)]
@@ -30,14 +37,17 @@ mod tests {
     fn the_limit_is_pillows() {
         // Image.MAX_IMAGE_PIXELS
         assert_eq!(WARN_PIXELS, 89_478_485);
-        assert!(checked_sides(178_956_970u32, 1u32).is_ok());
-        let error = checked_sides(178_956_971u32, 1u32).unwrap_err();
+        assert!(checked_sides(178_956_970u32, 1u32, &|_, _| Ok(())).is_ok());
+        let error = checked_sides(178_956_971u32, 1u32, &|_, _| Ok(())).unwrap_err();
         assert!(matches!(error, DecodeError::TooManyPixels { width: 178_956_971, height: 1, .. }));
-        assert!(checked_sides(u64::MAX, u64::MAX).is_err());
+        assert!(checked_sides(u64::MAX, u64::MAX, &|_, _| Ok(())).is_err());
     }
 
     #[test]
     fn a_side_of_nothing_is_refused() {
-        assert!(matches!(checked_sides(0u32, 5u32), Err(DecodeError::NoPixels { width: 0, height: 5 })));
+        assert!(matches!(
+            checked_sides(0u32, 5u32, &|_, _| Ok(())),
+            Err(DecodeError::NoPixels { width: 0, height: 5 })
+        ));
     }
 }

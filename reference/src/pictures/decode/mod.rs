@@ -48,20 +48,32 @@ pub enum Warning {
     ManyPixels(u64),
 }
 
+/// Whether a picture of this width and height is wanted, or why not.
+pub type Admit<'a> = &'a dyn Fn(usize, usize) -> Result<(), DecodeError>;
+
 /// Decodes a file's bytes.
 ///
 /// # Errors
 /// The bytes are no picture, a broken one, a variant that is not known to decode as in the public code, or more than
 /// [`MAX_PIXELS`].
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    decode_if(bytes, &|_, _| Ok(()))
+}
+
+/// Decodes a file's bytes, if its size is admitted: that is asked when the header is read, before memory is taken for the
+/// pixels.
+///
+/// # Errors
+/// As [`decode`]; or what `admit` says.
+pub fn decode_if(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let format = Format::sniff(bytes)?;
     let mut decoded = match format {
-        Format::Png => png::decode(bytes)?,
-        Format::Jpeg => jpeg::decode(bytes)?,
-        Format::Webp => webp::decode(bytes)?,
-        Format::Gif => gif::decode(bytes)?,
-        Format::Bmp => bmp::decode(bytes)?,
-        Format::Tiff => tiff::decode(bytes)?,
+        Format::Png => png::decode(bytes, admit)?,
+        Format::Jpeg => jpeg::decode(bytes, admit)?,
+        Format::Webp => webp::decode(bytes, admit)?,
+        Format::Gif => gif::decode(bytes, admit)?,
+        Format::Bmp => bmp::decode(bytes, admit)?,
+        Format::Tiff => tiff::decode(bytes, admit)?,
     };
     let pixels = decoded.raster.width as u64 * decoded.raster.height as u64;
     if pixels > WARN_PIXELS {

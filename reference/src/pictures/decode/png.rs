@@ -8,7 +8,7 @@ use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
 use super::exif::orientation_warning;
 use super::limits::checked_sides;
-use super::{Decoded, Format, Warning};
+use super::{Admit, Decoded, Format, Warning};
 
 /// What the decoder may allocate beside the pixels: rows and chunks.
 const MAX_DECODER_BYTES: usize = 256 << 20;
@@ -17,7 +17,7 @@ const MAX_DECODER_BYTES: usize = 256 << 20;
 ///
 /// # Source
 /// Pillow, `PngImagePlugin.py`, `_MODES`
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let error = |error: DecodingError| refusal(error, bytes);
     let mut options = DecodeOptions::default();
     // Pillow refuses these as well.
@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
     decoder.set_limits(Limits { bytes: MAX_DECODER_BYTES });
     let header = decoder.read_header_info().map_err(error)?;
-    let (width, height) = checked_sides(header.width, header.height)?;
+    let (width, height) = checked_sides(header.width, header.height, admit)?;
     let mut reader = decoder.read_info().map_err(error)?;
     let buffer_size = reader.output_buffer_size().ok_or_else(|| error(DecodingError::LimitsExceeded))?;
     let mut packed = vec![0; buffer_size];

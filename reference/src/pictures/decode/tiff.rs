@@ -9,7 +9,7 @@ use tiff::tags::Tag;
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
 use super::limits::{MAX_FILE_BYTES, checked_sides};
-use super::{Decoded, Format, Warning};
+use super::{Admit, Decoded, Format, Warning};
 
 const EXPECTED: &str = "8 bits of grey, RGB, RGBA or CMYK, 16 or 1 of grey, in one plane, upright, \
                         raw or compressed by LZW, Deflate or PackBits";
@@ -28,14 +28,14 @@ struct Layout {
 ///
 /// # Source
 /// Pillow, `TiffImagePlugin.py`, `OPEN_INFO`
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let error = |error: TiffError| refusal(error, bytes);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = MAX_FILE_BYTES as usize;
     limits.intermediate_buffer_size = MAX_FILE_BYTES as usize;
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(error)?.with_limits(limits);
     let (width, height) = decoder.dimensions().map_err(error)?;
-    let (width, height) = checked_sides(width, height)?;
+    let (width, height) = checked_sides(width, height, admit)?;
     let layout = read_layout(&mut decoder).map_err(error)??;
     let mode = mode_of(&layout, decoder.byte_order() == tiff::tags::ByteOrder::LittleEndian)?;
     let mut warnings = Vec::new();

@@ -1,5 +1,6 @@
 //! WebP, lossy and lossless.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image_webp::{DecodingError, WebPDecodeOptions, WebPDecoder};
@@ -8,7 +9,7 @@ use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
 use super::exif::orientation_warning;
 use super::limits::checked_sides;
-use super::{Decoded, Format, Warning};
+use super::{Admit, Decoded, Format, Warning};
 
 /// What the decoder may allocate for a single chunk, beside the pixels.
 const MAX_CHUNK_BYTES: usize = 256 << 20;
@@ -17,14 +18,19 @@ const MAX_CHUNK_BYTES: usize = 256 << 20;
 ///
 /// # Source
 /// Pillow, `WebPImagePlugin.py`
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], admit: Admit<'_>) -> Result<Decoded, DecodeError> {
     let error = |error: DecodingError| refusal(error, bytes);
-    check_chunks(bytes)?;
+    let first_frame = check_chunks(bytes)?;
+    let bytes_to_decode = match first_frame {
+        Some(frame) => Cow::Owned(without_blending(bytes, frame)),
+        None => Cow::Borrowed(bytes),
+    };
     let mut decoder =
-        WebPDecoder::new_with_options(Cursor::new(bytes), WebPDecodeOptions::default()).map_err(error)?;
+        WebPDecoder::new_with_options(Cursor::new(bytes_to_decode.as_ref()), WebPDecodeOptions::default())
+            .map_err(error)?;
     decoder.set_memory_limit(MAX_CHUNK_BYTES);
     let (width, height) = decoder.dimensions();
-    let (width, height) = checked_sides(width, height)?;
+    let (width, height) = checked_sides(width, height, admit)?;
     let mut warnings = Vec::new();
     let exif = decoder.exif_metadata().map_err(error)?;
     warnings.extend(exif.as_deref().and_then(orientation_warning));
@@ -48,15 +54,35 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     })
 }
 
-/// Whether all chunks are there, those of later frames as well: a file cut short may still have its first picture.
-fn check_chunks(bytes: &[u8]) -> Result<(), DecodeError> {
-    const FRAME_HEADER_BYTES: usize = 16;
+const FRAME_HEADER_BYTES: usize = 16;
+
+/// The file with its first frame, whose payload begins at `frame`, put on the canvas as it is: libwebp, and so Pillow,
+/// blends no first frame with the canvas behind it, whatever the frame's flag says.
+///
+/// # Source
+/// libwebp, `src/demux/anim_decode.c`, `WebPAnimDecoderGetNext`
+fn without_blending(bytes: &[u8], frame: usize) -> Vec<u8> {
+    const FLAGS_AT: usize = FRAME_HEADER_BYTES - 1;
+    const DO_NOT_BLEND: u8 = 0b10;
+    let mut bytes = bytes.to_vec();
+    if let Some(flags) = bytes.get_mut(frame + FLAGS_AT) {
+        *flags |= DO_NOT_BLEND;
+    }
+    bytes
+}
+
+/// Whether all chunks are there, those of later frames as well: a file cut short may still have its first picture. Gives the
+/// place of the first frame's payload, where there are frames.
+fn check_chunks(bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
     let truncated = || DecodeError::Truncated { format: Format::Webp, found_bytes: bytes.len() };
     let riff_bytes = bytes.get(4..8).map(size_of_chunk).ok_or_else(truncated)?;
     let mut chunks = bytes.get(12..8 + riff_bytes).ok_or_else(truncated)?;
+    let end = 8 + riff_bytes;
+    let mut first_frame = None;
     while !chunks.is_empty() {
         let (name, payload, rest) = split_chunk(chunks).ok_or_else(truncated)?;
         if name == b"ANMF" {
+            first_frame.get_or_insert(end - chunks.len() + CHUNK_HEADER_BYTES);
             let mut frame = payload.get(FRAME_HEADER_BYTES..).ok_or_else(truncated)?;
             while !frame.is_empty() {
                 (_, _, frame) = split_chunk(frame).ok_or_else(truncated)?;
@@ -64,8 +90,10 @@ fn check_chunks(bytes: &[u8]) -> Result<(), DecodeError> {
         }
         chunks = rest;
     }
-    Ok(())
+    Ok(first_frame)
 }
+
+const CHUNK_HEADER_BYTES: usize = 8;
 
 /// Name and payload of the first chunk, and what follows it; chunks begin at even offsets.
 fn split_chunk(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {

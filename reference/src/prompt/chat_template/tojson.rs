@@ -3,14 +3,17 @@
 use std::io::{self, Write};
 
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::super::python::float_repr;
+use super::super::python::{float_repr, pay_for};
+
+/// The most spaces of one level.
+const MAX_INDENT: usize = 1000;
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+pub fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<String, Error> {
     let refuse = |message: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {message}"));
     if value.kind() == ValueKind::Undefined {
         return Err(refuse("expected a value, found an undefined one".to_owned()));
@@ -20,6 +23,9 @@ pub fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         None => None,
         Some(indent) if indent.is_none() => None,
         Some(indent) => match (indent.as_usize(), indent.as_str()) {
+            (Some(spaces), _) if spaces > MAX_INDENT => {
+                return Err(refuse(format!("`indent`: expected at most {MAX_INDENT}, found {spaces}")));
+            }
             (Some(spaces), _) => Some(" ".repeat(spaces)),
             (None, Some(text)) => Some(text.to_owned()),
             (None, None) => {
@@ -36,6 +42,8 @@ pub fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         // Python leaves the space out where the line ends.
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
+    let each = item_separator.len().saturating_add(key_separator.len());
+    pay_for(value, state, each, indent.as_ref().map_or(0, String::len))?;
     let mut json = serde_json::to_value(value).map_err(|error| refuse(error.to_string()))?;
     if sort_keys {
         json.sort_all_objects();
