@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -299,7 +299,7 @@ fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<MappedFile>, HashMap
     let mut stored: HashMap<String, Stored> = HashMap::with_capacity(entries.len());
     for name in file_names(dump, entries)? {
         let path = dump.join(&name);
-        let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let file = store::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
         // SAFETY: the mapping is read-only. A file that somebody shortens or rewrites while it is mapped would
         // break the promise that its bytes do not change; as with every mapped checkpoint, a dump is written
         // once, under a temporary name, and not touched again.
