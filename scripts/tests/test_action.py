@@ -130,6 +130,7 @@ def test_the_program_is_built_anew_when_its_sources_change(tmp_path):
         return output.read_text()
 
     copy = tmp_path / "copy"
+    copy.mkdir()
     compiled = compiled_files()
     crates = [path.parent.relative_to(ROOT) for path in ROOT.glob("*/Cargo.toml")]
     for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo", *crates]:
@@ -140,7 +141,6 @@ def test_the_program_is_built_anew_when_its_sources_change(tmp_path):
         else:
             shutil.copy(ROOT / name, target)
     same = key(copy)
-    assert same == key(copy)
     (copy / "validate/README.md").write_text("no source")
     assert key(copy) == same
     for name in compiled:
@@ -158,7 +158,15 @@ def compiled_files() -> list[str]:
     own = [str(path.relative_to(ROOT)) for path in paths if path.is_relative_to(ROOT) and path.is_file()]
     assert {"store/src/input.rs", "release/src/escape.rs", "validate/maps/vllm-llama.toml"} <= set(own)
     manifests = [str(path.relative_to(ROOT)) for path in ROOT.glob("*/Cargo.toml")]
-    return [*own, *manifests, "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml", "release/build.rs"]
+    return [
+        *own,
+        *manifests,
+        "Cargo.toml",
+        "Cargo.lock",
+        "rust-toolchain.toml",
+        ".cargo/config.toml",
+        "release/build.rs",
+    ]
 
 
 def test_what_others_wrote_is_pinned_by_commit():

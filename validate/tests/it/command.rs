@@ -93,7 +93,7 @@ fn a_fault_and_what_follows() {
       order 27)
       relative L2: expected at most 2.0e-2, found 4.3e-1
       largest difference 3.2e1 at [0, 1, 4]: expected 0.271484375, found 32
-      1 of 6912 elements differ
+      1 of 6912 elements differs
       1 of 8 prefix tokens is off: tile 0, prefix token 1
       the error is in channel 4 of 96
       made here: its input vision_model.radio_model.model.blocks.1 is bit-equal
@@ -124,8 +124,8 @@ fn a_fault_and_what_follows() {
     worst relative L2: 4.3e-1 at vision_model.radio_model.model.blocks.2.norm1
     prompt: equal
     generated ids: at position 3: expected 334, found 259; the golden logits
-      preferred it by 19.53125 and have the other in place 28, the candidate's
-      preferred it too, by 19.53125
+      preferred it by 19.53 and have the other in place 28, the candidate's
+      preferred it too, by 19.53
       golden     64 329 288 [334] 259 326 282 493
       candidate  64 329 288 [259] 259 326 282 493
     text: equal
@@ -255,7 +255,7 @@ fn many_faults_share_rows_unless_all_are_asked_for() {
       relative L2: expected at most 1.0e-5, found 1.6e2
       largest difference 3.0e4 at [0, 0, 0, 1]: expected 0.9568628072738647, found
         -30000
-      1 of 49152 elements differ
+      1 of 49152 elements differs
       1 of 384 rows is off: row 0
       the error is in channel 1 of 128
       made here: it was given and not computed
@@ -529,11 +529,7 @@ fn a_policy_that_is_none_cannot_be_applied() {
     assert_snapshot!(messages.join("\n"), @r#"
     error: policy `policy.toml` cannot be read: No such file or directory (os error 2)
 
-    error: policy `policy.toml`: TOML parse error at line 2, column 1
-      |
-    2 | unpaird = true
-      | ^^^^^^^
-    unknown field `unpaird`, expected one of `version`, `preset`, `unpaired`, `fresh`, `answer`, `defaults`, `rules`
+    error: policy `policy.toml`: TOML parse error at line 2, column 1: unknown field `unpaird`, expected one of `version`, `preset`, `unpaired`, `fresh`, `answer`, `defaults`, `rules`
     hint: `docs/tolerances.md` describes policy files
 
     error: policy `policy.toml`: field `rules[0].sites`: expected a glob, found `a[`: error parsing glob 'a[': unclosed character class; missing ']'

@@ -222,8 +222,8 @@ mod tests {
         assert_eq!(
             text_lines(&parted),
             [
-                "golden     …age><image><image><[here]/img>\\nWhat is this?<|eot_id|><|start_head…",
-                "candidate  …age><image><image><[here]image></img>\\nWhat is this?",
+                "golden     …mage><image><image><[here]/img>\\nWhat is this?<|eot_id|><|start_header…",
+                "candidate  …mage><image><image><[here]image></img>\\nWhat is this?",
             ]
         );
         let ended = difference("It is red.", "It is red. And");

@@ -46,7 +46,7 @@ fn a_wrong_map_is_refused_before_any_dump_is_looked_at() {
     let refusals: String = refusals.iter().map(|refusal| of_file(refusal)).collect();
     assert_snapshot!(refusals, @r##"
     name map `map.toml`: field `version`: expected 1, found 2
-    name map `map.toml`: TOML parse error at line 2, column 1
+    name map `map.toml`: TOML parse error at line 2, column 1: unknown field `rule`, expected one of `version`, `dtype`, `answer`, `include`, `rules`, `ignore`, `absent`
     name map `map.toml`: field `rules[0].candidate`: expected a regular expression, found `a(`: unclosed group
     name map `map.toml`: field `rules[0].golden`: expected captures of `a`, found `$1`
     name map `map.toml`: field `rules[0].golden`: expected a name in which `$` begins a capture (`$1`, `${name}`) or is doubled, found `b.$`
