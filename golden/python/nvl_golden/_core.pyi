@@ -15,6 +15,8 @@ class GoldenError(Exception):
 
     hint: str | None
 
+def refuse_stand_ins(folder: _Path) -> None: ...
+
 @final
 class Sites:
     """A set of globs; a name that one of them matches is chosen."""

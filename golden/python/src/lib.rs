@@ -8,6 +8,7 @@ mod dlpack;
 mod dump;
 mod error;
 mod sites;
+mod stand_ins;
 mod writer;
 
 use pyo3::prelude::*;
@@ -23,6 +24,8 @@ mod _core {
     use super::error::GoldenError;
     #[pymodule_export]
     use super::sites::Sites;
+    #[pymodule_export]
+    use super::stand_ins::refuse_stand_ins;
     #[pymodule_export]
     use super::writer::Writer;
 
