@@ -8,6 +8,7 @@ mod dlpack;
 mod dump;
 mod error;
 mod sites;
+mod stand_ins;
 mod threads;
 mod writer;
 
@@ -26,6 +27,8 @@ mod _core {
     use super::error::terminal;
     #[pymodule_export]
     use super::sites::Sites;
+    #[pymodule_export]
+    use super::stand_ins::refuse_stand_ins;
     #[pymodule_export]
     use super::writer::Writer;
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from .._core import GoldenError
+from .._core import GoldenError, refuse_stand_ins
 from .dtypes import move_back
 from .hooks import check_hooks
 from .weights import Stored, fill_in
@@ -46,7 +46,7 @@ def find_source(model: str) -> Source:
     """A folder, or a hub id with an optional revision, whose files are fetched.
 
     # Errors
-    `GoldenError` if there is neither, or no `config.json` in it.
+    `GoldenError` if there is neither, no `config.json` in it, or a pointer of Git LFS in the place of a file.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -57,6 +57,8 @@ def find_source(model: str) -> Source:
         return Source(folder, repository, folder.name)
     if not (folder / "config.json").is_file():
         raise GoldenError(f"`{folder}`: expected a checkpoint with a `config.json`, found none")
+    # A clone without Git LFS: each loader has other words for it, none of which say so.
+    refuse_stand_ins(folder)
     return Source(folder, folder.resolve().name, None)
 
 
