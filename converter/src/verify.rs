@@ -15,7 +15,7 @@ use crate::parts::WHOLE_CONFIG_FILE;
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
-use crate::weights::{Folder, HeaderEntry, INDEX_FILE, SINGLE_FILE, WeightsFile};
+use crate::weights::{Folder, HeaderEntry, WeightsFile};
 use crate::write::{Nowhere, Observer, stream};
 use crate::{Conversion, Error, Export, json};
 
@@ -135,6 +135,8 @@ fn check_content(folder: &Folder, part: Part) -> Result<(), Error> {
     }
     let config: Config = json::parse(&folder.file_path(WHOLE_CONFIG_FILE), &folder.read(WHOLE_CONFIG_FILE)?)?;
     config.validate(&folder.file_path(WHOLE_CONFIG_FILE))
+}
+
 /// Whether the tensors, put together as the source had them, are the files that the ledger has the SHA-256 of.
 fn check_source_files(
     out: &Path,

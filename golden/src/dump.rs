@@ -303,12 +303,13 @@ fn map_files(dump: &Path, entries: &[Entry]) -> Result<(Vec<Map>, HashMap<String
     for name in file_names(dump, entries)? {
         let path = dump.join(&name);
         let map = Map::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let (header_bytes, metadata) = SafeTensors::read_metadata(&map).map_err(|source| match Content::of(&map) {
-            Some(content) if content != Content::Safetensors => {
-                Error::Content { path: path.clone(), expected: "a safetensors file", content }
-            }
-            _ => Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source },
-        })?;
+        let (header_bytes, metadata) =
+            SafeTensors::read_metadata(&map).map_err(|source| match Content::of(&map) {
+                Some(content) if content != Content::Safetensors => {
+                    Error::Content { path: path.clone(), expected: "a safetensors file", content }
+                }
+                _ => Error::Safetensors { path: path.clone(), found_bytes: map.len() as u64, source },
+            })?;
         let data_start = header_bytes + size_of::<u64>();
         for (name, info) in metadata.tensors() {
             let dtype = Dtype::try_from(info.dtype).map_err(|source| Error::UnsupportedDtype {

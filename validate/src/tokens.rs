@@ -29,7 +29,8 @@ impl Tokens {
         let path = path.as_ref();
         let path: PathBuf = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
         let error = |message: String| Error::Tokenizer { path: path.clone(), message };
-        let bytes = store::read(&path, MAX_FILE_BYTES).map_err(|source| error(format!("cannot be read: {source}")))?;
+        let bytes = store::read(&path, MAX_FILE_BYTES)
+            .map_err(|source| error(format!("cannot be read: {source}")))?;
         let tokenizer =
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|source| match Content::of(&bytes) {
                 Some(content) if content != Content::Json => {

@@ -75,7 +75,8 @@ pub fn warn_of_added(dir: &Path) {
         Ok(names) => {
             for name in names {
                 let file = dir.join(name);
-                let text = format!("`{}` is not in the checkpoint's ledger: it was put there later", file.display());
+                let text =
+                    format!("`{}` is not in the checkpoint's ledger: it was put there later", file.display());
                 eprintln!("warning: {}", terminal(&text));
             }
         }

@@ -162,10 +162,7 @@ impl Reader<'_> {
                 Some(content) => {
                     Error::Content { path: self.map.into(), expected: "a name map in TOML", content }
                 }
-                None => Error::NamesFile {
-                    map: self.map.to_owned(),
-                    message: of_toml(text, &error),
-                },
+                None => Error::NamesFile { map: self.map.to_owned(), message: of_toml(text, &error) },
             })?;
         if file.version != VERSION {
             return Err(self.wrong("field `version`", VERSION, file.version));

@@ -179,7 +179,7 @@ impl Row<'_> {
             return abbreviations.fit(&terminal(&self.shown.entry.name), width);
         }
         let sites = self.entries.len();
-        if self.entries.iter().all(EntryReport::is_bit_equal) {
+        if self.entries.iter().all(|entry| entry.is_bit_equal()) {
             return format!("{}, all bit-equal", counted(sites, "site"));
         }
         let whose = if self.shown.only_candidate { " of the candidate only" } else { "" };
