@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::hub_settings::HubSettings;
 use super::identity::check_model;
-use super::quantization::refuse_before_weights;
+use super::quantization::{QUANTIZATION_FILE, refuse_before_weights};
 use super::{CONFIG_FILE, NEEDED, OPTIONAL, hub_id};
 use crate::digest::Digest;
 use crate::error::visible;
@@ -73,7 +73,7 @@ impl Hub {
         for name in NEEDED {
             snapshot.get(name, watch)?;
         }
-        for name in OPTIONAL {
+        for name in OPTIONAL.into_iter().chain([QUANTIZATION_FILE]) {
             snapshot.get_if_there(name, watch)?;
         }
         refuse_before_weights(&Folder::open(&snapshot.dir())?, &config)?;

@@ -29,7 +29,10 @@ pub(crate) fn refuse_stand_ins(py: Python<'_>, folder: PathBuf) -> PyResult<()> 
         None => Ok(()),
         Some((path, content)) => {
             let path = path.clone();
-            Err(of_golden(py, &golden::Error::Content { path, expected: "a file of the checkpoint", content }))
+            Err(of_golden(
+                py,
+                &golden::Error::Content { path, expected: "a file of the checkpoint", content },
+            ))
         }
     }
 }
