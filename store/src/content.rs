@@ -12,10 +12,7 @@ pub enum Content {
     /// Nothing.
     Empty,
     /// Only zero bytes.
-    Zeros {
-        /// How many.
-        bytes: u64,
-    },
+    Zeros,
     /// What Git LFS keeps in the place of a large file.
     GitLfsPointer {
         /// The size of the file that it stands for, where it says it.
@@ -70,7 +67,8 @@ const MAX_MESSAGE_BYTES: usize = 200;
 const MAX_ZEROS: usize = 1 << 16;
 
 impl Content {
-    /// What the whole content `bytes` of a file show it to be, if it is anything that is known here.
+    /// What the content `bytes` of a file show it to be, if it is anything that is known here; of a large file the beginning
+    /// is enough.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return Some(Self::Empty);
@@ -79,7 +77,7 @@ impl Content {
             return Some(Self::GitLfsPointer { bytes: pointed_bytes(bytes) });
         }
         if bytes[..bytes.len().min(MAX_ZEROS)].iter().all(|&byte| byte == 0) {
-            return Some(Self::Zeros { bytes: bytes.len() as u64 });
+            return Some(Self::Zeros);
         }
         if let Some((_, content)) = SIGNATURES.iter().find(|(signature, _)| bytes.starts_with(signature)) {
             return Some(content.clone());
@@ -112,7 +110,7 @@ impl Content {
     /// What to do, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Empty | Self::Zeros { .. } => "it may be an unfinished download: fetch the file again",
+            Self::Empty | Self::Zeros => "it may be an unfinished download: fetch the file again",
             Self::GitLfsPointer { .. } => {
                 "`git lfs pull` in the repository's folder fetches the files themselves"
             }
@@ -136,7 +134,7 @@ impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("an empty file"),
-            Self::Zeros { bytes } => write!(f, "{bytes} zero bytes"),
+            Self::Zeros => f.write_str("nothing but zero bytes"),
             Self::GitLfsPointer { bytes: Some(bytes) } => {
                 write!(f, "a Git LFS pointer to a file of {bytes} bytes")
             }
@@ -193,7 +191,7 @@ mod tests {
     fn everyday_accidents_are_named() {
         for (bytes, name) in [
             (&b""[..], "an empty file"),
-            (&[0; 100], "100 zero bytes"),
+            (&[0; 100], "nothing but zero bytes"),
             (POINTER.as_bytes(), "a Git LFS pointer to a file of 4976698672 bytes"),
             (b"version http://git-media.io/v/2\noid 1\n", "a Git LFS pointer"),
             (b"/annex/objects/MD5E-s1--0", "a git-annex pointer"),

@@ -467,7 +467,7 @@ fn what_stands_in_the_place_of_a_file_is_named_with_what_to_do() {
         ("model.safetensors", "<!DOCTYPE html><html></html>", "a web page", "fetch it again"),
         ("model.safetensors", "Entry not found", "the text `Entry not found`", "fetch it again"),
         ("model.safetensors", "", "an empty file", "unfinished download"),
-        ("model.safetensors", "\0\0\0\0\0\0\0\0\0\0", "10 zero bytes", "unfinished download"),
+        ("model.safetensors", "\0\0\0\0\0\0\0\0\0\0", "nothing but zero bytes", "unfinished download"),
         ("config.json", "", "an empty file", "unfinished download"),
         ("config.json", "PK\u{3}\u{4}", "a zip archive", "safetensors"),
     ] {
