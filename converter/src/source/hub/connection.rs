@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use super::client::{Answer, Client, Failure};
 use super::names::{is_plain, quoted};
 use super::settings::HubSettings;
+use super::status::{Meaning, Refusal};
 use crate::Error;
 use crate::error::{visible, without_controls};
 
@@ -142,7 +143,10 @@ impl Connection {
         };
         match failure {
             Failure::Status { status, code, message, wait } => {
-                let (expected, found, hint) = self.explain_status(repository, *status, code, message, *wait);
+                let has_token = self.settings.token.is_some();
+                let (status, wait) = (*status, *wait);
+                let refusal = Refusal { endpoint, repository, has_token, status, code, message, wait };
+                let Meaning { expected, found, hint } = refusal.meaning();
                 refuse(expected, found, &hint)
             }
             Failure::Unreachable(found) => refuse(
@@ -162,124 +166,6 @@ impl Connection {
                 expected.clone(),
                 without_controls(found),
                 "check `HF_ENDPOINT`, and what is between here and there",
-            ),
-        }
-    }
-
-    /// What was expected, what a status and the hub's own words for it say, and what to do.
-    fn explain_status(
-        &self,
-        repository: &str,
-        status: u16,
-        code: &str,
-        message: &str,
-        wait: Option<std::time::Duration>,
-    ) -> (String, String, String) {
-        let endpoint = &self.settings.endpoint;
-        let said = match message {
-            "" => None,
-            message => Some(format!("status {status}: {}", visible(message))),
-        };
-        let found = |otherwise: &str| said.clone().unwrap_or_else(|| format!("status {status}: {otherwise}"));
-        let leave = "leave to read it".to_string();
-        let words = message.to_lowercase();
-        let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-        let (has_token, tokens) = (self.settings.token.is_some(), format!("{endpoint}/settings/tokens"));
-        match status {
-            404 => match code {
-                "RevisionNotFound" => (
-                    "this revision of it".into(),
-                    found("no such branch, tag or commit"),
-                    format!("{endpoint}/{repository}/tree/main lists its branches and tags"),
-                ),
-                "EntryNotFound" => (
-                    "it on the hub".into(),
-                    found("no such file"),
-                    format!("{endpoint}/{repository}/tree/main lists its files"),
-                ),
-                _ => (
-                    "it on the hub".into(),
-                    found("no such repository, revision or file"),
-                    format!("check the spelling at {endpoint}"),
-                ),
-            },
-            401 | 403
-                if has_token
-                    && has(&["expired", "invalid credentials", "invalid username", "invalid token"]) =>
-            {
-                (
-                    "a token that is valid".into(),
-                    found(""),
-                    format!("make one at {tokens}, and set `HF_TOKEN` or log in with `hf auth login`"),
-                )
-            }
-            401 | 403 if has(&["awaiting", "pending"]) => (
-                leave,
-                found(""),
-                format!(
-                    "wait until the repository's authors have answered; {endpoint}/{repository} shows it"
-                ),
-            ),
-            401 | 403 if has(&["rejected"]) => {
-                (leave, found(""), format!("ask the repository's authors at {endpoint}/{repository}"))
-            }
-            401 | 403 if has(&["disabled"]) => (
-                leave,
-                found(""),
-                format!("the hub has closed it; ask its owners at {endpoint}/{repository}"),
-            ),
-            // A token that is limited to some repositories, or to some things that may be done with them.
-            401 | 403
-                if has_token
-                    && (has(&["fine-grained", "permission", "scope"])
-                        || (code.is_empty() && status == 403 && said.is_some())) =>
-            {
-                (
-                    leave,
-                    found(""),
-                    format!("let the token read this repository, gated ones included, at {tokens}"),
-                )
-            }
-            401 | 403 if code == "RepoNotFound" => (
-                "it on the hub".into(),
-                found("no such repository, or a private one"),
-                match has_token {
-                    true => format!("check the spelling at {endpoint}; the token's account may not see it"),
-                    false => format!(
-                        "check the spelling at {endpoint}; for a private one set `HF_TOKEN` or log in with `hf auth login`"
-                    ),
-                },
-            ),
-            401 | 403 => (
-                leave,
-                found("it is gated, private, or not there"),
-                match has_token {
-                    false => format!(
-                        "accept its conditions at {endpoint}/{repository}, then set `HF_TOKEN` or log in with `hf auth login`"
-                    ),
-                    true => format!(
-                        "the account of this token must accept its conditions at {endpoint}/{repository}"
-                    ),
-                },
-            ),
-            429 => {
-                let asked =
-                    wait.map(|wait| format!(", and to wait for {} s", wait.as_secs())).unwrap_or_default();
-                (
-                    "an answer of the hub".into(),
-                    format!("{}{asked}", found("too many requests")),
-                    "wait some minutes and run it again: what is in the cache is not fetched again".into(),
-                )
-            }
-            500.. => (
-                format!("an answer of {endpoint}"),
-                found("the hub cannot answer now"),
-                "run it again in some minutes: it goes on where it stopped".into(),
-            ),
-            _ => (
-                format!("an answer of {endpoint}"),
-                found("the hub does not take the request"),
-                "check `HF_ENDPOINT`, and what is between here and there".into(),
             ),
         }
     }

@@ -9,6 +9,7 @@ mod download;
 mod names;
 mod remote;
 mod settings;
+mod status;
 
 pub use remote::RemoteFiles;
 pub use settings::HubSettings;
