@@ -51,7 +51,9 @@ def fill_in(model: torch.nn.Module, stored: Stored, deviations: list[str]) -> No
                 if value is None:
                     raise GoldenError(f"`{name}`: expected values after loading, found none, nor any in the checkpoint")
                 value = value.to(tensor.dtype)
-                tensors[key] = torch.nn.Parameter(value, False) if isinstance(tensor, torch.nn.Parameter) else value
+                tensors[key] = (
+                    torch.nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else value
+                )
                 filled.append(name)
     if filled:
         names = f"`{filled[0]}`" + (f" and {len(filled) - 1} more" if len(filled) > 1 else "")
