@@ -37,6 +37,15 @@ fn head(out: &mut String, dump: &Dump) -> std::fmt::Result {
         }
     }
     writeln!(out, "dtype        {}", producer.dtype)?;
+    // Of interest where a part ran in another.
+    if producer.dtypes.values().any(|dtype| *dtype != producer.dtype) {
+        let parts: Vec<String> =
+            producer.dtypes.iter().map(|(part, dtype)| format!("{dtype} ({part})")).collect();
+        writeln!(out, "dtypes       {}", parts.join(", "))?;
+    }
+    if let Some(dtype) = &producer.pixel_values_dtype {
+        writeln!(out, "pixel_values {dtype}, as they reached the tower")?;
+    }
     if let Some(device) = &producer.device {
         writeln!(out, "device       {device}")?;
     }
