@@ -62,6 +62,13 @@ fn producer(producer: &Producer) -> Vec<(&'static str, String)> {
         [("torch", &producer.torch), ("transformers", &producer.transformers), ("timm", &producer.timm)];
     lines.extend(libraries.into_iter().filter_map(|(name, version)| Some((name, version.clone()?))));
     lines.push(("dtype", producer.dtype.clone()));
+    // Of interest where a part ran in another.
+    if producer.dtypes.values().any(|dtype| *dtype != producer.dtype) {
+        let parts = producer.dtypes.iter().map(|(part, dtype)| format!("{dtype} ({part})"));
+        lines.push(("dtypes", parts.collect::<Vec<_>>().join(", ")));
+    }
+    let pixels = producer.pixel_values_dtype.iter();
+    lines.extend(pixels.map(|dtype| ("pixel_values", format!("{dtype}, as they reached the tower"))));
     lines.extend(producer.device.iter().map(|device| ("device", device.clone())));
     if let Some(attention) = &producer.attention {
         let [vision, text] = [&attention.vision, &attention.text].map(|name| name.as_deref().unwrap_or("-"));
