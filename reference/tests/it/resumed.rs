@@ -16,8 +16,8 @@ fn everything() -> (TempDir, PathBuf, PathBuf) {
     let (dir, file) = requests(&[request]);
     std::fs::copy(picture("purple-square.png"), dir.path().join("a.png")).unwrap();
     std::fs::create_dir(dir.path().join("film")).unwrap();
-    for frame in ["0.png", "1.png"] {
-        std::fs::copy(picture("purple-square.png"), dir.path().join("film").join(frame)).unwrap();
+    for (frame, file) in [("0.png", "purple-square.png"), ("1.png", "green-triangle-left-of-yellow-circle.png")] {
+        std::fs::copy(picture(file), dir.path().join("film").join(frame)).unwrap();
     }
     let out = dir.path().join("out.jsonl");
     run(&file, &out).assert().success();
@@ -332,5 +332,5 @@ fn damaged_answers_are_refused_by_their_line() {
             }
         }
     }
-    assert!((1..250).contains(&cut), "{cut}");
+    assert!(cut < 50, "{cut}");
 }
