@@ -172,7 +172,7 @@ const STEPS_PER_MESSAGE: u64 = 2_000;
 const BYTES_PER_STEP: u64 = 2;
 
 /// A template in use takes milliseconds and some kilobytes.
-const LIMITS: Limits = Limits { stack_bytes: 1 << 30, memory_bytes: 64 << 20, time: Duration::from_secs(10) };
+const LIMITS: Limits = Limits { stack_bytes: 1 << 30, memory_bytes: 32 << 20, time: Duration::from_secs(5) };
 const MEMORY_PER_BYTE: usize = 64;
 
 /// The template for a plain chat: the text itself, or the one named `default` of a list.
