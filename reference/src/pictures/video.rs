@@ -28,6 +28,8 @@ impl Frames {
         if metadata.is_dir() {
             return Self { paths: frames_of_folder(film, num_frames)?, extracted: None }.checked(film);
         }
+        // ffmpeg would wait for a pipe.
+        store::open(film).map_err(|source| read_error(film, source))?;
         let count = count_frames(film)?;
         let indices = frame_indices(count, num_frames);
         let dir = tempfile::tempdir().map_err(|source| read_error(film, source))?;

@@ -2,6 +2,7 @@
 
 mod environment;
 mod sandbox;
+mod source;
 mod tojson;
 
 use std::path::{Path, PathBuf};
@@ -66,8 +67,7 @@ impl ChatTemplate {
     /// # Errors
     /// The text cannot be parsed.
     pub fn new(path: PathBuf, source: &str, special_tokens: Map<String, Value>) -> Result<Self> {
-        if source.len() > MAX_SOURCE_BYTES {
-            let (expected, found) = ("a template of at most 256 KiB", format!("{} bytes", source.len()));
+        if let Err((expected, found)) = source::check_lengths(source) {
             return Err(PromptError::Malformed {
                 path,
                 field: "the chat template".to_owned(),
@@ -80,7 +80,7 @@ impl ChatTemplate {
         let compiled = sandbox::run(LIMITS, move || {
             let mut environment = environment::like_transformers().map_err(Failure::of)?;
             environment
-                .add_template_owned(TEMPLATE, environment::without_generation_tags(&source))
+                .add_template_owned(TEMPLATE, source::without_generation_tags(&source))
                 .map_err(Failure::of)?;
             Ok::<_, Failure>(environment)
         });
@@ -114,7 +114,7 @@ impl ChatTemplate {
             return Err(PromptError::TemplateLimit { path: path(), reason });
         }
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let steps = STEPS + STEPS_PER_MESSAGE * messages.len() as u64 + bytes as u64;
+        let steps = STEPS + STEPS_PER_MESSAGE * messages.len() as u64 + bytes as u64 / BYTES_PER_STEP;
         let limits = Limits {
             memory_bytes: LIMITS.memory_bytes.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE)),
             ..LIMITS
@@ -165,17 +165,14 @@ impl Failure {
     }
 }
 
-/// The longest template: those in use have up to 50 kB.
-const MAX_SOURCE_BYTES: usize = 256 << 10;
-
 /// What a template may do beside what the conversation's length allows: an instruction is a step, and so are 64 bytes that it
-/// makes.
-const STEPS: u64 = 2_000_000;
+/// makes or reads.
+const STEPS: u64 = 500_000;
 const STEPS_PER_MESSAGE: u64 = 2_000;
+const BYTES_PER_STEP: u64 = 2;
 
 /// A template in use takes milliseconds and some kilobytes.
-const LIMITS: Limits =
-    Limits { stack_bytes: 1 << 30, memory_bytes: 512 << 20, time: Duration::from_secs(60) };
+const LIMITS: Limits = Limits { stack_bytes: 1 << 30, memory_bytes: 32 << 20, time: Duration::from_secs(5) };
 const MEMORY_PER_BYTE: usize = 64;
 
 /// The template for a plain chat: the text itself, or the one named `default` of a list.

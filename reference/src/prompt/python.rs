@@ -47,6 +47,7 @@ pub fn str_of(value: &Value, state: &State) -> Result<String, Error> {
 impl Writer<'_> {
     /// Python's `repr(value)`.
     fn repr(&mut self, value: &Value) -> Result<(), Error> {
+        self.state.consume_fuel(1)?;
         match value.kind() {
             ValueKind::Undefined => self.text.push_str("Undefined"),
             ValueKind::None => self.text.push_str("None"),
@@ -57,8 +58,13 @@ impl Writer<'_> {
             }
             ValueKind::String => string_repr(value.as_str().unwrap_or_default(), &mut self.text),
             ValueKind::Seq | ValueKind::Iterable => {
+                let (begin, end) = match (value.is_tuple(), value.len()) {
+                    (true, Some(1)) => ("(", ",)"),
+                    (true, _) => ("(", ")"),
+                    (false, _) => ("[", "]"),
+                };
                 let items = value.try_iter().into_iter().flatten();
-                self.items("[", "]", items, |writer, item| writer.repr(&item))?;
+                self.items(begin, end, items, |writer, item| writer.repr(&item))?;
             }
             ValueKind::Map => {
                 let keys = value.try_iter().into_iter().flatten();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
 use super::requests::SourceLine;
-use super::row::{DoneRow, Row, begins_as_row};
+use super::row::{DoneRow, Row, begins_as_row, is_cut_off};
 use crate::error::{Error, Result};
 
 /// The file of answers, held by one process at a time.
@@ -110,8 +110,7 @@ impl Outcomes {
             }
             match DoneRow::read(row) {
                 Ok(row) => self.keep(number, row)?,
-                // Cut off: what is there of it begins as a row does.
-                Err(_) if !is_whole && begins_as_row(row) => break,
+                Err(_) if !is_whole && is_cut_off(row) => break,
                 Err(problem) => return Err(self.refuse(number, problem)),
             }
             self.len += line.len() as u64;

@@ -1,5 +1,6 @@
 //! A row of the file of answers, and how one that is whole is told from one that is not.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -181,6 +182,11 @@ pub(super) fn begins_as_row(bytes: &[u8]) -> bool {
     let Some(rest) = bytes.strip_prefix(BEFORE_LINE) else { return false };
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     digits > 0 && rest[digits..].starts_with(BEFORE_ID)
+}
+
+/// Whether bytes are the beginning of a row, and no more than that.
+pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
+    begins_as_row(bytes) && serde_json::from_slice::<IgnoredAny>(bytes).is_err()
 }
 
 /// All in front of the hash, and the hash.

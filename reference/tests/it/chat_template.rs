@@ -95,6 +95,7 @@ fn values_are_shown_as_python_shows_them() {
         render("{{ true }} {{ none }} {{ [1, 'x', false] }} {{ {'k': 1.0} }} {{ nothing }}|"),
         "True None [1, 'x', False] {'k': 1.0} |"
     );
+    assert_eq!(render("{{ (1,) }} {{ (1, 'a') }} {{ [()] }}"), "(1,) (1, 'a') [()]");
 }
 
 #[test]

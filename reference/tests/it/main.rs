@@ -10,6 +10,7 @@ mod films;
 mod fixtures;
 mod formats;
 mod generate;
+mod hostile_files;
 mod hostile_templates;
 mod pictures;
 mod preprocess;

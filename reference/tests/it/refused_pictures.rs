@@ -149,6 +149,23 @@ fn a_decompression_bomb_is_refused_by_its_header() {
 }
 
 #[test]
+fn a_picture_too_thin_to_be_resized_is_refused_by_its_header() {
+    let limit = MAX_PIXELS as u32;
+    for (width, height) in [(1, 16_000_000), (1, limit), (limit, 1)] {
+        let said = &errors_of(&[("thin.png", &png_of_sides(width, height))])[0];
+        let expected = format!(
+            "`thin.png`: expected a picture that can be resized with 2.1 GB of memory, found {width} × {height}"
+        );
+        // The missing pixels are not what is wrong.
+        assert!(said.starts_with(&expected), "{said}");
+    }
+    for (width, height) in [(16_000_000, 1), (1, 1_000_000)] {
+        let said = &errors_of(&[("thin.png", &png_of_sides(width, height))])[0];
+        assert!(said.contains("it is truncated"), "{said}");
+    }
+}
+
+#[test]
 fn a_jpeg_of_endless_scans_is_refused() {
     let whole = bundled("jpeg-17x9-420-q90-progressive.jpg");
     let scan = whole.windows(2).rposition(|marker| marker == b"\xff\xda").unwrap();

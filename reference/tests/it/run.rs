@@ -177,7 +177,7 @@ fn a_line_that_cannot_be_read_costs_no_other() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_request_that_memory_has_no_room_for_costs_no_other() {
-    let long = "word ".repeat(40_000);
+    let long = "word ".repeat(25_000);
     let (dir, file) =
         requests(&[json!({"id": "long", "prompt": long, "max_new_tokens": 1}), describe("short")]);
     let out = dir.path().join("out.jsonl");

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use minijinja::filters;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use minijinja_contrib::pycompat;
 
-use super::super::python::{is_space, str_of};
+use super::super::python::{is_space, pay_for, str_of};
 use super::tojson::tojson;
 
 /// What the message of an error begins with that the template raised itself.
@@ -30,6 +31,11 @@ pub fn like_transformers() -> Result<Environment<'static>, Error> {
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("tojson", tojson);
     environment.add_filter("trim", trim);
+    environment.add_filter("pprint", |state: &State, value: &Value| {
+        // Its indents make lines of all lengths up to the depth.
+        pay_for(value, state, 2, 4)?;
+        Ok::<_, Error>(filters::pprint(value))
+    });
     environment.add_filter("string", |state: &State, value: &Value| str_of(value, state));
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
@@ -102,28 +108,4 @@ fn strftime_now(format: String) -> Result<String, Error> {
     }
     jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
         .map_err(|error| refuse(format!("`{format}`): {error}")))
-}
-
-/// The template with its `generation` blocks, which mark the assistant's answers for training, as plain blocks.
-pub fn without_generation_tags(source: &str) -> String {
-    let mut rest = source;
-    let mut result = String::with_capacity(source.len());
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let tag = &rest[start + 2..start + length];
-        let word = tag.trim_matches(|character: char| character.is_whitespace() || "+-".contains(character));
-        let replacement = match word {
-            "generation" => Some("if true"),
-            "endgeneration" => Some("endif"),
-            _ => None,
-        };
-        result.push_str(&rest[..start + 2]);
-        match replacement {
-            Some(replacement) => result.push_str(&tag.replace(word, replacement)),
-            None => result.push_str(tag),
-        }
-        rest = &rest[start + length..];
-    }
-    result.push_str(rest);
-    result
 }
