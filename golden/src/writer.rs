@@ -291,11 +291,8 @@ impl DumpWriter {
     fn publish(self) -> Result<()> {
         check_target(&self.target, self.options.replace)?;
         let occupied = self.target.is_dir() && !is_empty_folder(&self.target)?;
-        let named = if occupied {
-            self.workplace.replace(&self.target)
-        } else {
-            self.workplace.rename(&self.target)
-        };
+        let named =
+            if occupied { self.workplace.replace(&self.target) } else { self.workplace.rename(&self.target) };
         named.map_err(|source| Error::Write { path: self.target.clone(), source })?;
         sync_folder(&self.parent)
     }

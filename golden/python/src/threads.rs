@@ -15,8 +15,8 @@ pub(crate) fn run<R: Send>(py: Python<'_>, work: impl FnOnce() -> R + Send) -> P
     if *BEGUN_IN.get_or_init(process::id) == process::id() {
         return Ok(py.detach(work));
     }
-    let pool = ThreadPoolBuilder::new()
-        .build()
-        .map_err(|error| exception(py, &format!("expected threads to compute on, found none: {error}"), None))?;
+    let pool = ThreadPoolBuilder::new().build().map_err(|error| {
+        exception(py, &format!("expected threads to compute on, found none: {error}"), None)
+    })?;
     Ok(py.detach(|| pool.install(work)))
 }

@@ -123,7 +123,9 @@ fn a_dump_that_was_moved_aside_is_there_again_before_another_takes_its_name() {
 #[test]
 fn names_of_any_bytes_and_of_any_length_can_be_written_and_replaced() {
     let parent = tempfile::tempdir().unwrap();
-    for name in [OsStr::from_bytes(b"\xff\xfe.dump"), OsStr::new(&"é".repeat(127)), OsStr::new(&"x".repeat(255))] {
+    for name in
+        [OsStr::from_bytes(b"\xff\xfe.dump"), OsStr::new(&"é".repeat(127)), OsStr::new(&"x".repeat(255))]
+    {
         let target = parent.path().join(name);
         write(&target);
         write(&target);
