@@ -154,7 +154,9 @@ def _record(arguments: argparse.Namespace) -> int:
         import torch
         import transformers  # noqa: F401
     except ImportError as error:
-        missing = GoldenError(f"expected torch and transformers to run the checkpoint with, found no `{error.name}`")
+        # One that is there can refuse, too: the version of another library, say.
+        found = f"no `{error.name}`" if error.name else str(error)
+        missing = GoldenError(f"expected torch and transformers to run the checkpoint with, found {found}")
         missing.hint = "install the ones that the checkpoint is to be run with: this package brings none"
         raise missing from error
 

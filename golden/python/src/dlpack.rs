@@ -184,7 +184,7 @@ fn checked_bytes(tensor: &DlTensor) -> Result<(*const u8, usize), String> {
 /// The sizes or strides of a tensor; `None` where there are none, but for a tensor without dimensions.
 fn dimensions(tensor: &DlTensor, pointer: *const i64) -> Result<Option<&[i64]>, String> {
     if !(0..=MAX_DIMENSIONS).contains(&tensor.ndim) {
-        return Err(format!("expected a number of dimensions, found {}", tensor.ndim));
+        return Err(format!("expected 0 to {MAX_DIMENSIONS} dimensions, found {}", tensor.ndim));
     }
     if tensor.ndim == 0 {
         return Ok(Some(&[]));

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +23,7 @@ _CUSTOM_GENERATE = "custom_generate/generate.py"
 #: A module and a class, in the checkpoint or in a repository of the hub. Neither leads out of it, and nothing is invisible.
 _REFERENCE = re.compile(
     r"(?:(?P<repository>[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)--)?"
-    r"(?P<module>[\w-]+(?:/[\w-]+)*)\.[^\W\d]\w*"
+    r"(?!.*--)(?P<module>\w[\w-]*(?:/\w[\w-]*)*)\.[^\W\d]\w*"
 )
 
 #: The most that is read of a Python file: published ones have some ten thousand bytes.
@@ -62,7 +62,7 @@ def find_code(folder: Path, origin: str, package: str, configurations: Mapping[s
     places: dict[str | None, _Place] = {None: checkpoint}
     found: dict[tuple[str | None, str], CodeFile] = {}
     for file, configuration in configurations.items():
-        for reference in _auto_maps(_parsed(folder / file, configuration)):
+        for reference in _named_in(folder / file, configuration, _auto_maps):
             repository, name = _parse(reference, folder / file)
             if repository not in places:
                 assert repository is not None
@@ -82,10 +82,10 @@ def refuse_kernels(folder: Path, configurations: Mapping[str, bytes]) -> None:
     `GoldenError` that names the kernel.
     """
     for file, configuration in configurations.items():
-        for kernel in _attentions(_parsed(folder / file, configuration)):
+        for kernel in _named_in(folder / file, configuration, _attentions):
             if "/" in kernel:
                 error = GoldenError(f"`{folder / file}`: expected attention of torch or transformers, found `{kernel}`")
-                error.hint = "that is compiled code of the hub, which cannot be listed: `--attention` names another, or agrees"
+                error.hint = "that is compiled code of the hub, which cannot be listed: choose another by `--attention`"
                 raise error
 
 
@@ -93,9 +93,7 @@ def describe_code(files: list[CodeFile]) -> str:
     """A table of the files, for a person to judge."""
     names = [file.name.encode("ascii", "backslashreplace").decode() for file in files]
     width = max(map(len, names))
-    rows = [
-        f"  {name:{width}}  {file.sha256}  {visible(file.origin)}" for name, file in zip(names, files, strict=True)
-    ]
+    rows = [f"  {name:{width}}  {file.sha256}  {visible(file.origin)}" for name, file in zip(names, files, strict=True)]
     return "\n".join([f"  {'file':{width}}  {'SHA-256':64}  from", *rows])
 
 
@@ -197,9 +195,10 @@ def _read(path: Path) -> bytes:
     return source
 
 
-def _parsed(path: Path, configuration: bytes) -> Any:
+def _named_in(path: Path, configuration: bytes, what: Callable[[Any], Iterator[str]]) -> list[str]:
+    """What of a kind a configuration names, in order."""
     try:
-        return json.loads(configuration)
+        return list(what(json.loads(configuration)))
     except (ValueError, RecursionError) as error:
         raise GoldenError(f"`{path}`: expected JSON, found: {error}") from error
 
@@ -222,7 +221,8 @@ def _attentions(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for key, item in value.items():
             if key in ("attn_implementation", "_attn_implementation"):
-                yield from (name for name in (item.values() if isinstance(item, dict) else [item]) if isinstance(name, str))
+                names = item.values() if isinstance(item, dict) else [item]
+                yield from (name for name in names if isinstance(name, str))
             else:
                 yield from _attentions(item)
     elif isinstance(value, list):
@@ -232,7 +232,7 @@ def _attentions(value: Any) -> Iterator[str]:
 
 def _parse(reference: str, configuration: Path) -> tuple[str | None, str]:
     """The repository, if it is another one, and the file that a reference names."""
-    match = _REFERENCE.fullmatch(reference) if reference.count("--") < 2 and ".." not in reference else None
+    match = _REFERENCE.fullmatch(reference) if ".." not in reference and reference.count("--") < 2 else None
     if match is None:
         error = GoldenError(
             f"`{configuration}`: auto_map: expected `module.Class` or `owner/name--module.Class`, found `{reference}`"
@@ -254,7 +254,7 @@ def _follow(place: _Place, name: str, certain: bool, found: dict[tuple[str | Non
         tree = ast.parse(file.source, name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GoldenError(f"`{name}` of `{file.origin}`: expected Python code, found: {error}") from error
-    for inner, certain in _relative_imports(tree, name):
+    for inner, certain in _relative_imports(tree, name).items():
         _follow(place, inner, certain, found)
 
 

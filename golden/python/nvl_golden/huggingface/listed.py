@@ -21,7 +21,7 @@ from .code import ROOT, CodeFile
 _FIND, _LOAD = "get_cached_module_file", "get_class_in_module"
 
 
-class UnlistedCode(GoldenError, OSError):
+class UnlistedCodeError(GoldenError, OSError):
     """Code that was not listed before was asked for. An `OSError` too, which transformers takes for a file that is not there."""
 
 
@@ -99,7 +99,9 @@ class ListedCode:
                 break
             check_imports(_path_of(self._folder, file))
             return os.path.join(*file.module.split(".")) + ".py"
-        error = UnlistedCode(f"`{module_file}` of `{place}`: expected code that was listed before, found other code")
+        error = UnlistedCodeError(
+            f"`{module_file}` of `{place}`: expected code that was listed before, found other code"
+        )
         error.hint = "only code that an `auto_map` names, or that this imports, is listed and run"
         raise error
 
@@ -129,7 +131,9 @@ class _Importer:
             return importlib.util.spec_from_file_location(name, path, loader=self)  # type: ignore[arg-type]
         if name in self._packages:
             return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
-        raise ModuleNotFoundError(f"`{name}`: expected code that was listed before, found other code or none", name=name)
+        raise ModuleNotFoundError(
+            f"`{name}`: expected code that was listed before, found other code or none", name=name
+        )
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return None

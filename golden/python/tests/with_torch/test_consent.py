@@ -45,18 +45,17 @@ class Lab:
 
     def program(self, *arguments, model=None):
         basics = ("--prompt", "What?", "--dtype", "float32", "--max-new-tokens", "2", "--threads", "1")
-        command = [sys.executable, "-m", "nvl_golden.cli", "record", "--model", model or self.checkpoint, "--out", self.out]
-        return [*command, *basics, *arguments]
+        command = [sys.executable, "-m", "nvl_golden.cli", "record", "--model", model or self.checkpoint]
+        return [*command, "--out", self.out, *basics, *arguments]
 
     @property
     def environment(self):
         return os.environ | {"TMPDIR": str(self.temporary), "HF_HUB_CACHE": str(self.hub)}
 
     def run(self, *arguments, **options):
-        return subprocess.run(
-            self.program(*arguments, **options),
-            **{"check": False, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "env": self.environment},
-        )
+        program = self.program(*arguments, **options)
+        capture = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+        return subprocess.run(program, check=False, env=self.environment, **capture)
 
     def asked(self, meanwhile, answer="y\n"):
         """Runs the command on a terminal; does something while the question stands, and answers. Status and standard error."""
@@ -104,7 +103,7 @@ def test_what_is_changed_while_the_question_stands_does_not_run(lab):
     snapshot = lab.add_tower()
     files = [lab.checkpoint / name for name in ("configuration.py", "modeling.py", "tower.py")]
     files += [snapshot / "names.py", snapshot / "more.py"]
-    listed = {path.name: sha256(path) for path in files}
+    listed = {path.name: sha256(path) for path in (*files, lab.checkpoint / "image_processing.py")}
 
     def meanwhile():
         for path in files:
@@ -139,7 +138,7 @@ def test_the_copies_are_there_to_be_read_while_the_question_stands_and_no_means_
     def meanwhile():
         for path in lab.temporary.rglob("code/**/*.py"):
             copies[path.name] = sha256(path)
-            assert not path.stat().st_mode & 0o022 and lab.temporary.iterdir().__next__().stat().st_mode & 0o077 == 0
+            assert next(lab.temporary.iterdir()).stat().st_mode & 0o077 == 0
 
     status, said = lab.asked(meanwhile, answer="n\n")
     assert status == 2 and "expected your consent to run the checkpoint's code, found none" in said
@@ -159,7 +158,7 @@ def test_code_that_runs_cannot_change_the_code_that_runs_after_it(lab):
         + "    for name in ('modeling.py', 'tower.py'):\n"
         + f"        (there / name).write_text({evil!r})\n"
     )
-    listed = {path.name: sha256(path) for path in lab.checkpoint.glob("*.py") if path.name != "image_processing.py"}
+    listed = {path.name: sha256(path) for path in lab.checkpoint.glob("*.py")}
     result = lab.run("--trust-remote-code")
     assert result.returncode == 0, result.stderr
     assert (lab.checkpoint / "modeling.py").read_text() == evil and not lab.trace.exists()
@@ -217,10 +216,10 @@ def test_a_function_that_generates_is_listed(lab):
     # transformers runs this file of a checkpoint without being told by any configuration.
     folder = lab.checkpoint / "custom_generate"
     folder.mkdir()
-    (folder / "generate.py").write_text(
-        TRACE.format(str(lab.trace)) + "from .parts import generate\n"
+    (folder / "generate.py").write_text(TRACE.format(str(lab.trace)) + "from .parts import generate\n")
+    (folder / "parts.py").write_text(
+        "def generate(model, *args, **kwargs):\n    return type(model).generate(model, *args, **kwargs)\n"
     )
-    (folder / "parts.py").write_text("def generate(model, *args, **kwargs):\n    return type(model).generate(model, *args, **kwargs)\n")
     result = lab.run()
     assert result.returncode == 2 and not lab.trace.exists()
     for name in ("generate.py", "parts.py"):
@@ -231,11 +230,10 @@ def test_a_function_that_generates_is_listed(lab):
 
 
 def test_transformers_is_as_before_afterwards(lab):
-    from transformers import AutoConfig, dynamic_module_utils
-    from transformers.generation import utils
-
     from nvl_golden.huggingface.listed import ListedCode
     from nvl_golden.huggingface.private import PrivateCopy
+    from transformers import AutoConfig, dynamic_module_utils
+    from transformers.generation import utils
 
     names = ("get_cached_module_file", "get_class_in_module")
     before = [getattr(module, name) for module in (dynamic_module_utils, utils) for name in names]
@@ -326,7 +324,9 @@ def test_imports_are_followed_as_far_as_the_checkpoint_goes(tmp_path):
 def test_code_that_is_missing_broken_or_no_file_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Cls"}}))
     code = tmp_path / "modeling.py"
-    with pytest.raises(nvl_golden.GoldenError, match="`modeling.py` of `.*`: expected the code that the `auto_map` names"):
+    with pytest.raises(
+        nvl_golden.GoldenError, match=r"`modeling.py` of `.*`: expected the code that the `auto_map` names"
+    ):
         listed(tmp_path)
     os.mkfifo(code)
     with pytest.raises(nvl_golden.GoldenError, match="found none"):
@@ -334,7 +334,7 @@ def test_code_that_is_missing_broken_or_no_file_is_refused(tmp_path):
     code.unlink()
     for text in (b"class", b"\0", b"(" * 100_000, b"\xff", b"-" * 1_000_000 + b"1"):
         code.write_bytes(text)
-        with pytest.raises(nvl_golden.GoldenError, match="`modeling.py` of `here`: expected Python code, found: "):
+        with pytest.raises(nvl_golden.GoldenError, match=r"`modeling.py` of `here`: expected Python code, found: "):
             listed(tmp_path)
     code.write_bytes(b"#" * (8 << 20) + b"#")
     with pytest.raises(nvl_golden.GoldenError, match="expected Python code of at most 8388608 bytes, found more"):
@@ -355,7 +355,12 @@ def test_a_link_out_of_the_checkpoint_is_listed_as_what_it_leads_to(tmp_path):
     (folder / "way").symlink_to(elsewhere)
     maps = {"A": "own.A", "B": "linked.B", "C": "inside.C", "D": "way/y.D"}
     (folder / "config.json").write_text(json.dumps({"auto_map": maps}))
-    assert [file.origin for file in listed(folder)] == ["here", str(elsewhere / "x.py"), "here", str(elsewhere / "y.py")]
+    assert [file.origin for file in listed(folder)] == [
+        "here",
+        str(elsewhere / "x.py"),
+        "here",
+        str(elsewhere / "y.py"),
+    ]
     # In the hub's cache, a snapshot has nothing but links.
     snapshot = tmp_path / "models--a--b/snapshots" / REVISION
     snapshot.mkdir(parents=True)
@@ -385,14 +390,21 @@ def test_names_that_are_no_ascii_are_shown_as_what_they_are():
     assert describe_code([file]).splitlines()[1] == rf"  m\u043edeling.py  {'0' * 64}  häuser/\u202e"
 
 
-@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
-def test_attention_that_is_code_of_the_hub_is_refused_unless_asked_for(key, lab):
-    for value in ("them/kernel", {"text": "eager", "vision": "them/kernel@v1:name"}):
-        edit(lab.checkpoint / "config.json", lambda config, value=value: config["llm_config"].update({key: value}))
-        result = lab.run("--trust-remote-code")
-        assert result.returncode == 2
-        assert "expected attention of torch or transformers, found `them/kernel" in result.stderr
-        assert os.listdir(lab.temporary) == []
+def test_attention_that_is_code_of_the_hub_is_refused_unless_asked_for(lab):
+    from nvl_golden.huggingface.code import refuse_kernels
+
+    for key in ("attn_implementation", "_attn_implementation"):
+        for value in ("them/kernel", {"text": "eager", "vision": "them/kernel@v1:name"}):
+            configuration = json.dumps({"parts": [{"vision_config": {key: value}}]}).encode()
+            with pytest.raises(nvl_golden.GoldenError, match=r"/a/config.json`: .*, found `them/kernel"):
+                refuse_kernels(Path("/a"), {"config.json": configuration})
+            refuse_kernels(Path("/a"), {"config.json": configuration.replace(b"them/", b"")})
+    edit(lab.checkpoint / "config.json", lambda config: config["llm_config"].update(attn_implementation="them/kernel"))
+    result = lab.run("--trust-remote-code")
+    assert result.returncode == 2 and os.listdir(lab.temporary) == []
+    assert (
+        "expected attention of torch or transformers, found `them/kernel`\nhint: that is compiled code" in result.stderr
+    )
 
 
 def test_a_termination_leaves_nothing_and_what_a_kill_leaves_the_next_one_clears(lab):
@@ -426,7 +438,9 @@ def test_a_termination_leaves_nothing_and_what_a_kill_leaves_the_next_one_clears
     assert list(lab.temporary.iterdir()) == [foreign]
 
 
-@pytest.mark.parametrize("option", ["--prompt", "--system", "--sites", "--tokens", "--attention", "--device", "--dtype"])
+@pytest.mark.parametrize(
+    "option", ["--prompt", "--system", "--sites", "--tokens", "--attention", "--device", "--dtype"]
+)
 def test_an_argument_that_is_no_text_is_one_clear_sentence(option, tmp_path, capfd):
     from nvl_golden.cli import main
 
@@ -441,7 +455,9 @@ def test_an_argument_that_is_no_text_is_one_clear_sentence(option, tmp_path, cap
     if option == "--dtype":
         assert r"argument --dtype: invalid choice: " in said
     else:
-        assert said == rf"error: {option}: expected text in UTF-8, found another byte at character 3 of `caf\xe9`" + "\n"
+        assert (
+            said == rf"error: {option}: expected text in UTF-8, found another byte at character 3 of `caf\xe9`" + "\n"
+        )
 
 
 def test_paths_may_be_any_bytes(lab):

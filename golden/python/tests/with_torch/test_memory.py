@@ -96,7 +96,9 @@ def test_a_tensor_without_memory_is_refused_with_its_site(function, found, input
 def test_a_fake_tensor_is_refused_with_its_site(rows, tmp_path):
     model = nn.Sequential(nn.Linear(4, 4))
     with (
-        pytest.raises(nvl_golden.GoldenError, match="^tensor `0`: expected .*, found a FakeTensor, which has no memory$"),
+        pytest.raises(
+            nvl_golden.GoldenError, match=r"^tensor `0`: expected .*, found a FakeTensor, which has no memory$"
+        ),
         nvl_golden.record(model, tmp_path / "dumps/dump", tokens=rows),
         FakeTensorMode(allow_non_fake_inputs=True),
     ):
@@ -130,7 +132,7 @@ def test_what_torch_cannot_copy_is_told_with_its_site(tmp_path):
 
     model = nn.Sequential(Returns(Stubborn))
     with (
-        pytest.raises(nvl_golden.GoldenError, match="^tensor `0`: expected one that can be copied, found: not today$"),
+        pytest.raises(nvl_golden.GoldenError, match=r"^tensor `0`: expected one that can be copied, found: not today$"),
         nvl_golden.record(model, tmp_path / "dump"),
     ):
         model(torch.ones(2))
@@ -296,8 +298,8 @@ def push(path, data, count=4):
         ({"shape": (2**62,), "bits": 64}, "expected a tensor that fits in memory"),
         ({"shape": (2**63 - 1,), "bits": 16}, "expected a tensor that fits in memory"),
         ({"offset": 2**64 - 2}, "expected an offset inside of memory, found 18446744073709551614 bytes"),
-        ({"ndim": -1}, "expected a number of dimensions, found -1"),
-        ({"ndim": 2**31 - 1}, "expected a number of dimensions, found 2147483647"),
+        ({"ndim": -1}, "expected 0 to 1024 dimensions, found -1"),
+        ({"ndim": 2**31 - 1}, "expected 0 to 1024 dimensions, found 2147483647"),
         ({"lanes": 0}, "expected elements of whole bytes, found 0 bits"),
         ({"bits": 4}, "expected elements of whole bytes, found 4 bits"),
         ({"device": 2}, "expected a tensor in the processor's memory, found one on DLPack's device type 2"),
