@@ -17,6 +17,7 @@ class GoldenError(Exception):
 
 def terminal(text: str) -> str:
     """A text for one line of a terminal or of a job's log: what is not seen, or is a command there, is escaped."""
+
 def refuse_stand_ins(folder: _Path) -> None: ...
 
 @final

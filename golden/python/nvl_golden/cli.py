@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ._core import GoldenError, Sites, __build__
 from .rows import Rows
 from .sizes import parse_size
-from .talk import say, visible
+from .talk import say
 
 if TYPE_CHECKING:
     from .huggingface.checkpoint import Source

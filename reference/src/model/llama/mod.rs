@@ -15,7 +15,7 @@ use tch::Tensor;
 use super::layers::{Embedding, Linear, lowest};
 use crate::error::Result;
 use crate::faults::fault;
-use crate::math::{Math, SharedMath};
+use crate::math::{AttnImplementation, SharedMath};
 use crate::record::Recorder;
 use crate::weights::Weights;
 use decoder_layer::DecoderLayer;
@@ -117,7 +117,8 @@ impl LlamaForCausalLm {
         let past = cache.len();
         let sequence = inputs_embeds.size()[1];
         let position_embeddings = self.rotary_emb.forward(past, sequence, recorder)?;
-        let attention_mask = fault!(MaskLeak => None, causal_mask(inputs_embeds, past, self.math.get())?);
+        let attention_mask =
+            fault!(MaskLeak => None, causal_mask(inputs_embeds, past, self.math.attention())?);
 
         let mut hidden_states = inputs_embeds.shallow_clone();
         for layer in &self.layers {
@@ -136,7 +137,9 @@ impl LlamaForCausalLm {
         recorder.activation(MODEL, "LlamaModel", &hidden_states)?;
 
         let last = fault!(LastButOne => (sequence - 2).max(0), sequence - 1);
-        let last = hidden_states.f_narrow(1, last, 1)?;
+        // A tensor of its own: of a view into many rows libtorch makes a batched product, which sums in another order than the
+        // public code's, whose parameters require gradients (`aten/src/ATen/native/LinearAlgebra.cpp`, `should_fold`).
+        let last = hidden_states.f_narrow(1, last, 1)?.f_reshape([1, -1])?.f_unsqueeze(1)?;
         let logits = self.lm_head.forward(&last, recorder)?;
         recorder.activation(SITE, "LlamaForCausalLM", &logits)?;
         Ok(logits)
@@ -146,19 +149,20 @@ impl LlamaForCausalLm {
 /// The additive mask that hides later tokens: 0 where a key is visible, the dtype's lowest number where it is not.
 /// None for a single token, which sees all.
 ///
-/// The fused kernel hides what is later by itself in a prompt from its first token on, and reads no mask: what it is given
+/// `scaled_dot_product_attention` hides what is later by itself in a prompt from its first token on, and reads no mask: what it is given
 /// there is one number, seen at every place, where a mask would take more memory than all else.
 ///
 /// # Shapes
 /// → [1, 1, s, k]
-fn causal_mask(inputs_embeds: &Tensor, past: i64, math: Math) -> Result<Option<Tensor>> {
+fn causal_mask(inputs_embeds: &Tensor, past: i64, attention: AttnImplementation) -> Result<Option<Tensor>> {
     let sequence = inputs_embeds.size()[1];
     if sequence == 1 {
         return Ok(None);
     }
     let options = (inputs_embeds.kind(), inputs_embeds.device());
     let shape = [1, 1, sequence, past + sequence];
-    if math == Math::Fast && past == 0 {
+    let is_skipped = attention == AttnImplementation::Sdpa && past == 0;
+    if fault!(MaskOneAhead => false, is_skipped) {
         return Ok(Some(Tensor::f_zeros([1], options)?.f_expand(shape, false)?));
     }
     let hidden = Tensor::f_from_slice(&[lowest(inputs_embeds.kind())])?
@@ -178,20 +182,20 @@ mod tests {
     fn a_mask_hides_later_tokens_and_those_before_are_seen() {
         let embeds = Tensor::zeros([1, 2, 4], (Kind::Float, Device::Cpu));
         let lowest = f32::MIN;
-        let mask = causal_mask(&embeds, 1, Math::Exact).unwrap().unwrap();
+        let mask = causal_mask(&embeds, 1, AttnImplementation::Eager).unwrap().unwrap();
         assert_eq!(mask.size(), [1, 1, 2, 3]);
         let values = Vec::<f32>::try_from(mask.flatten(0, -1)).unwrap();
         assert_eq!(values, [0.0, 0.0, lowest, 0.0, 0.0, 0.0]);
         let one = Tensor::zeros([1, 1, 4], (Kind::Float, Device::Cpu));
-        assert!(causal_mask(&one, 5, Math::Exact).unwrap().is_none());
+        assert!(causal_mask(&one, 5, AttnImplementation::Eager).unwrap().is_none());
     }
 
     #[test]
     fn the_fused_kernel_gets_no_mask_that_takes_memory() {
         // A mask of this sequence would have 2⁶⁰ bytes.
         let embeds = Tensor::zeros([1, 1, 1], (Kind::Float, Device::Cpu)).expand([1, 1 << 29, 1], false);
-        let mask = causal_mask(&embeds, 0, Math::Fast).unwrap().unwrap();
+        let mask = causal_mask(&embeds, 0, AttnImplementation::Sdpa).unwrap().unwrap();
         assert_eq!(mask.size(), [1, 1, 1 << 29, 1 << 29]);
-        assert!(causal_mask(&embeds, 0, Math::Exact).is_err());
+        assert!(causal_mask(&embeds, 0, AttnImplementation::Eager).is_err());
     }
 }
