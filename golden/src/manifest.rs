@@ -113,6 +113,12 @@ pub struct Producer {
     /// The instruction set that the kernels chose, as torch names it (`AVX2`, `AVX512`, …).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_capability: Option<String>,
+    /// Who made the processor, as it says itself (`GenuineIntel`, `AuthenticAMD`, …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_vendor: Option<String>,
+    /// oneMKL's `MKL_CBWR`, where it was set: the kernels whose order of sums was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mkl_cbwr: Option<String>,
     /// Where the run departs from the public code, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deviations: Vec<String>,
@@ -264,6 +270,8 @@ impl Producer {
             attention: None,
             threads: None,
             cpu_capability: None,
+            cpu_vendor: None,
+            mkl_cbwr: None,
             deviations: Vec::new(),
             extra: Map::new(),
         }

@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         bail!("expected THREADS REPEATS FILE..., found {arguments:?}");
     };
     let (threads, repeats): (u64, usize) = (threads.parse()?, repeats.parse()?);
-    Settings { threads: Some(threads), cpu_capability: None }.apply();
+    Settings { threads: Some(threads), ..Settings::default() }.apply();
 
     // As the 8B has it.
     let config = ImageProcessorConfig {

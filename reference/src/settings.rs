@@ -46,6 +46,16 @@ const KERNELS: [Kernels; 3] = [
     },
 ];
 
+/// Intel's processors, as they say themselves.
+const INTEL: &str = "GenuineIntel";
+
+/// Where oneMKL is told which kernels' order of sums to keep to.
+const MKL_CBWR: &str = "MKL_CBWR";
+
+/// The order that processors of other makers than Intel have with AVX2 by themselves: those of Intel have kernels of their own
+/// for small products, which sum otherwise.
+const AVX2_OF_ALL: &str = "AVX2,STRICT";
+
 /// Lets libtorch ask for large pages: a third of the time of preprocessing a small picture went into small ones. It is read
 /// when libtorch first takes memory; a user's own value stays.
 ///
@@ -65,6 +75,8 @@ pub struct Settings {
     /// The kernels: `DEFAULT`, `AVX2` or `AVX512`, as ATen names them; the best of the machine where none, or where the
     /// name is another.
     pub cpu_capability: Option<String>,
+    /// oneMKL's `MKL_CBWR`, which its own kernels and those of other processors are asked for by; the user's own value stays.
+    pub mkl_cbwr: Option<String>,
 }
 
 impl Settings {
@@ -74,6 +86,7 @@ impl Settings {
         Self {
             threads: producer.threads.filter(|_| on_cpu).map(|threads| threads.clamp(1, MAX_THREADS)),
             cpu_capability: producer.cpu_capability.clone().filter(|_| on_cpu),
+            mkl_cbwr: mkl_cbwr(producer, golden::cpu_vendor().as_deref()).filter(|_| on_cpu),
         }
     }
 
@@ -101,7 +114,8 @@ impl Settings {
             KERNELS.iter().find(|kernels| Some(kernels.capability) == self.cpu_capability.as_deref());
         let large_pages = std::env::var_os(LARGE_PAGES).is_none().then_some((LARGE_PAGES, "1"));
         let kernels = kernels.into_iter().flat_map(|kernels| kernels.environment);
-        for (variable, value) in kernels.chain(large_pages) {
+        let cbwr = self.mkl_cbwr.as_deref().filter(|_| std::env::var_os(MKL_CBWR).is_none());
+        for (variable, value) in kernels.chain(large_pages).chain(cbwr.map(|value| (MKL_CBWR, value))) {
             // SAFETY: the programs call this first thing in a command, when no other thread runs that could read the
             // environment at the same time.
             unsafe { std::env::set_var(variable, value) };
@@ -115,6 +129,24 @@ impl Settings {
                 .build_global();
         }
     }
+}
+
+/// What `MKL_CBWR` has to be on a processor of this maker for a run's float32 products to have the bits that they were
+/// recorded with, where that can be had.
+///
+/// A manifest that does not tell the maker is an earlier one. Those that are limited to AVX2 are to be the same everywhere.
+fn mkl_cbwr(producer: &Producer, vendor: Option<&str>) -> Option<String> {
+    // Nothing else is given to the environment, whoever wrote the manifest.
+    let is_name = |name: &String| {
+        name.len() <= 32
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b',' || byte == b'_')
+    };
+    let recorded = producer.mkl_cbwr.clone().filter(is_name);
+    if recorded.is_some() && vendor == Some(INTEL) || producer.cpu_vendor.as_deref() == vendor {
+        return recorded;
+    }
+    let is_avx2 = producer.cpu_capability.as_deref() == Some("AVX2");
+    (is_avx2 && vendor == Some(INTEL)).then(|| AVX2_OF_ALL.to_owned())
 }
 
 /// Describes this program, its settings and what ran, for a manifest: without pictures the tower does not.
@@ -139,6 +171,35 @@ pub fn producer(model: &NemotronVl, settings: &Settings, inputs: &ModelInputs) -
     if model.device() == Device::Cpu {
         producer.threads = u64::try_from(tch::get_num_threads()).ok();
         producer.cpu_capability.clone_from(&settings.cpu_capability);
+        producer.cpu_vendor = golden::cpu_vendor();
+        producer.mkl_cbwr = std::env::var(MKL_CBWR).ok();
     }
     producer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_sum_as_on_the_processor_that_they_were_recorded_on() {
+        let told = |vendor: Option<&str>, cbwr: Option<&str>, capability: &str, own: &str| {
+            let mut producer = Producer::new("any", "float32");
+            producer.cpu_vendor = vendor.map(str::to_owned);
+            producer.mkl_cbwr = cbwr.map(str::to_owned);
+            producer.cpu_capability = Some(capability.to_owned());
+            mkl_cbwr(&producer, Some(own))
+        };
+        let amd = "AuthenticAMD";
+        for vendor in [None, Some(amd)] {
+            assert_eq!(told(vendor, None, "AVX2", INTEL).as_deref(), Some("AVX2,STRICT"));
+            assert_eq!(told(vendor, None, "AVX512", INTEL), None);
+            assert_eq!(told(vendor, None, "AVX2", amd), None);
+        }
+        assert_eq!(told(Some(INTEL), None, "AVX2", INTEL), None);
+        assert_eq!(told(Some(INTEL), Some("COMPATIBLE"), "AVX2", INTEL).as_deref(), Some("COMPATIBLE"));
+        assert_eq!(told(Some(amd), Some("COMPATIBLE"), "AVX2", amd).as_deref(), Some("COMPATIBLE"));
+        assert_eq!(told(Some(INTEL), Some("AVX2,STRICT"), "AVX2", amd), None);
+        assert_eq!(told(Some(INTEL), Some("a=b\n"), "AVX2", INTEL), None);
+    }
 }

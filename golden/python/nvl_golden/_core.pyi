@@ -15,6 +15,9 @@ class GoldenError(Exception):
 
     hint: str | None
 
+def cpu_vendor() -> str | None:
+    """Who made the processor, as it says itself (`GenuineIntel`); none where it is not of the x86 family."""
+
 def terminal(text: str) -> str:
     """A text for one line of a terminal or of a job's log: what is not seen, or is a command there, is escaped."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ._core import __commit__, __version__
+from ._core import __commit__, __version__, cpu_vendor
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,10 @@ def describe_producer(model: torch.nn.Module) -> dict[str, Any]:
     producer |= {"device": device, "dtype": dtype}
     producer["threads"] = torch.get_num_threads()
     producer["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    producer["cpu_vendor"] = cpu_vendor()
+    producer["mkl_cbwr"] = os.environ.get("MKL_CBWR")
     producer["model"] = type(model).__name__
-    return producer
+    return {key: value for key, value in producer.items() if value is not None}
 
 
 def with_commit(producer: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ mod _core {
     #[pymodule_export]
     use super::comparison::compare;
     #[pymodule_export]
+    use super::cpu_vendor;
+    #[pymodule_export]
     use super::dump::Dump;
     #[pymodule_export]
     use super::error::GoldenError;
@@ -45,4 +47,10 @@ mod _core {
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]
     const __build__: &str = release::VERSION;
+}
+
+/// Who made the processor, as it says itself.
+#[pyo3::pyfunction]
+fn cpu_vendor() -> Option<String> {
+    golden::cpu_vendor()
 }

@@ -32,7 +32,7 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: BenchArguments) -> Result<Outcome> {
-    Settings { threads: args.model.threads, cpu_capability: None }.apply();
+    Settings { threads: args.model.threads, ..Settings::default() }.apply();
     let start = Instant::now();
     let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), Math::Fast)?;
     let load_secs = start.elapsed().as_secs_f64();

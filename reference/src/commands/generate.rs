@@ -21,7 +21,7 @@ use super::{Outcome, interrupt, load_model, print_json, spinner, warn};
 
 /// Runs the command; the answer is streamed to stdout.
 pub fn run(args: GenerateArguments) -> Result<Outcome> {
-    let settings = Settings { threads: args.model.threads, cpu_capability: None };
+    let settings = Settings { threads: args.model.threads, ..Settings::default() };
     settings.apply();
     let sampling = args.sampling.sampling()?;
     let request = args.request.request()?;

@@ -23,6 +23,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
     let mut settings = Settings::of(&golden.manifest().producer);
     if args.native_kernels {
         settings.cpu_capability = None;
+        settings.mkl_cbwr = None;
     }
     settings.threads = args.model.threads.or(settings.threads);
     if let Some(difference) = settings.difference(&golden.manifest().producer) {

@@ -16,7 +16,7 @@ use super::{Outcome, interrupt, load_model};
 
 /// Runs the command: 0 where every request was answered, 1 where one was not.
 pub fn run(args: RunArguments) -> Result<Outcome> {
-    let settings = Settings { threads: args.model.threads, cpu_capability: None };
+    let settings = Settings { threads: args.model.threads, ..Settings::default() };
     settings.apply();
     interrupt::listen()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.

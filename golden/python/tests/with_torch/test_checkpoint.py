@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,9 @@ def test_the_three_hazards_are_set_aside_and_told(described):
     assert producer["dtype"] == "float32" and producer["device"] == "cpu" and producer["threads"] == 1
     assert producer["attention"] == {"vision": "sdpa", "text": "eager"}
     assert producer["torch"] == torch.__version__ and producer["cpu_capability"]
+    vendors = re.findall(r"^vendor_id\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    assert producer.get("cpu_vendor") == next(iter(vendors), None)
+    assert producer.get("mkl_cbwr") == os.environ.get("MKL_CBWR")
 
 
 def test_recording_does_not_change_the_answer_and_leaves_no_trace(stand_in):
