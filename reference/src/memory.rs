@@ -163,6 +163,6 @@ mod tests {
         assert!(check(peak(1), Device::Cpu).is_ok());
         assert!(check(peak(u64::MAX), Device::Cuda(0)).is_ok());
         let error = check(peak(1 << 60), Device::Cpu).unwrap_err().to_string();
-        assert!(error.starts_with("it would take 1152921.5 GB of memory: expected at most "), "{error}");
+        assert!(error.starts_with("it would take 1152921504.6 GB of memory: expected at most "), "{error}");
     }
 }

@@ -269,7 +269,7 @@ fn refuses_each_lie_of_a_header() {
             "expected 8 bytes of data, found 7 bytes: the file is cut off",
         ),
         (raw_file(&entry("[2]", "[0,8]"), &[0; 9]), "expected 8 bytes of data, found 9 bytes"),
-        (raw_file(&entry("[1]", "[0,4]").replace("\"a\"", "\"a\\u0000b\""), &[0; 4]), "tensor `a\\0b`"),
+        (raw_file(&entry("[1]", "[0,4]").replace("\"a\"", "\"a\\u0000b\""), &[0; 4]), "tensor `a\\u{0}b`"),
     ];
     for (bytes, part) in cases {
         let message = refusal_of_file(&bytes);

@@ -39,7 +39,8 @@ fn diff(golden: &str, candidate: &Dump, runs: &[Dump], factor: f64) -> DiffRepor
 
 #[test]
 fn a_run_is_within_its_own_noise() {
-    let right = Dump::open(right().path()).unwrap();
+    let right = right();
+    let right = Dump::open(right.path()).unwrap();
     let report = diff(BF16, &right, std::slice::from_ref(&right), 1.0);
     assert!(report.passes(), "{:?}", failing(&report));
     let levels = report.entries.iter().filter(|entry| entry.noise.is_some()).count();
