@@ -11,7 +11,12 @@ fn all_open_and_verify() {
     for name in BUNDLED {
         let dump = Dump::open(bundled(name)).unwrap();
         dump.verify().unwrap();
-        let expected = if name == "shapes-text-float32" { 62 } else { 105 };
+        // With the weights of four layers' attention, which the others were recorded without.
+        let expected = match name {
+            "shapes-text-float32" => 66,
+            "shapes-describe-float32" => 109,
+            _ => 105,
+        };
         assert_eq!(dump.entries().len(), expected, "{name}");
         assert_eq!(dump.tensors().count(), expected, "{name}");
     }
@@ -24,7 +29,8 @@ fn manifests_are_read_and_written_without_loss() {
         let before = fs::read_to_string(&path).unwrap();
         let manifest: Manifest = serde_json::from_str(&before).unwrap();
         assert_eq!(String::from_utf8(manifest.to_json().unwrap()).unwrap(), before, "{name}");
-        assert!(manifest.extra.is_empty() && manifest.producer.extra.is_empty(), "{name}");
+        assert!(manifest.extra.is_empty(), "{name}");
+        assert!(manifest.producer.extra.keys().all(|key| key == "model"), "{name}");
         let again = manifest.head().with_entries(manifest.entries.clone());
         assert_eq!(again, manifest, "{name}");
     }

@@ -44,7 +44,7 @@ fn chosen_sites_only() {
     let all = policy("version = 1\nunpaired = \"ignore\"\n");
     let report = compare_by(NAME, &chosen, &all);
     assert!(report.passes());
-    assert_eq!((report.summary().passed, report.summary().ignored), (4, 58));
+    assert_eq!((report.summary().passed, report.summary().ignored), (4, 62));
     let some = policy(
         "version = 1\n[[rules]]\nsites = [\"language_model*\"]\noptional = true\nreason = \"only the MLPs are kept\"\n",
     );

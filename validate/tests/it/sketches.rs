@@ -81,7 +81,8 @@ fn a_dump_of_sketches_is_small_and_says_what_the_dump_in_full_says() {
     assert_eq!(sketches.require("input_ids").unwrap().data(), whole.require("input_ids").unwrap().data());
     let bytes: u64 =
         fs::read_dir(&sketched.path).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
-    assert!(bytes < 250_000, "{bytes}");
+    // Of which the pixels are 196,608.
+    assert!(bytes < 450_000, "{bytes}");
 }
 
 #[test]

@@ -90,10 +90,11 @@ fn the_language_model_alone_passes() {
     let report = compare("shapes-text-float32", "vllm-llama-float32", "vllm-llama");
     let failing = failing(&report);
     assert!(failing.is_empty(), "{failing:?}");
-    let (compared, mut left) = sites(&report, 62);
+    let (compared, mut left) = sites(&report, 66);
     assert_eq!(compared.len(), 55);
     let mut expected = without_a_module();
     expected.push("inputs_embeds".to_owned());
+    expected.extend((0..4).map(|layer| format!("{LAYERS}.{layer}.self_attn.attn_weights")));
     expected.sort();
     left.sort_unstable();
     assert_eq!(left, expected);
@@ -102,7 +103,8 @@ fn the_language_model_alone_passes() {
         assert!(found.is_none_or(|found| found < 1e-6), "{}: {found:?}", entry.entry.name);
     }
     assert_eq!(report.answer.generated_ids, Comparison::Equal);
-    assert_eq!(report.notes, [Note::MappedDtypes { count: 1 }]);
+    let weights = Note::AttnWeights { count: 4, only_candidate: false };
+    assert_eq!(report.notes, [weights, Note::MappedDtypes { count: 1 }]);
 }
 
 #[test]

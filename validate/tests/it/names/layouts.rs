@@ -13,6 +13,9 @@ use crate::dumps::{Candidate, Tensor, bundled, failing, first_named};
 pub fn otherwise() -> Candidate {
     engine(NAME, |tensor| {
         let name = tensor.name.clone();
+        if name.ends_with(".attn_weights") {
+            return Vec::new();
+        }
         if let Some((number, site)) = index(&name, BLOCKS) {
             return match site.as_str() {
                 // Three projections for one, with heads before tokens.
@@ -142,7 +145,7 @@ fn other_layouts_are_undone_to_the_last_bit() {
     let report = compare(NAME, &otherwise(), OTHERWISE).unwrap();
     assert_eq!(failing(&report), [""; 0]);
     let summary = report.summary();
-    assert_eq!((summary.entries, summary.ignored, summary.bit_equal), (105, 4, 101));
+    assert_eq!((summary.entries, summary.ignored, summary.bit_equal), (109, 8, 101));
     let of = |name: &str| report.entries.iter().find(|entry| entry.entry.name == name).unwrap();
     let qkv = of(&format!("{BLOCKS}.1.attn.qkv")).counterpart.as_ref().unwrap();
     assert_eq!(qkv.tensors, ["tower.1.q", "tower.1.k", "tower.1.v"]);
@@ -203,7 +206,7 @@ fn a_sum_of_two_tensors_is_rounded_once() {
         rule("candidate = ['hidden', 'residual']\ngolden = 'language_model.model.layers.1'\nadd = true");
     let report = compare(name, &halves, &map).unwrap();
     assert!(report.passes());
-    assert_eq!(report.summary().bit_equal, 62);
+    assert_eq!(report.summary().bit_equal, 66);
 }
 
 #[test]
