@@ -289,7 +289,9 @@ mod tests {
         // One that came no further than its lock, or not even so far.
         for name in [None, Some("lock")] {
             fs::create_dir(&path).unwrap();
-            name.map(|name| fs::write(path.join(name), "").unwrap());
+            if let Some(name) = name {
+                fs::write(path.join(name), "").unwrap();
+            }
             drop(Workplace::take(parent.path(), "out").unwrap());
             assert_eq!(entries(parent.path()), Vec::<String>::new());
         }

@@ -14,6 +14,7 @@ use crate::generate::ModelInputs;
 use crate::pictures::{Preprocessed, preprocess};
 use crate::prompt::Tokenizer;
 use crate::record::with_bytes;
+use crate::scalar::ScalarOps as _;
 
 const INPUT_IDS: &str = "input_ids";
 const PIXEL_VALUES: &str = "pixel_values";
@@ -101,7 +102,7 @@ impl InputSource<'_> {
         let entry = dump.entry(PIXEL_VALUES);
         let images = dump.manifest().request.as_ref().map_or(&[][..], |request| &request.images);
         let image_token = i64::from(self.config.image_token_id);
-        let image_tokens = input_ids.f_eq(image_token)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+        let image_tokens = input_ids.try_eq(image_token)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
         if entry.is_none() && image_tokens == 0 {
             return Ok(None);
         }

@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(last(&names), (Step::Unknown, vec![names[1]]));
         // A layer's number may be anything, and nothing between is looked for.
         let far = format!("{layer}.{}", usize::MAX);
-        assert_eq!(last(&[&names[0], &names[1], &far]), (Step::Unknown, vec![names[1]]));
+        assert_eq!(last(&[names[0], names[1], &far]), (Step::Unknown, vec![names[1]]));
         // Many layers deep, each with three ways up.
         let names = ["inputs_embeds".to_owned(), format!("{layer}.31")];
         assert_eq!(last(&[&names[0], &names[1]]), (Step::Unknown, vec!["inputs_embeds"]));

@@ -192,7 +192,7 @@ fn whole_numbers_that_are_sketched_are_equal_or_not() {
         let mut writer = golden::DumpWriter::create(folder.path().join(name)).unwrap();
         let mut bytes = vec![1; 70_000];
         bytes[69_999] = last;
-        writer.push_sketch("mask", golden::Role::Activation, "", Dtype::Bool, &[70_000], &bytes, 0).unwrap();
+        writer.push_sketch("mask", Role::Activation, "", Dtype::Bool, &[70_000], &bytes, 0).unwrap();
         writer
             .finish(golden::ManifestHead::new(golden::manifest::Producer::new("a test", "float32")))
             .unwrap();

@@ -221,7 +221,7 @@ mod tests {
         };
         assert_eq!(sample.distance(5000, other), f64::INFINITY);
         assert!(looked_at.get() < 20, "{} elements", looked_at.get());
-        let other = |place: usize| if place % 2 == 0 { f64::NAN } else { own(place) };
+        let other = |place: usize| if place.is_multiple_of(2) { f64::NAN } else { own(place) };
         assert_eq!(sample.distance(5000, other), 0.0);
     }
 }

@@ -159,7 +159,7 @@ impl Matcher<'_> {
         let by_rows = Index::of(self.golden.iter().map(|tensor| Some(tensor.rows.rows)));
         let place_of = |candidate: usize| candidate * self.golden.len() / self.candidate.len().max(1);
         let places: Vec<usize> = (0..self.candidate.len()).map(place_of).collect();
-        for candidate in 0..self.candidate.len() {
+        for (candidate, &place) in places.iter().enumerate() {
             if self.used[candidate] {
                 continue;
             }
@@ -176,7 +176,7 @@ impl Matcher<'_> {
                     let other = |place: usize| whole.at_columns(at, columns, place);
                     (index, self.samples[index].distance(whole.rows * columns, other))
                 };
-                let open = by_rows.near(&whole.rows, places[candidate]).iter();
+                let open = by_rows.near(&whole.rows, place).iter();
                 let nearest = open.filter(fits).map(distance).min_by(|a, b| a.1.total_cmp(&b.1));
                 let Some((index, difference)) = nearest.filter(|(_, difference)| *difference <= ALIKE) else {
                     break;

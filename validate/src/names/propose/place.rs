@@ -28,11 +28,11 @@ impl Matcher<'_> {
             after[golden - 1] = self.places[golden].unwrap_or(after[golden]);
         }
         let mut from = 0;
-        for golden in 0..self.golden.len() {
+        for (golden, &after) in after.iter().enumerate() {
             if !self.found[golden] {
                 let own = &self.golden[golden];
                 let only = |of: Option<&BTreeSet<usize>>| {
-                    let to = after[golden].max(from);
+                    let to = after.max(from);
                     let mut fitting = of.into_iter().flat_map(|of| of.range(from..to).copied());
                     [fitting.next(), fitting.next()]
                 };
