@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._core import GoldenError, __build__
+from .code_command import list_code
 from .record_command import record
 from .talk import say
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done: list[Path] = []
     try:
         with _terminations_raised():
-            return record(parsed, done)
+            return list_code(parsed) if parsed.command == "code" else record(parsed, done)
     except GoldenError as error:
         return _fail(str(error), getattr(error, "hint", None))
     except KeyboardInterrupt:
@@ -138,7 +139,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--threads", type=_count, metavar="N", help="threads of the computation (default: torch's own choice)")
     add("--trust-remote-code", action="store_true", help="run the checkpoint's code without asking")
+    add("--trust-code", metavar="SHA256", help="the same, if that is what `nvl-golden code` gives for the list of it")
     add("--force", action="store_true", help="replace a dump that is there already")
+    code = commands.add_parser(
+        "code",
+        help="list the Python code that a checkpoint brings, and run none of it",
+        description="Lists the Python files that `record` would run, with their SHA-256, and a SHA-256 over the list, which "
+        "`record --trust-code` takes. Runs none of them. Exit status: 0, or 2 if they cannot be listed.",
+    )
+    code.add_argument("--model", required=True, metavar="HF_DIR", help="as for `record`")
+    code.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
 

@@ -103,7 +103,7 @@ def _record_copy(
     code = ListedCode(copy.code, copy.checkpoint, copy.code_folder)
     if copy.code:
         code.write()
-        _ask_for_trust(copy, arguments.trust_remote_code)
+        _ask_for_trust(copy, arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
 
@@ -173,12 +173,16 @@ def _record_one(
         say(f"deviation: {deviation}")
 
 
-def _ask_for_trust(copy: PrivateCopy, trusted: bool) -> None:
-    from .huggingface.code import describe_code
+def _ask_for_trust(copy: PrivateCopy, arguments: argparse.Namespace) -> None:
+    from .huggingface.code import code_sha256, describe_code
 
     print("this checkpoint brings Python code, which runs with your rights:", file=sys.stderr)
     print(describe_code(copy.code), file=sys.stderr, flush=True)
-    if trusted:
+    if arguments.trust_remote_code:
+        return
+    if arguments.trust_code is not None:
+        if (found := code_sha256(copy.code)) != arguments.trust_code:
+            raise GoldenError(f"--trust-code: expected the code of the list `{arguments.trust_code}`, found `{found}`")
         return
     refused = GoldenError("expected your consent to run the checkpoint's code, found none")
     refused.hint = "read the files above; `--trust-remote-code` agrees"
