@@ -88,7 +88,9 @@ def _described(python: Path, device: str) -> dict[str, Any]:
     if result.returncode:
         found = (result.stderr.strip().splitlines() or ["nothing said"])[-1]
         hint = "`scripts/setup --proof` makes an environment that has all"
-        raise CannotTellError(f"`{python}`: expected nvl_golden, torch and transformers to record with, found: {found}", hint)
+        raise CannotTellError(
+            f"`{python}`: expected nvl_golden, torch and transformers to record with, found: {found}", hint
+        )
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -43,7 +43,9 @@ class Steps:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CannotTellError(f"`{folder}`: expected a folder of its own, found another proof under way in it") from None
+            raise CannotTellError(
+                f"`{folder}`: expected a folder of its own, found another proof under way in it"
+            ) from None
 
     def begin(self, what: str) -> None:
         """Says which step of how many begins, and when."""
@@ -52,7 +54,9 @@ class Steps:
         clock = f"{elapsed // 3600}:{elapsed // 60 % 60:02}:{elapsed % 60:02}"
         say(f"[{self._number:2}/{self.total}] {clock} {what}")
 
-    def done(self, name: str, depends: dict[str, Any], intact: Callable[[Any], bool] = lambda result: True) -> Any | None:
+    def done(
+        self, name: str, depends: dict[str, Any], intact: Callable[[Any], bool] = lambda result: True
+    ) -> Any | None:
         """The result of a step that was done, if all that it depends on is as it was; `None` if it is to be done.
 
         `intact` tells whether what the step made is still as it was made."""
