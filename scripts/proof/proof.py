@@ -41,8 +41,9 @@ class Proof:
         begun = time.monotonic()
         arguments = self._arguments
         self._rows = asked.requests(arguments.requests, arguments.only, arguments.max_new_tokens)
+        say(f"proving {arguments.source} in {os.path.relpath(self._folder)}")
         self._environment = find_environment(arguments.python, arguments.bin, arguments.device)
-        self._steps = Steps(self._folder)
+        self._steps = Steps(self._folder, begun)
         inspected = inspect(self._environment, arguments.source)
         self._configurations = self._chosen(inspected)
         if inspected["is_local"]:
@@ -87,7 +88,7 @@ class Proof:
         dtype, attention = dict(self._names())[name]
         depends = {
             "source": self._source.signature,
-            "code": {f"{file['origin']}/{file['name']}": file["sha256"] for file in self._source.code["files"]},
+            "code": self._source.code_files(),
             "python": described["python"],
             "packages": described["packages"],
             "recorder": described["recorder"],
@@ -154,11 +155,11 @@ class Proof:
         say(f"        {said_of(ran.measured())}")
 
     def _conversion(self) -> tuple[str, dict[str, Any], Any]:
-        described, code = self._environment.described, self._source.code
+        described = self._environment.described
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self._options().items()]
         depends = {
             "source": self._source.signature,
-            "code": {f"{file['origin']}/{file['name']}": file["sha256"] for file in code["files"]},
+            "code": self._source.code_files(),
             "program": described["programs"]["nvl-convert"],
             "options": options,
         }

@@ -27,6 +27,15 @@ class Source:
     #: What of it is compared to tell whether it is as it was.
     signature: dict[str, Any]
 
+    def code_files(self) -> dict[str, str]:
+        """The SHA-256 of each file of its code, by a name that says where it is from."""
+        return {
+            f"{file['repository']}@{file['revision']}/{file['name']}" if file["repository"] else file["name"]: file[
+                "sha256"
+            ]
+            for file in self.code["files"]
+        }
+
 
 def inspect(environment: Environment, given: str) -> dict[str, Any]:
     """What `nvl-convert inspect` tells, of a hub's checkpoint without its weights; `is_local` is whether it must be fetched.

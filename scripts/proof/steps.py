@@ -31,11 +31,13 @@ def write(path: Path, text: str) -> None:
 class Steps:
     """What was done in a folder, and what is left to do."""
 
-    def __init__(self, folder: Path) -> None:
-        """# Errors
+    def __init__(self, folder: Path, begun: float) -> None:
+        """`begun`: when the program did, as `time.monotonic` tells it.
+
+        # Errors
         `CannotTellError` if another proof is under way in the folder."""
         self.folder = folder
-        self._begun = time.monotonic()
+        self._begun = begun
         self._number = 0
         self.total = 0
         folder.mkdir(parents=True, exist_ok=True)
