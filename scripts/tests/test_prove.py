@@ -17,6 +17,7 @@ import children  # noqa: E402
 import compare  # noqa: E402
 import needs  # noqa: E402
 import page  # noqa: E402
+from proof import _answered  # noqa: E402
 from steps import Steps  # noqa: E402
 from talk import CannotTellError, duration, say  # noqa: E402
 
@@ -166,6 +167,13 @@ def test_what_a_program_took_is_measured_and_what_it_says_kept(tmp_path, capsys)
     assert (found.status, found.stdout, lines) == (0, "a\n", ["a\n"])
     assert found.peak_bytes > 50_000_000 and found.seconds > 0
     assert log.read_text() == "told\nnot\n" and capsys.readouterr().err.split() == ["told"]
+
+
+def test_what_the_checkpoints_code_prints_is_no_answer():
+    rows = [{"id": "1"}, {"id": "2"}]
+    assert _answered('{"id": "2", "dump": "2", "text": ""}\n', rows) == rows[1]
+    for line in ("FlashAttention is not installed.\n", '{"id": "2"}', "2", "[1]", '{"id": "3", "dump": "3"}'):
+        assert _answered(line, rows) is None, line
 
 
 def test_nothing_that_is_said_moves_the_terminals_cursor(capsys):
