@@ -21,7 +21,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 code, .hash, pre { font: 12px/1.5 ui-monospace, monospace; } .hash { overflow-wrap: anywhere; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 summary { cursor: pointer; padding: .3rem 0; }
@@ -115,13 +115,17 @@ def _source(proof: dict[str, Any]) -> str:
     source, converted = proof["source"], proof["converted"]
     what = f"{source['name']}{'@' + source['revision'] if source['revision'] else ''}"
     text = f"<p>{escape(what)}: {source['parameters']:,} parameters, {size(source['bytes'])}.</p>"
-    code = [[escape(file["name"]), escape(file["origin"]), _hash(file["sha256"])] for file in source["code"]]
+    ran = {digest for row in proof["requests"] for digest in (row["remote_code"] or {}).values()}
+    code = [
+        [escape(file["name"]), "ran" if file["sha256"] in ran else "", escape(file["origin"]), _hash(file["sha256"])]
+        for file in source["code"]
+    ]
     files = [[escape(file["name"]), file["bytes"], _hash(file["sha256"])] for file in source["files"]]
     tensors = [
         [escape(row["source"]), row["dtype"], escape(str(row["shape"])), _hash(row["sha256"])]
         for row in source["tensors"]
     ]
-    text += _details(f"Python code that ran: {len(code)} files", _table(["file", "from", "SHA-256"], code), True)
+    text += _details(f"Python code: {len(code)} files", _table(["file", "", "from", "SHA-256"], code), True)
     text += _details(f"Files: {len(files)}", _table(["file", "#bytes", "SHA-256"], files))
     text += _details(f"Tensors: {len(tensors)}", _table(["tensor", "dtype", "shape", "SHA-256 of the bytes"], tensors))
     verified = "is what the ledger says" if converted["verify"]["equal"] else "is NOT what the ledger says"
