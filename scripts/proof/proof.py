@@ -41,7 +41,7 @@ class Proof:
         begun = time.monotonic()
         arguments = self._arguments
         self._rows = asked.requests(arguments.requests, arguments.only, arguments.max_new_tokens)
-        say(f"proving {arguments.source} in {os.path.relpath(self._folder)}")
+        say(f"proving {arguments.source} in {_shown(self._folder)}")
         self._environment = find_environment(arguments.python, arguments.bin, arguments.device)
         self._steps = Steps(self._folder, begun)
         inspected = inspect(self._environment, arguments.source)
@@ -327,8 +327,7 @@ class Proof:
         rows = proof["requests"]
         goldens = size(sum(row["golden"]["bytes"] for row in rows))
         say(f"        {duration(proof['seconds'])} in all; {goldens} of goldens")
-        shown = os.path.relpath(self._folder)
-        say(f"        {shown}/proof.html, {shown}/proof.json")
+        say(f"        {_shown(self._folder)}/proof.html, {_shown(self._folder)}/proof.json")
         entries = sum(row["entries"] for row in rows)
         if self._differences:
             say(f"NOT EQUAL: {len(self._differences)} differences")
@@ -339,6 +338,12 @@ class Proof:
             f"PROVED: {len(rows)} requests, {entries:,} entries, every one equal to the last bit, none missing, none extra"
         )
         return 0
+
+
+def _shown(folder: Path) -> str:
+    """A folder as a person would name it."""
+    relative = os.path.relpath(folder)
+    return str(folder) if relative.startswith("..") else relative
 
 
 def _answered(line: str, rows: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -85,11 +85,13 @@ def test_what_was_done_before_a_kill_is_not_done_again(killed_and_resumed):
     assert resumed.returncode == 0, resumed.stderr
     assert "recording text (1 of 2)" in first
     assert "recording text" not in resumed.stderr and "recording pictures (1 of 1)" in resumed.stderr
-    assert re.search(r"\[ ?7/ ?6\]", resumed.stderr) is None and "[ 6/6] " in resumed.stderr
+    assert [line[:6] for line in resumed.stderr.splitlines() if line.startswith("[")] == [
+        f"[ {n}/6]" for n in range(1, 7)
+    ]
     again = lab.prove()
     # Nothing runs, so that nobody has to agree to anything.
     assert again.returncode == 0, again.stderr
-    assert "done before: 2 requests" in again.stderr and "recording" not in again.stderr
+    assert "done before: 2 requests" in again.stderr and "    recording " not in again.stderr
     assert "again, since" not in again.stderr
 
 
@@ -163,7 +165,7 @@ def test_one_weight_that_was_changed_is_found_and_named(killed_and_resumed, tmp_
     path.write_bytes(data)
     result = lab.prove()
     assert result.returncode == 1, result.stderr
-    assert "recording" not in result.stderr
+    assert "    recording " not in result.stderr
     assert "again, since `converted.model.safetensors` changed" in result.stderr
     proof = lab.proof()
     assert proof["verdict"] == "difference"
@@ -199,7 +201,7 @@ def test_code_that_was_changed_is_recorded_again_and_found(killed_and_resumed, t
     ("arguments", "message"),
     [
         (["--python", "nowhere"], "`nowhere`: expected the Python to record with, found none\nhint: "),
-        (["--bin", "nowhere"], "nowhere/nvl-convert`: expected a program of this project, found none"),
+        (["--bin", "nowhere"], "`nowhere/nvl-convert`: expected a program of this project, found none"),
         (
             ["--only", "film"],
             "--only: expected one of `text`, `system`, `one-tile`, `many-tiles`, `pictures`, `history`",
@@ -213,7 +215,7 @@ def test_wrong_usage_exits_with_2_before_anything_is_done(arguments, message, tm
     lab = Lab(tmp_path)
     lab.source.mkdir()
     result = lab.prove(*arguments)
-    assert result.returncode == 2 and f"error: {message}" in result.stderr.replace(str(Path.cwd()), ""), result.stderr
+    assert result.returncode == 2 and f"error: {message}" in result.stderr.replace(f"{Path.cwd()}/", ""), result.stderr
     assert not lab.work.exists() or os.listdir(lab.work) == ["lock"]
 
 
