@@ -20,11 +20,11 @@ from machine import cpu_name  # noqa: E402
 
 PROGRAMS = ("nvl-convert", "nvl-reference", "nvl-validate")
 #: What the bits of a computation on a CPU depend on, if the user has set it.
-KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "OMP_NUM_THREADS")
 
 _DESCRIBE = """
 import hashlib, importlib.metadata, json, pathlib, sys
-import nvl_golden, torch, transformers
+import nvl_golden, torch
 digest = hashlib.sha256()
 folder = pathlib.Path(nvl_golden.__file__).parent
 for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".so", ".pyd")):
