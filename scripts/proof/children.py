@@ -44,12 +44,12 @@ class Ran:
 def run(
     command: Sequence[str | Path],
     log: Path,
-    on_line: Callable[[str], None] | None = None,
+    on_line: Callable[[str, int], None] | None = None,
     relayed: Callable[[str], bool] = lambda line: False,
     environment: dict[str, str] | None = None,
 ) -> Ran:
-    """Runs a program to its end. `on_line` gets each line of its standard output as it comes; what it says goes to `log`, and
-    to the terminal where `relayed` says so."""
+    """Runs a program to its end. `on_line` gets each line of its standard output as it comes, and the most memory that it had
+    until then; what it says goes to `log`, and to the terminal where `relayed` says so."""
     given = [str(part) for part in command]
     begun = time.monotonic()
     try:
@@ -86,7 +86,7 @@ def run(
         for line in process.stdout:
             stdout.append(line)
             if on_line is not None:
-                on_line(line)
+                on_line(line, _peak_bytes(process.pid))
         listener.join()
         _, wait_status, usage = os.wait4(process.pid, 0)
     except BaseException:
@@ -96,6 +96,15 @@ def run(
     process.returncode = os.waitstatus_to_exitcode(wait_status)
     seconds = time.monotonic() - begun
     return Ran(given, process.returncode, seconds, usage.ru_maxrss * 1024, "".join(stdout), said)
+
+
+def _peak_bytes(pid: int) -> int:
+    """The most memory that a living process has had, as the system counts it at its end; 0 where that is not told."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:

@@ -80,7 +80,7 @@ def _verdict(proof: dict[str, Any]) -> str:
 
 def _requests(proof: dict[str, Any]) -> str:
     head = ["configuration", "request", "ran", "tiles", "#entries", "#equal", "#differ", "#missing", "#extra", "ids"]
-    head += ["#golden", "#recorded", "#replayed", "#memory of replay"]
+    head += ["#golden", "#recorded", "#memory", "#replayed", "#memory"]
     rows = []
     for row in proof["requests"]:
         ran = row["producers"]["golden"]
@@ -88,7 +88,6 @@ def _requests(proof: dict[str, Any]) -> str:
         tiles = ", ".join(str(image.get("tiles", "?")) for image in row["request"]["images"]) or "no picture"
         same = row["generated_ids"]["golden"] == row["generated_ids"]["replay"]
         kind = "good" if row["equal"] else "bad"
-        recorded = row["golden"]["seconds"]
         rows.append(
             [
                 escape(row["configuration"]),
@@ -102,7 +101,8 @@ def _requests(proof: dict[str, Any]) -> str:
                 row["extra"],
                 "equal" if same else '<span class="bad">differ</span>',
                 size(row["golden"]["bytes"]),
-                "" if recorded is None else duration(recorded),
+                duration(row["golden"]["seconds"]),
+                size(row["golden"]["peak_bytes"]),
                 duration(row["replay"]["seconds"]),
                 size(row["replay"]["peak_bytes"]),
             ]
@@ -166,7 +166,7 @@ def _environment(proof: dict[str, Any]) -> str:
 
 
 def _commands(proof: dict[str, Any]) -> str:
-    ran = [one for runs in proof["recordings"].values() for one in runs]
+    ran = [row["golden"] for row in proof["requests"]]
     ran += [proof["converted"]["convert"], proof["converted"]["verify"]]
     ran += [row["replay"] for row in proof["requests"]]
     rows = [

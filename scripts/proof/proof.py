@@ -10,7 +10,7 @@ from typing import Any
 
 import asked
 import page
-from children import Ran, run
+from children import run
 from compare import compare, dump_bytes, manifest_sha256
 from environment import find_environment
 from needs import say_needs
@@ -134,26 +134,25 @@ class Proof:
             command += [] if arguments.threads is None else ["--threads", str(arguments.threads)]
             command += [] if arguments.full else ["--sketch"]
             since = [time.monotonic()]
+            given = [str(part) for part in command]
 
-            def recorded(line: str, name: str = name, left: list = left, since: list = since) -> None:
+            def recorded(
+                line: str, peak: int, name: str = name, left: list = left, since: list = since, given: list = given
+            ) -> None:
                 row = _answered(line, left)
                 if row is None:
                     return
                 now = time.monotonic()
                 digest = manifest_sha256(self._dump("goldens", name, row))
-                steps.keep(*self._golden(name, row)[:2], {"manifest_sha256": digest, "seconds": now - since[0]})
+                # At once: what was recorded is not lost if the next request is not.
+                cost = {"command": given, "seconds": round(now - since[0], 2), "peak_bytes": peak}
+                steps.keep(*self._golden(name, row)[:2], {"manifest_sha256": digest} | cost)
                 since[0] = now
 
             ran = run(command, steps.log(f"record-{name}"), recorded, lambda line: line.startswith("record"))
             if ran.status:
                 raise ran.failed(f"recording {name}")
-            self._keep_cost(f"recording-{name}", ran)
-
-    def _keep_cost(self, name: str, ran: Ran) -> None:
-        """What several runs cost, if a recording was cut off: a golden has been made by one of them."""
-        before = self._steps.done(name, {}) or []
-        self._steps.keep(name, {}, [*before, ran.measured()])
-        say(f"        {said_of(ran.measured())}")
+            say(f"        {said_of(ran.measured())}")
 
     def _conversion(self) -> tuple[str, dict[str, Any], Any]:
         described = self._environment.described
@@ -242,11 +241,7 @@ class Proof:
         if not compared["equal"]:
             why = f" ({compared['reason']})" if compared["reason"] else ""
             self._differ(f"{name}/{row['id']}: first `{compared['first']}`{why}")
-        golden_part = {
-            "manifest_sha256": depends["golden"],
-            "bytes": dump_bytes(golden),
-            "seconds": recorded.get("seconds"),
-        }
+        golden_part = recorded | {"bytes": dump_bytes(golden)}
         return {
             "configuration": name,
             "id": row["id"],
@@ -285,7 +280,6 @@ class Proof:
         seconds: float,
     ) -> dict[str, Any]:
         ledger = conversion["ledger"]
-        recordings = {name: self._steps.done(f"recording-{name}", {}) or [] for name, _ in self._names()}
         return {
             "format": "nemotron-vl-proof",
             "format_version": 1,
@@ -315,7 +309,6 @@ class Proof:
             },
             "environment": self._environment.described,
             "needs": needs,
-            "recordings": recordings,
             "requests": list(results.values()),
             "seconds": round(seconds, 1),
         }

@@ -160,11 +160,14 @@ def test_a_diff_that_fails_decides_and_one_that_could_not_be_made_tells_nothing(
 
 
 def test_what_a_program_took_is_measured_and_what_it_says_kept(tmp_path, capsys):
-    code = "import sys; print('a'); x = bytearray(50_000_000); print('told', file=sys.stderr); print('not', file=sys.stderr)"
+    code = "import sys, time; print('a', flush=True); time.sleep(1); x = bytearray(50_000_000); print('told', file=sys.stderr); print('not', file=sys.stderr)"
     lines = []
     log = tmp_path / "log"
-    found = children.run([sys.executable, "-c", code], log, lines.append, lambda line: line == "told")
-    assert (found.status, found.stdout, lines) == (0, "a\n", ["a\n"])
+    found = children.run(
+        [sys.executable, "-c", code], log, lambda *seen: lines.append(seen), lambda line: line == "told"
+    )
+    assert (found.status, found.stdout, lines) == (0, "a\n", lines[:1])
+    assert lines[0][0] == "a\n" and 0 < lines[0][1] <= found.peak_bytes
     assert found.peak_bytes > 50_000_000 and found.seconds > 0
     assert log.read_text() == "told\nnot\n" and capsys.readouterr().err.split() == ["told"]
 

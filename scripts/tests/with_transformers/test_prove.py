@@ -139,7 +139,10 @@ def test_a_proof_has_every_hash(killed_and_resumed):
         assert all("sketch" in entry for entry in manifests[1]["entries"] if entry["role"] == "activation")
     entries = sum(row["entries"] for row in proof["requests"])
     assert f"PROVED: 2 requests, {entries} entries, every one equal to the last bit" in resumed.stderr
-    measured = [proof["converted"]["convert"], *(row["replay"] for row in proof["requests"])]
+    measured = [
+        proof["converted"]["convert"],
+        *(row[side] for row in proof["requests"] for side in ("golden", "replay")),
+    ]
     assert all(one["seconds"] > 0 and one["peak_bytes"] > 0 and one["command"] for one in measured)
 
 
