@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._core import GoldenError
 from ..recorder import Recorder
+from ..requests import Request
 from .checkpoint import Loaded
-
-
-@dataclass
-class Request:
-    """What is asked."""
-
-    prompt: str
-    images: Sequence[Path] = ()
-    system: str | None = None
-    #: Earlier questions with their answers.
-    history: Sequence[tuple[str, str]] = ()
-    max_new_tokens: int = 512
-
-    def manifest(self, images: list[dict[str, Any]]) -> dict[str, Any]:
-        """As a dump's manifest describes it."""
-        turns: list[dict[str, str]] = [{"user": user, "assistant": assistant} for user, assistant in self.history]
-        return {
-            "system": self.system,
-            "turns": [*turns, {"user": self.prompt}],
-            "images": images,
-            "max_new_tokens": self.max_new_tokens,
-            "do_sample": False,
-        }
 
 
 @dataclass

@@ -97,6 +97,12 @@ def describe_code(files: list[CodeFile]) -> str:
     return "\n".join([f"  {'file':{width}}  {'SHA-256':64}  from", *rows])
 
 
+def code_sha256(files: list[CodeFile]) -> str:
+    """The SHA-256 of a list of code: of a JSON list of `[repository, name, sha256]`, sorted."""
+    rows = sorted([file.repository or "", file.name, file.sha256] for file in files)
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
 def sanitized(name: str) -> str:
     """A name as transformers makes part of a module's of it."""
     name = re.sub(r"\W", "_", name.replace(".", "_dot_").replace("-", "_hyphen_"), flags=re.ASCII)

@@ -473,3 +473,29 @@ def test_paths_may_be_any_bytes(lab):
     assert dump.manifest["checkpoint"] == {"name": "model\ufffd\ufffd"}
     assert dump.manifest["request"]["images"][0]["file"] == "picture\ufffd\ufffd.png"
     assert r"dump\xff\xfe" in result.stderr
+
+
+def test_a_list_of_code_can_be_agreed_to_and_no_other(stand_in, tmp_path, capfd):
+    from nvl_golden.cli import main
+
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(stand_in, folder)
+    assert main(["code", "--model", str(folder), "--json"]) == 0
+    listed = json.loads(capfd.readouterr().out)
+    assert {file["name"] for file in listed["files"]} > {"modeling.py", "hf_model.py"}
+    code = folder / "modeling.py"
+    (row,) = [file for file in listed["files"] if file["name"] == "modeling.py"]
+    assert row["sha256"] == hashlib.sha256(code.read_bytes()).hexdigest() and row["bytes"] == code.stat().st_size
+    assert main(["code", "--model", str(folder)]) == 0
+    assert listed["sha256"] in capfd.readouterr().out
+
+    def record(digest, name):
+        arguments = ["--prompt", "What?", "--max-new-tokens", "1", "--out", str(tmp_path / name)]
+        return main(["record", "--model", str(folder), *arguments, "--trust-code", digest])
+
+    assert record(listed["sha256"], "agreed") == 0
+    marker = tmp_path / "ran"
+    code.write_text(code.read_text() + f"\nopen({str(marker)!r}, 'w').close()\n")
+    assert record(listed["sha256"], "other") == 2
+    assert f"--trust-code: expected the code of the list `{listed['sha256']}`, found `" in capfd.readouterr().err
+    assert not marker.exists() and not (tmp_path / "other").exists()
