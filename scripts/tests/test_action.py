@@ -155,7 +155,9 @@ def compiled_files() -> list[str]:
     """What cargo says that nvl-validate was built from, and what says how."""
     words = PROGRAM.with_suffix(".d").read_text().replace("\\ ", "\0").split()
     paths = [Path(word.replace("\0", " ")) for word in words[1:]]
-    own = [str(path.relative_to(ROOT)) for path in paths if path.is_relative_to(ROOT) and path.is_file()]
+    # Git's own files tell the commit that a program names, and change with every one.
+    paths = [path for path in paths if path.is_relative_to(ROOT) and path.is_file() and ".git" not in path.parts]
+    own = [str(path.relative_to(ROOT)) for path in paths]
     assert {"store/src/input.rs", "release/src/escape.rs", "validate/maps/vllm-llama.toml"} <= set(own)
     manifests = [str(path.relative_to(ROOT)) for path in ROOT.glob("*/Cargo.toml")]
     return [
