@@ -62,6 +62,14 @@ pub enum Error {
         /// Where it leads.
         found: String,
     },
+    /// A link whose file is gone, as where the hub's cache was cleared behind a folder of links to it.
+    #[error("`{path}`: expected a file, found a link to `{target}`, where nothing is")]
+    DanglingLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: String,
+    },
     /// A folder, a pipe, a device or a socket where a regular file should be.
     #[error("`{path}`: {source}")]
     NotRegular {
@@ -419,6 +427,9 @@ impl Error {
                 Some(format!(
                     "`cp -rL {folder} COPY` makes a folder of files; of a download, give the folder `snapshots/COMMIT` in the hub's cache"
                 ))
+            }
+            Self::DanglingLink { .. } => {
+                Some("the hub's cache may have been cleared: download it again, and not as links".into())
             }
             Self::Changed { .. } => Some("wait until whoever writes it has finished, and run it again".into()),
             Self::Quantized { .. } => Some("convert the release that it was quantized from".into()),

@@ -24,8 +24,11 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {}", terminal(&format!("{error:#}")));
-            if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
+            let known = error.downcast_ref::<Error>();
+            // One of ours has its source in its own sentence.
+            let message = known.map_or_else(|| format!("{error:#}"), ToString::to_string);
+            eprintln!("error: {}", terminal(&message));
+            if let Some(hint) = known.and_then(Error::hint) {
                 eprintln!("hint: {hint}");
             }
             ExitCode::from(2)

@@ -83,7 +83,15 @@ impl Folder {
         let path = self.path.join(name);
         let real = fs::canonicalize(&path).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
-                Error::MissingFile { dir: self.path.clone(), expected: format!("`{}`", visible(name)) }
+                match fs::read_link(&path) {
+                    Ok(target) => {
+                        Error::DanglingLink { path: path.clone(), target: visible(&target.to_string_lossy()) }
+                    }
+                    Err(_) => Error::MissingFile {
+                        dir: self.path.clone(),
+                        expected: format!("`{}`", visible(name)),
+                    },
+                }
             } else {
                 Error::io("read", &path)(error)
             }
@@ -200,6 +208,16 @@ mod tests {
             }
             fs::remove_file(link).unwrap();
         }
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named() {
+        let local = TempDir::new().unwrap();
+        symlink("/nowhere/blobs/abc", local.path().join("file")).unwrap();
+        let error = Folder::open(local.path()).unwrap().read("file").unwrap_err();
+        let expected = "expected a file, found a link to `/nowhere/blobs/abc`, where nothing is";
+        assert!(error.to_string().ends_with(expected), "{error}");
+        assert!(error.hint().unwrap().contains("download it again"));
     }
 
     #[test]

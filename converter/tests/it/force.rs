@@ -320,3 +320,16 @@ fn a_temporary_folder_that_is_somebody_elses_stays_as_it_is() {
         assert_eq!(tree(parent.path()), before);
     }
 }
+
+#[test]
+fn what_the_system_says_is_said_once() {
+    let parent = TempDir::new().unwrap();
+    let out = parent.path().join("out");
+    converted(&out);
+    fs::remove_file(out.join("conversion.json")).unwrap();
+    pipe(&out.join("conversion.json"));
+    let output = run(&["verify", text(&out)]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("found a pipe").count(), 1, "{said}");
+}

@@ -18,40 +18,43 @@ Hook = Callable[..., None]
 class Places:
     """Where in a model a module runs that stands at several places of it.
 
-    Engines share what has no weights: one activation for all layers, one rotary embedding. Such a module has as many paths,
-    and `named_modules` tells the first. Which one it runs at, the module that it runs in says: the innermost of those that run
-    in the same thread.
+    Engines share what has no weights: one activation for all layers, one rotary embedding. Such a module has as many paths, and
+    so has each module inside of it; `named_modules` tells the first. Which one it runs at, the module that it runs in says: the
+    innermost of those that run in the same thread.
     """
 
     def __init__(self, names: dict[torch.nn.Module, str]) -> None:
         """`names` has every module of a model, with what it is called at its first place."""
-        #: Per shared module: its name inside each of its parents.
-        self._inside: dict[torch.nn.Module, dict[torch.nn.Module, str]] = {}
+        self._names = names
+        #: Per shared module, and per module inside of one: what each of its parents calls it.
+        self._keys: dict[torch.nn.Module, dict[torch.nn.Module, str]] = {}
         self._threads = threading.local()
         parents: dict[torch.nn.Module, list[tuple[torch.nn.Module, str]]] = {}
         for parent in names:
-            for key, child in parent._modules.items():
-                if child is not None and key != "_orig_mod":
-                    parents.setdefault(child, []).append((parent, key))
-        for child, found in parents.items():
-            if len(found) > 1:
+            for key, child in _children(parent):
+                parents.setdefault(child, []).append((parent, key))
+        moving = [child for child, found in parents.items() if len(found) > 1]
+        while moving:
+            child = moving.pop()
+            if child not in self._keys:
                 # Under two names in one parent, the first counts.
-                self._inside[child] = {parent: _join(names[parent], key) for parent, key in reversed(found)}
+                self._keys[child] = {parent: key for parent, key in reversed(parents[child])}
+                moving.extend(inner for _, inner in _children(child))
 
     @property
-    def _running(self) -> list[torch.nn.Module]:
-        """The modules that run in this thread, the innermost last."""
+    def _running(self) -> list[tuple[torch.nn.Module, str]]:
+        """The modules that run in this thread with their names there, the innermost last."""
         try:
             return self._threads.running
         except AttributeError:
-            running: list[torch.nn.Module] = []
+            running: list[tuple[torch.nn.Module, str]] = []
             self._threads.running = running
             return running
 
     def watch(self) -> list[Any]:
         """Hooks that tell which module runs, on those alone that have shared ones inside; their handles."""
         handles: list[Any] = []
-        for parent in {parent: None for found in self._inside.values() for parent in found}:
+        for parent in {parent: None for keys in self._keys.values() for parent in keys}:
             if not takes_hooks(parent):
                 continue
             handles.append(parent.register_forward_pre_hook(self._enter))
@@ -60,10 +63,10 @@ class Places:
 
     def of(self, module: torch.nn.Module, name: str) -> str:
         """The name of a module that is `name` at its first place, where it runs now."""
-        inside = self._inside.get(module)
-        if inside is None:
+        keys = self._keys.get(module)
+        if keys is None:
             return name
-        return next((inside[parent] for parent in reversed(self._running) if parent in inside), name)
+        return next((_join(place, keys[parent]) for parent, place in reversed(self._running) if parent in keys), name)
 
     @contextmanager
     def inside(self, module: torch.nn.Module) -> Iterator[None]:
@@ -78,14 +81,14 @@ class Places:
         from torch.compiler import is_compiling
 
         if not is_compiling():
-            self._running.append(module)
+            self._running.append((module, self.of(module, self._names[module])))
 
     def _leave(self, module: torch.nn.Module, _args: Any, _output: Any) -> None:
         from torch.compiler import is_compiling
 
         running = self._running
-        if not is_compiling() and module in running:
-            while running.pop() is not module:
+        if not is_compiling() and any(module is one for one, _ in running):
+            while running.pop()[0] is not module:
                 pass
 
 
@@ -206,6 +209,11 @@ class OwnCall:
 
         if not is_compiling():
             self._calls.hooked += 1
+
+
+def _children(module: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """The modules directly inside of one; what `torch.compile` has wrapped has the name of its wrapper."""
+    return [(key, child) for key, child in module._modules.items() if child is not None and key != "_orig_mod"]
 
 
 def _join(name: str, key: str) -> str:

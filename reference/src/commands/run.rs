@@ -36,7 +36,6 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
     let summary = run_requests(
         &files,
         || load(&args, math, settings),
-        interrupt::is_stopped,
         |at, total, row| {
             progress.set_length(total as u64);
             progress.set_position(at as u64);
@@ -87,5 +86,6 @@ fn load(args: &RunArguments, math: Math, settings: Settings) -> Result<Runner, E
         settings,
         checkpoint: args.model.model.file_name().map(|name| name.to_string_lossy().into_owned()),
         record: args.record.clone().map(|dir| (dir, args.recording.clone())),
+        is_stopped: interrupt::is_stopped,
     })
 }

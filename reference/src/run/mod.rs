@@ -39,13 +39,15 @@ pub struct Runner {
     pub checkpoint: Option<String>,
     /// Where to write a dump of each request, and what it has.
     pub record: Option<(PathBuf, RecordingArguments)>,
+    /// Whether the user has asked to stop: asked at each module and each token, since a request may take hours.
+    pub is_stopped: fn() -> bool,
 }
 
 impl Runner {
     /// Answers one request, whose pictures' paths are relative to `base`.
     ///
     /// # Errors
-    /// Whatever is wrong with this request; the run can go on with the next.
+    /// Whatever is wrong with this request; the run can go on with the next. [`Error::Interrupted`]: it cannot.
     pub fn answer(&self, line: &SourceLine, request: &RequestLine, base: &Path) -> Result<Outcome> {
         let sampling = request.sampling();
         sampling.check()?;
@@ -56,17 +58,18 @@ impl Runner {
             sampling,
             logprobs: request.logprobs,
         };
-        let mut recorder = match &self.record {
+        let recorder = match &self.record {
             // A dump of a request that was not finished is made anew.
             Some((dir, what)) => {
                 what.recorder(golden::DumpWriter::create_replacing(dir.join(line.dump_name()))?)?
             }
             None => Recorder::off(),
         };
+        let mut recorder = recorder.stopping(self.is_stopped);
         let tokenizer = self.prompts.tokenizer();
         let answer =
             answer(&self.model, tokenizer, &prepared.inputs, &config, &request.stop, &mut recorder, |_| {
-                Ok(())
+                if (self.is_stopped)() { Err(Error::Interrupted) } else { Ok(()) }
             })?;
         if let Some(writer) = recorder.into_writer() {
             let producer = producer(&self.model, &self.settings, &prepared.inputs);
@@ -104,16 +107,14 @@ pub struct RunFiles {
 
 /// Answers the requests of a file, each once, into another; those that are in the other already are left as they are.
 ///
-/// `load` makes the runner, and is not called where nothing is left to do. `is_stopped` is asked between requests;
-/// `on_row` is told of each row.
+/// `load` makes the runner, and is not called where nothing is left to do. `on_row` is told of each row.
 ///
 /// # Errors
 /// Where a file cannot be read or written, or the answers are not those of these requests. What is wrong with a single
-/// request becomes its own row.
+/// request becomes its own row. [`Error::Interrupted`] where the user has asked to stop: the request under way has no row.
 pub fn run(
     files: &RunFiles,
     load: impl FnOnce() -> Result<Runner>,
-    is_stopped: impl Fn() -> bool,
     mut on_row: impl FnMut(usize, usize, &Row),
 ) -> Result<RunSummary> {
     let requests = Requests::read(&files.requests)?;
@@ -126,12 +127,12 @@ pub fn run(
     let runner = load()?;
     let total = left.len();
     for (index, line) in left.into_iter().enumerate() {
-        if is_stopped() {
+        if (runner.is_stopped)() {
             return Err(Error::Interrupted);
         }
         // Of the files as they are now, before they are looked at.
         let identity = Identity::of(line, base, &files.way, &FileHashes::default());
-        let row = Row::new(line, outcome(&runner, line, base), identity);
+        let row = Row::new(line, outcome(&runner, line, base)?, identity);
         outcomes.append(&row)?;
         if row.is_error() {
             summary.failed += 1
@@ -169,17 +170,18 @@ fn left_to_do<'a>(
     Ok((summary, left))
 }
 
-/// Answers a request, whatever happens.
-fn outcome(runner: &Runner, line: &SourceLine, base: &Path) -> Outcome {
+/// Answers a request, whatever happens but the user's wish to stop.
+fn outcome(runner: &Runner, line: &SourceLine, base: &Path) -> Result<Outcome> {
     let request = match &line.request {
         Ok(request) => request,
-        Err(problem) => return Outcome::failed(&Error::Request(problem.clone())),
+        Err(problem) => return Ok(Outcome::failed(&Error::Request(problem.clone()))),
     };
     // What is done for one request is thrown away with it, so that the next finds nothing half done.
     let answered = catch_unwind(AssertUnwindSafe(|| runner.answer(line, request, base)));
     match answered {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::failed(&error),
-        Err(_) => Outcome::failed(&Error::Defect),
+        Ok(Err(Error::Interrupted)) => Err(Error::Interrupted),
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => Ok(Outcome::failed(&error)),
+        Err(_) => Ok(Outcome::failed(&Error::Defect)),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use store::json::{Fault, Text};
 
 use super::line::RequestLine;
 use super::row::begins_as_row;
@@ -51,15 +52,15 @@ impl Requests {
     /// # Errors
     /// What is wrong with the whole.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
             return Err("expected UTF-8, found UTF-16".to_owned());
         }
-        if begins_as_row(bytes) {
+        if begins_as_row(without_mark(bytes)) {
             return Err("expected requests, found answers of an earlier run".to_owned());
         }
         let lines: Vec<_> = bytes
             .split(|&byte| byte == b'\n')
+            .map(without_mark)
             .enumerate()
             .filter(|(_, line)| !line.trim_ascii().is_empty())
             .map(|(index, line)| SourceLine::parse(index + 1, line.strip_suffix(b"\r").unwrap_or(line)))
@@ -101,7 +102,7 @@ impl SourceLine {
         // A line that is no request may still have a name.
         let named = value.as_ref().ok().and_then(|value| value.get("id")?.as_str().map(str::to_owned));
         let request = match value {
-            Err(error) => Err(describe(number, &error)),
+            Err(error) => Err(describe_literal(number, text).unwrap_or_else(|| describe(number, &error))),
             // serde would take a list for an object's fields in order.
             Ok(value) if !value.is_object() => Err(format!(
                 "line {number}: expected a request as a JSON object, found another kind of value"
@@ -124,6 +125,19 @@ impl SourceLine {
     }
 }
 
+/// A line without a byte order mark: one stands inside a file where files were put together.
+fn without_mark(line: &[u8]) -> &[u8] {
+    line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
+}
+
+/// What is wrong with a line that would be JSON but for Python's `NaN` or `Infinity`.
+fn describe_literal(number: usize, line: &str) -> Option<String> {
+    let text = Text::new(line.as_bytes()).ok()?;
+    text.parse::<Value>().ok()?;
+    let Fault { column, field, message, .. } = text.parse::<RequestLine>().err()?;
+    Some(format!("line {number}, column {column}: field `{field}`: {message}"))
+}
+
 /// What is wrong with a line, and at which column.
 fn describe(number: usize, error: &serde_json::Error) -> String {
     let said = error.to_string();
@@ -144,6 +158,24 @@ mod tests {
         let lines: Vec<_> = requests.lines().map(|line| (line.number, line.id.as_str())).collect();
         assert_eq!(lines, [(1, "1"), (3, "b")]);
         assert!(requests.lines().all(|line| line.request.is_ok()));
+        // Nor of a later one, where files were put together.
+        let requests =
+            Requests::parse(b"{\"prompt\": \"a\"}\n\xef\xbb\xbf{\"prompt\": \"b\"}\n\xef\xbb\xbf\n").unwrap();
+        assert!(requests.lines().all(|line| line.request.is_ok()));
+        assert_eq!(requests.lines().count(), 2);
+    }
+
+    #[test]
+    fn numbers_that_only_python_has_are_named() {
+        let requests = Requests::parse(
+            b"{\"prompt\": \"a\", \"temperature\": NaN}\n{\"prompt\": \"NaN\", \"top_p\": -Infinity}\n{\"prompt\": NaN",
+        )
+        .unwrap();
+        let said: Vec<_> = requests.lines().map(|line| line.request.as_ref().unwrap_err().as_str()).collect();
+        assert!(said[0].starts_with("line 1, column ") && said[0].contains("`temperature`"), "{said:?}");
+        assert!(said[0].contains("NaN"), "{said:?}");
+        assert!(said[1].contains("`top_p`") && said[1].contains("-Infinity"), "{said:?}");
+        assert!(said[2].starts_with("line 3, column "), "{said:?}");
     }
 
     #[test]

@@ -122,6 +122,29 @@ fn a_killed_run_is_taken_up_without_doing_or_losing_a_request() {
 }
 
 #[test]
+fn one_signal_ends_a_run_within_its_request() {
+    // No token of the tokenizer's ends the second answer: it goes on for thousands.
+    let long = json!({"id": "long", "prompt": "Describe.", "max_new_tokens": 20_000, "eos_token_ids": [511]});
+    let (dir, file) = requests(&[describe("short"), long]);
+    let out = dir.path().join("out.jsonl");
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("nvl-reference"))
+        .args(["run", "--model"])
+        .args([checkpoint(), file.as_path(), out.as_path()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::fs::read_to_string(&out).map_or(0, |text| text.lines().count()) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it had answered");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    // The request under way has no row, and is answered when the run is taken up again.
+    assert_eq!(rows(&out).iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>(), ["short"]);
+}
+
+#[test]
 fn a_row_that_was_cut_off_is_made_anew() {
     let (dir, file) = requests(&[describe("a"), describe("b")]);
     let out = dir.path().join("out.jsonl");

@@ -68,13 +68,15 @@ def test_shared_modules_are_named_after_the_layer_that_runs_in_their_thread(laye
     with nvl_golden.record(layers, tmp_path / "dump", inputs=inputs):
         together(*(lambda i=i: layers[i](torch.full((2,), float(i))) for i in range(COUNT)))
     dump = read_back(tmp_path / "dump")
-    # The modules inside of the shared one are not shared themselves: they have the first of its paths, and numbers.
     for i in range(COUNT):
-        expected = torch.tanh(torch.full((2,), float(i)))
-        for name in (f"{i}.act", f"{i}"):
-            assert torch.equal(dump.tensor(name), expected), name
+        given = torch.full((2,), float(i))
+        # What is inside of a shared module is where that one is.
+        for name in (f"{i}.act.1", f"{i}.act", f"{i}"):
+            assert torch.equal(dump.tensor(name), torch.tanh(given)), name
+        assert torch.equal(dump.tensor(f"{i}.act.0"), given)
         if inputs:
-            assert torch.equal(dump.tensor(f"{i}.act.input"), torch.full((2,), float(i)))
+            for name in (f"{i}.act.input", f"{i}.act.0.input", f"{i}.act.1.input"):
+                assert torch.equal(dump.tensor(name), given), name
             assert dump.names().index(f"{i}.input") < dump.names().index(f"{i}.act.input") < dump.names().index(f"{i}")
     assert len(dump) == COUNT * (8 if inputs else 4)
 
