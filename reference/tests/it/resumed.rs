@@ -309,7 +309,16 @@ fn damaged_answers_are_refused_by_their_line() {
             continue;
         }
         std::fs::write(&out, &bytes).unwrap();
-        match Outcomes::open(&out, &file, false) {
+        // Another test's child has the lock of the last attempt, too, until it runs its program.
+        let opened = loop {
+            match Outcomes::open(&out, &file, false) {
+                Err(error) if error.to_string().ends_with("another run is writing to it") => {
+                    std::thread::yield_now();
+                }
+                opened => break opened,
+            }
+        };
+        match opened {
             Err(error) => {
                 let said = error.to_string();
                 assert!(said.contains(": line "), "{said}");
