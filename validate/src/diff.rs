@@ -250,7 +250,7 @@ fn paired(
 /// An entry of one side only, which is no fault if the policy or an excuse says so.
 fn unpaired(entry: &Entry, failure: Failure, excuse: Option<&str>, limits: &Limits<'_>) -> EntryReport {
     let only_candidate = failure == Failure::Extra;
-    let excuse = excuse.or(is_attn_weights(entry).then_some("not every attention returns its weights"));
+    let excuse = excuse.or(is_attn_weights(entry).then_some(OTHER_ATTENTION));
     let verdict = match limits.policy.excuse(entry).or_else(|| excuse.map(str::to_owned)) {
         Some(reason) => Verdict::Ignored { reason },
         None => Verdict::Fail(failure),
@@ -266,6 +266,9 @@ fn unpaired(entry: &Entry, failure: Failure, excuse: Option<&str>, limits: &Limi
         counterpart: None,
     }
 }
+
+/// Why the weights of an attention may be missing on a side, where neither policy nor map has a reason of its own.
+const OTHER_ATTENTION: &str = "not every attention returns its weights";
 
 /// Whether an entry is the weights of an attention, by the name that the output has in transformers.
 fn is_attn_weights(entry: &Entry) -> bool {

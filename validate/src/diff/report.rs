@@ -137,8 +137,7 @@ impl EntryReport {
 
     /// Whether one side lacks the entry as its attention returns no weights, which is no fault.
     pub fn is_other_attention(&self) -> bool {
-        let unpaired = matches!(self.verdict, Verdict::Ignored { .. }) && self.counterpart.is_none();
-        unpaired && super::is_attn_weights(&self.entry)
+        matches!(&self.verdict, Verdict::Ignored { reason } if reason == super::OTHER_ATTENTION)
     }
 
     /// Whether the bytes are equal.

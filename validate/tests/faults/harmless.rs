@@ -131,7 +131,7 @@ fn run_here(
 fn program(folder: &Path, golden: &Dump, arguments: &[&str], environment: &[(&str, &str)]) -> PathBuf {
     let out = folder.join("candidate");
     let mut command = Command::new(env!("CARGO_BIN_EXE_nvl-reference"));
-    for variable in ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"] {
+    for variable in ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"] {
         command.env_remove(variable);
     }
     command.envs(environment.iter().copied()).args(["replay", "--model"]).arg(runs::checkpoint());
