@@ -68,12 +68,12 @@ class Observer:
             self._attention[kind].add(name)
         if module._parameters:
             for _, tensor in tensors_of(output):
-                if tensor.is_floating_point():
+                if tensor.dtype.is_floating_point:
                     self._dtypes[self._part(name)][_dtype(tensor)] += tensor.numel()
         if module is self._model and self._pictures is None:
             self._pictures = _argument(module, "pixel_values", args, kwargs)
         if name not in self._given:
-            tensors = [tensor for _, tensor in tensors_of([args, kwargs]) if tensor.is_floating_point()]
+            tensors = [tensor for _, tensor in tensors_of([args, kwargs]) if tensor.dtype.is_floating_point]
             self._given[name] = [(tuple(tensor.shape), _dtype(tensor)) for tensor in tensors]
 
     def producer(self) -> dict[str, Any]:
@@ -168,4 +168,4 @@ def _argument(
         value = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments.get(name)
     except (TypeError, ValueError):
         return None
-    return tuple(value.shape) if hasattr(value, "is_floating_point") and value.is_floating_point() else None
+    return tuple(value.shape) if hasattr(value, "is_floating_point") and value.dtype.is_floating_point else None

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import nvl_golden
 import pytest
-from conftest import read_back
+import safetensors.torch
+import torch
+from conftest import HERE, LLAMA, copy_tokenizer, read_back
 from test_checkpoint import SQUARE
 
 #: A line of code that leaves a trace.
@@ -94,6 +96,33 @@ class Lab:
         return snapshot
 
 
+@pytest.fixture(scope="module")
+def small_vl(tmp_path_factory):
+    """A small checkpoint whose code is all beside it, the tower's too; random weights."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "small-vl"
+    shutil.copytree(HERE / "small", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_tokenizer(folder)
+    config = {
+        "architectures": ["SmallVl"],
+        "model_type": "small_vl",
+        "auto_map": {"AutoConfig": "configuration.SmallVlConfig", "AutoModel": "modeling.SmallVl"},
+        "llm_config": LLAMA | {"model_type": "llama"},
+        "attn_implementation": "eager",
+        "torch_dtype": "bfloat16",
+    }
+    processor = {"auto_map": {"AutoImageProcessor": "image_processing.SmallVlImageProcessor"}, "image_size": 32}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(7)
+    loaded = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    model = transformers.AutoModel.from_config(loaded, trust_remote_code=True).to(torch.bfloat16)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 @pytest.fixture
 def lab(small_vl, tmp_path):
     return Lab(small_vl, tmp_path)
@@ -103,7 +132,7 @@ def test_what_is_changed_while_the_question_stands_does_not_run(lab):
     snapshot = lab.add_tower()
     files = [lab.checkpoint / name for name in ("configuration.py", "modeling.py", "tower.py")]
     files += [snapshot / "names.py", snapshot / "more.py"]
-    listed = {path.name: sha256(path) for path in (*files, lab.checkpoint / "image_processing.py")}
+    listed = {path.name: sha256(path) for path in files}
 
     def meanwhile():
         for path in files:
@@ -158,7 +187,8 @@ def test_code_that_runs_cannot_change_the_code_that_runs_after_it(lab):
         + "    for name in ('modeling.py', 'tower.py'):\n"
         + f"        (there / name).write_text({evil!r})\n"
     )
-    listed = {path.name: sha256(path) for path in lab.checkpoint.glob("*.py")}
+    # No picture is asked about.
+    listed = {path.name: sha256(path) for path in lab.checkpoint.glob("*.py") if path.name != "image_processing.py"}
     result = lab.run("--trust-remote-code")
     assert result.returncode == 0, result.stderr
     assert (lab.checkpoint / "modeling.py").read_text() == evil and not lab.trace.exists()
@@ -377,7 +407,7 @@ def test_nothing_in_a_name_can_hide_a_row(lab):
     result = lab.run(model=sly)
     assert result.returncode == 2
     assert not set("\x1b\r\u202e\u200b\x9b") & set(result.stderr)
-    shown = r"ckpt\x1b[2K\x1b[1A\r\u202e\u200b\x9b\xff\n  modeling.py"
+    shown = r"ckpt\u{1b}[2K\u{1b}[1A\r\u{202e}\u{200b}\u{9b}\xff\n  modeling.py"
     rows = [line for line in result.stderr.splitlines() if line.endswith(shown)]
     assert len(rows) == 4 and all(sha256(sly / row.split()[0]) == row.split()[1] for row in rows)
 
@@ -387,7 +417,7 @@ def test_names_that_are_no_ascii_are_shown_as_what_they_are():
 
     # The second letter is Cyrillic.
     file = CodeFile("m\u043edeling.py", "m", b"", "0" * 64, "h\xe4user/\u202e", None, None)
-    assert describe_code([file]).splitlines()[1] == rf"  m\u043edeling.py  {'0' * 64}  häuser/\u202e"
+    assert describe_code([file]).splitlines()[1] == rf"  m\u043edeling.py  {'0' * 64}  häuser/\u{{202e}}"
 
 
 def test_attention_that_is_code_of_the_hub_is_refused_unless_asked_for(lab):
