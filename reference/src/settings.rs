@@ -142,7 +142,10 @@ fn mkl_cbwr(producer: &Producer, vendor: Option<&str>) -> Option<String> {
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b',' || byte == b'_')
     };
     let recorded = producer.mkl_cbwr.clone().filter(is_name);
-    if recorded.is_some() && vendor == Some(INTEL) || producer.cpu_vendor.as_deref() == vendor {
+    // One order of sums for the processors of every maker, by oneMKL's documentation.
+    let is_of_all = recorded.as_deref() == Some("COMPATIBLE");
+    let is_set_here = recorded.is_some() && vendor == Some(INTEL);
+    if is_of_all || is_set_here || producer.cpu_vendor.as_deref() == vendor {
         return recorded;
     }
     let is_avx2 = producer.cpu_capability.as_deref() == Some("AVX2");
@@ -199,6 +202,7 @@ mod tests {
         assert_eq!(told(Some(INTEL), None, "AVX2", INTEL), None);
         assert_eq!(told(Some(INTEL), Some("COMPATIBLE"), "AVX2", INTEL).as_deref(), Some("COMPATIBLE"));
         assert_eq!(told(Some(amd), Some("COMPATIBLE"), "AVX2", amd).as_deref(), Some("COMPATIBLE"));
+        assert_eq!(told(Some(INTEL), Some("COMPATIBLE"), "AVX2", amd).as_deref(), Some("COMPATIBLE"));
         assert_eq!(told(Some(INTEL), Some("AVX2,STRICT"), "AVX2", amd), None);
         assert_eq!(told(Some(INTEL), Some("a=b\n"), "AVX2", INTEL), None);
     }
