@@ -1,6 +1,7 @@
 //! SHA-256 as the ledger writes it: 64 lower-case hexadecimal digits.
 
 use std::fmt::Write as _;
+use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +26,21 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// The SHA-256 of all that `content` gives, which is never in memory whole.
+///
+/// # Errors
+/// Those of reading it.
+pub fn sha256_of(mut content: impl Read) -> io::Result<String> {
+    let mut digest = Digest::default();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        match content.read(&mut chunk)? {
+            0 => return Ok(digest.finish()),
+            bytes => digest.update(&chunk[..bytes]),
+        }
+    }
+}
+
 /// `bytes` in lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -46,5 +62,6 @@ mod tests {
         digest.update(b"a");
         digest.update(b"bc");
         assert_eq!(digest.finish(), expected);
+        assert_eq!(sha256_of(&b"abc"[..]).unwrap(), expected);
     }
 }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::Error;
-use crate::digest::{Digest, sha256};
+use crate::digest::{sha256, sha256_of};
 use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT};
 
 /// The attribute of a folder that `export` wrote. In the folder itself there is nothing but the source's own files.
@@ -121,19 +120,9 @@ fn is_exported(dir: &Path, entries: &BTreeMap<String, Entry>, ledger: &Value) ->
         entry.is_file
             && listed(name).is_some_and(|file| {
                 file["bytes"] == entry.bytes
-                    && sha256_of(&dir.join(name)).is_some_and(|sha256| file["sha256"] == sha256)
+                    && store::open(&dir.join(name))
+                        .and_then(sha256_of)
+                        .is_ok_and(|sha256| file["sha256"] == sha256)
             })
     })
-}
-
-fn sha256_of(path: &Path) -> Option<String> {
-    let mut file: File = store::open(path).ok()?;
-    let mut digest = Digest::default();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk).ok()? {
-            0 => return Some(digest.finish()),
-            bytes => digest.update(&chunk[..bytes]),
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! announced or gone.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -13,7 +13,7 @@ use super::cache::RepositoryCache;
 use super::client::Failure;
 use super::connection::{Connection, FileFound};
 use crate::Error;
-use crate::digest::Digest;
+use crate::digest::sha256_of;
 use crate::plan::human_bytes;
 
 /// How often a download that broke off without having brought anything goes on before that is told.
@@ -237,7 +237,7 @@ impl Download<'_> {
             .filter(|&announced| announced != bytes)
             .map(|announced| (format!("{announced} bytes"), format!("{bytes}")));
         if wrong.is_none() && is_sha256(&found.etag) {
-            let sha256 = self.local(sha256_of(part))?;
+            let sha256 = self.local(File::open(part).and_then(sha256_of))?;
             wrong = (sha256 != found.etag).then(|| (format!("SHA-256 {}", found.etag), sha256));
         }
         let Some((expected, found)) = wrong else { return Ok(()) };
@@ -250,16 +250,4 @@ impl Download<'_> {
 
 fn is_sha256(etag: &str) -> bool {
     etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut digest = Digest::default();
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(digest.finish()),
-            bytes => digest.update(&chunk[..bytes]),
-        }
-    }
 }
