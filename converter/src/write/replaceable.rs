@@ -1,6 +1,6 @@
 //! What `--force` may replace: an empty folder, or one that this program wrote and nobody has put anything into.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -24,14 +24,14 @@ const LEDGER_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`Error::OutputForeign`], which names what was found; [`Error::Io`].
-pub(super) fn check(out: &Path, source: Option<&Path>) -> Result<(), Error> {
+pub(super) fn check(out: &Path, source: &Path) -> Result<(), Error> {
     let foreign = |found: String| Err(Error::OutputForeign { path: out.to_path_buf(), found });
     let entries = entries(out)?;
     if entries.is_empty() {
         return Ok(());
     }
     if let Some(written) = by_ledger(out) {
-        return match entries.iter().find(|(name, entry)| !entry.is_file || !written.contains_key(*name)) {
+        return match entries.iter().find(|(name, entry)| !entry.is_file || !written.contains(*name)) {
             None => Ok(()),
             Some((name, _)) => foreign(format!("`{}` in it, which no conversion wrote", name.escape_debug())),
         };
@@ -42,7 +42,7 @@ pub(super) fn check(out: &Path, source: Option<&Path>) -> Result<(), Error> {
         return Ok(());
     }
     // A file system that keeps no such mark, or a copy that has lost it.
-    if source.and_then(read_ledger).is_some_and(|ledger| is_exported(out, &entries, &ledger)) {
+    if read_ledger(source).is_some_and(|ledger| is_exported(out, &entries, &ledger)) {
         return Ok(());
     }
     if is_marked {
@@ -102,13 +102,13 @@ fn read_ledger(dir: &Path) -> Option<Value> {
     (ledger["format"] == LEDGER_FORMAT).then_some(ledger)
 }
 
-/// The files that a conversion wrote to a folder, by the ledger in it.
-fn by_ledger(dir: &Path) -> Option<BTreeMap<String, Value>> {
+/// The names of the files that a conversion wrote to a folder, by the ledger in it.
+fn by_ledger(dir: &Path) -> Option<BTreeSet<String>> {
     let ledger = read_ledger(dir)?;
     let files = ledger["files"].as_array()?;
-    let mut written: BTreeMap<String, Value> =
-        files.iter().filter_map(|file| Some((file["name"].as_str()?.to_string(), file.clone()))).collect();
-    written.insert(LEDGER_FILE.into(), Value::Null);
+    let mut written: BTreeSet<String> =
+        files.iter().filter_map(|file| file["name"].as_str().map(str::to_string)).collect();
+    written.insert(LEDGER_FILE.into());
     Some(written)
 }
 

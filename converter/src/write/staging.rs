@@ -15,8 +15,9 @@ pub struct Staging {
     dir: PathBuf,
     parent: PathBuf,
     out: PathBuf,
-    /// What the folder is made of, where it may take another one's place.
-    source: Option<PathBuf>,
+    /// What the folder is made of.
+    source: PathBuf,
+    /// Whether it may take another one's place.
     force: bool,
 }
 
@@ -60,7 +61,7 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
     if std::env::current_dir().and_then(fs::canonicalize).is_ok_and(|current| current.starts_with(&real)) {
         return Err(place("apart from the current folder", "a folder that holds it"));
     }
-    replaceable::check(out, Some(source))
+    replaceable::check(out, source)
 }
 
 fn parent_of(out: &Path) -> &Path {
@@ -87,8 +88,8 @@ impl Staging {
         // Inside, since the temporary folder itself is closed to everybody else and would stay so.
         let dir = workplace.new_dir();
         fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-        let source = force.then(|| source.to_path_buf());
-        Ok(Self { workplace, dir, parent, out: out.to_path_buf(), source, force })
+        let (out, source) = (out.to_path_buf(), source.to_path_buf());
+        Ok(Self { workplace, dir, parent, out, source, force })
     }
 
     /// The folder to write to.
@@ -151,7 +152,7 @@ impl Staging {
         let exchange = || renameat_with(CWD, &self.dir, CWD, &self.out, RenameFlags::EXCHANGE);
         match exchange() {
             // Where nobody finds it by its name any more, so that nothing can be added.
-            Ok(()) => replaceable::check(&self.dir, self.source.as_deref()).map_err(|error| {
+            Ok(()) => replaceable::check(&self.dir, &self.source).map_err(|error| {
                 let _ = exchange();
                 self.named(error)
             }),
@@ -165,7 +166,7 @@ impl Staging {
     fn move_away_and_rename(&self) -> Result<(), Error> {
         let old = self.workplace.old_dir();
         fs::rename(&self.out, &old).map_err(Error::io("move away", &self.out))?;
-        let checked = replaceable::check(&old, self.source.as_deref()).map_err(|error| self.named(error));
+        let checked = replaceable::check(&old, &self.source).map_err(|error| self.named(error));
         let renamed = checked
             .and_then(|()| fs::rename(&self.dir, &self.out).map_err(Error::io("rename to", &self.out)));
         renamed.inspect_err(|_| {
