@@ -180,7 +180,8 @@ impl Client {
 
     /// The JSON at `url`, of no more than `limit` bytes.
     pub(super) fn json(&self, url: &str, limit: u64) -> Result<serde_json::Value, Failure> {
-        let mut answer = self.follow(url, |url| self.send("GET", url, None, Some(self.metadata_timeout)))?;
+        let send = |url: &str| self.send("GET", url, None, Some(self.metadata_timeout));
+        let mut answer = follow(url, send, |_, _| true)?;
         let mut bytes = Vec::new();
         answer.body.as_reader().take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
@@ -192,22 +193,17 @@ impl Client {
 
     /// The headers of the file at `url`: of the endpoint's own answer, which a redirect to another host may be.
     pub(super) fn head(&self, url: &str) -> Result<Answer, Failure> {
-        let mut at = url.to_string();
-        for _ in 0..=REDIRECTS {
-            let ask = |method| self.send(method, &at, None, Some(self.metadata_timeout));
-            let answer = match ask("HEAD") {
+        let send = |url: &str| {
+            let ask = |method| self.send(method, url, None, Some(self.metadata_timeout));
+            match ask("HEAD") {
                 // A server that knows only the one; its body is left where it is.
-                Err(Failure::Status { status: 405 | 501, .. }) => ask("GET")?,
-                answer => answer?,
-            };
-            match answer.location()? {
-                Some(location) if self.is_own(&location) && !answer.headers.contains_key("x-linked-etag") => {
-                    at = location
-                }
-                _ => return Ok(answer),
+                Err(Failure::Status { status: 405 | 501, .. }) => ask("GET"),
+                answer => answer,
             }
-        }
-        Err(too_many_redirects())
+        };
+        follow(url, send, |answer, location| {
+            self.is_own(location) && !answer.headers.contains_key("x-linked-etag")
+        })
     }
 
     /// The bytes of the file at `url` from `from` on, up to `to` where that is given; without ranges, where a server knows none,
@@ -218,19 +214,7 @@ impl Client {
             None if from > 0 => Some(format!("bytes={from}-")),
             None => None,
         };
-        self.follow(url, |url| self.send("GET", url, range.as_deref(), None))
-    }
-
-    fn follow(&self, url: &str, send: impl Fn(&str) -> Result<Answer, Failure>) -> Result<Answer, Failure> {
-        let mut at = url.to_string();
-        for _ in 0..=REDIRECTS {
-            let answer = send(&at)?;
-            match answer.location()? {
-                Some(location) => at = location,
-                None => return Ok(answer),
-            }
-        }
-        Err(too_many_redirects())
+        follow(url, |url| self.send("GET", url, range.as_deref(), None), |_, _| true)
     }
 
     fn send(
@@ -358,8 +342,21 @@ impl<R: Read> Paced<R> {
     }
 }
 
-fn too_many_redirects() -> Failure {
-    Failure::Nonsense("a file".into(), format!("more than {REDIRECTS} redirects"))
+/// What `send` gives for `url`, or for where it leads; a redirect that `leads_on` says no to is the answer itself.
+fn follow(
+    url: &str,
+    send: impl Fn(&str) -> Result<Answer, Failure>,
+    leads_on: impl Fn(&Answer, &str) -> bool,
+) -> Result<Answer, Failure> {
+    let mut at = url.to_string();
+    for _ in 0..=REDIRECTS {
+        let answer = send(&at)?;
+        match answer.location()? {
+            Some(location) if leads_on(&answer, &location) => at = location,
+            _ => return Ok(answer),
+        }
+    }
+    Err(Failure::Nonsense("a file".into(), format!("more than {REDIRECTS} redirects")))
 }
 
 #[cfg(test)]
