@@ -12,7 +12,7 @@ use super::address::{joined, origin, wait_of};
 use super::settings::HubSettings;
 
 /// How often a request is made that fails by a trouble that may pass.
-const ATTEMPTS: u32 = 5;
+pub(super) const ATTEMPTS: u32 = 5;
 /// How often one is made that is not answered in time: each costs that time.
 const ATTEMPTS_IN_VAIN: u32 = 2;
 /// How long to wait before the second attempt; twice as long before each further one.

@@ -4,21 +4,19 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Watch;
 use super::cache::RepositoryCache;
-use super::client::Failure;
+use super::client::{ATTEMPTS, Failure};
 use super::connection::{Connection, FileFound};
 use crate::Error;
 use crate::digest::sha256_of;
 use crate::plan::human_bytes;
 
-/// How often a download that broke off without having brought anything goes on before that is told.
-const ATTEMPTS: u32 = 5;
-/// What counts as having brought something, in bytes.
+/// A download that broke off after so many bytes has brought something: its attempts are counted anew.
 const PROGRESS_BYTES: u64 = 1 << 20;
 /// The most of a file that is none of weights, in bytes: a tokenizer is the largest, with some 20 MB.
 const SMALL_BYTES: u64 = 100 << 20;
@@ -58,7 +56,7 @@ impl Download<'_> {
     pub(super) fn run(&self) -> Result<(), Error> {
         let mut found = self.ask()?;
         let blob = self.cache.blob(&found.etag);
-        let part = PathBuf::from(format!("{}.incomplete", blob.display()));
+        let part = self.cache.blob(&format!("{}.incomplete", found.etag));
         self.local(self.cache.prepare())?;
         let _lock = self.local(self.cache.lock(&found.etag, self.patience(&part)))?;
         let is_there = fs::metadata(&blob)
