@@ -57,7 +57,7 @@ pub trait Watch {
 pub struct FetchOptions {
     /// Nothing: the cache has to have it.
     pub local_files_only: bool,
-    /// Of files of weights nothing that the cache has not: their headers are read where they are.
+    /// Of files of weights that the cache lacks only the headers, which are read on the hub.
     pub headers_only: bool,
     /// The revision of other repositories, which have code; `main` if none is named.
     pub code_revision: Option<String>,
@@ -177,8 +177,9 @@ impl Hub {
 }
 
 impl<'a> Snapshot<'a> {
-    /// The repository at `revision`: asks the hub, or its cache where it may not or cannot be asked, or need not be: for a
-    /// commit, or with `prefer_cache`, of which everything is there by `is_complete`.
+    /// The repository at `revision`. The hub is not asked where it may not be, nor where the cache has everything by
+    /// `is_complete` and `revision` is a commit or `prefer_cache` is set. Where the hub cannot be asked, a cache that has
+    /// everything stands for it, with a note.
     fn find(
         hub: &'a Hub,
         repository: &'a str,
@@ -219,27 +220,22 @@ impl<'a> Snapshot<'a> {
         }
         let note = |text: &str| watch.note(text);
         let before = hub.in_vain.borrow().clone();
-        let answer = before.map_or_else(|| connection.repository(repository, revision, &note), Err);
-        match (answer, complete) {
-            (Ok(found), _) => {
+        let failure = match before.map_or_else(|| connection.repository(repository, revision, &note), Err) {
+            Ok(found) => {
                 if let Err(error) = cache.note_commit(revision, &found.commit) {
                     // Of consequence only where there is no hub the next time.
                     watch.note(&format!("the cache does not know from now on what `{revision}` is: {error}"));
                 }
-                Ok(at(found.commit, Some(found.names)))
+                return Ok(at(found.commit, Some(found.names)));
             }
-            (Err(failure), Some(commit)) if !failure.is_absence() => {
-                let error = connection.explain(repository, None, &failure);
-                watch.note(&format!("what the cache has of `{revision}` is used, commit {commit}: {error}"));
-                hub.in_vain.replace(Some(failure).filter(|failure| failure.is_of_the_hub()));
-                Ok(at(commit, None))
-            }
-            (Err(failure), _) => {
-                let error = connection.explain(repository, None, &failure);
-                hub.in_vain.replace(Some(failure).filter(|failure| failure.is_of_the_hub()));
-                Err(error)
-            }
-        }
+            Err(failure) => failure,
+        };
+        let error = connection.explain(repository, None, &failure);
+        let cached = complete.filter(|_| !failure.is_absence());
+        hub.in_vain.replace(Some(failure).filter(Failure::is_of_the_hub));
+        let Some(commit) = cached else { return Err(error) };
+        watch.note(&format!("what the cache has of `{revision}` is used, commit {commit}: {error}"));
+        Ok(at(commit, None))
     }
 
     fn dir(&self) -> PathBuf {
@@ -252,8 +248,7 @@ impl<'a> Snapshot<'a> {
     }
 
     fn json(&self, name: &str) -> Result<Value, Error> {
-        let folder = Folder::open(&self.dir())?;
-        json::parse(&folder.file_path(name), &folder.read(name)?)
+        json_of(&self.dir(), name)
     }
 
     /// Fetches the file `name` if the repository has it.
@@ -356,16 +351,18 @@ impl<'a> Snapshot<'a> {
     }
 }
 
+/// The JSON of the file `name` of a snapshot.
+fn json_of(dir: &Path, name: &str) -> Result<Value, Error> {
+    let folder = Folder::open(dir)?;
+    json::parse(&folder.file_path(name), &folder.read(name)?)
+}
+
 /// Whether a snapshot has everything without which there is no model.
 fn is_complete(dir: &Path) -> bool {
     let has = |name: &str| dir.join(name).is_file();
-    let json = |name: &str| -> Option<Value> {
-        let folder = Folder::open(dir).ok()?;
-        json::parse(&folder.file_path(name), &folder.read(name).ok()?).ok()
-    };
-    let weights = match json(INDEX_FILE) {
-        Some(index) => shards_of(&index),
-        None => vec![SINGLE_FILE.into()],
+    let weights = match json_of(dir, INDEX_FILE) {
+        Ok(index) => shards_of(&index),
+        Err(_) => vec![SINGLE_FILE.into()],
     };
     has(CONFIG_FILE) && NEEDED.iter().all(|name| has(name)) && weights.iter().all(|name| has(name))
 }
