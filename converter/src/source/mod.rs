@@ -55,8 +55,6 @@ pub struct SourceCheckpoint {
     folder: Folder,
     location: Location,
     files: Vec<SourceFile>,
-    /// When each of the small files was read.
-    stamps: Vec<Stamp>,
     weights: Weights,
 }
 
@@ -69,6 +67,8 @@ pub struct SourceFile {
     pub bytes: Vec<u8>,
     /// The SHA-256 of its content.
     pub sha256: String,
+    /// As it was when it was read.
+    stamp: Stamp,
 }
 
 impl SourceCheckpoint {
@@ -78,24 +78,22 @@ impl SourceCheckpoint {
     /// Where the folder, one of its needed files or its weights cannot be read.
     pub fn open(location: Location) -> Result<Self, Error> {
         let folder = Folder::open(location.folder()?)?;
-        let (config, stamp) = SourceFile::read(&folder, CONFIG_FILE)?;
+        let config = SourceFile::read(&folder, CONFIG_FILE)?;
         // First of all: another model may well lack the other files.
         let path = folder.file_path(CONFIG_FILE);
         identity::check_model(&path, &json::parse(&path, &config.bytes)?)?;
-        let (mut files, mut stamps) = (vec![config], vec![stamp]);
+        let mut files = vec![config];
         let optional = OPTIONAL.into_iter().filter(|name| folder.has(name)).map(str::to_string);
         // Kept for its SHA-256: what Python went with the checkpoint is part of where it came from.
         let code = folder.names()?.into_iter().filter(|name| name.ends_with(".py"));
         for name in NEEDED.map(str::to_string).into_iter().chain(optional).chain(code) {
-            let (file, stamp) = SourceFile::read(&folder, &name)?;
-            files.push(file);
-            stamps.push(stamp);
+            files.push(SourceFile::read(&folder, &name)?);
         }
         let weights = match &location {
             Location::Remote { files, .. } => Weights::open_of(&folder, files)?,
             _ => Weights::open(&folder)?,
         };
-        Ok(Self { folder, location, files, stamps, weights })
+        Ok(Self { folder, location, files, weights })
     }
 
     /// Refuses a source that somebody has written to since it was opened.
@@ -103,9 +101,9 @@ impl SourceCheckpoint {
     /// # Errors
     /// [`Error::Changed`] for the first file that is not as it was.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
-        for (file, stamp) in self.files.iter().zip(&self.stamps) {
+        for file in &self.files {
             let path = self.folder.file_path(&file.name);
-            stamp.check(&path).map_err(Error::changed(&path))?;
+            file.stamp.check(&path).map_err(Error::changed(&path))?;
         }
         self.weights.check_unchanged()
     }
@@ -153,7 +151,7 @@ impl SourceCheckpoint {
 }
 
 impl SourceFile {
-    fn read(folder: &Folder, name: &str) -> Result<(Self, Stamp), Error> {
+    fn read(folder: &Folder, name: &str) -> Result<Self, Error> {
         let (bytes, stamp) = folder.read_stamped(name)?;
         // Most are copied unread.
         if let Some(content) = Content::stand_in(&bytes) {
@@ -163,6 +161,6 @@ impl SourceFile {
                 content,
             });
         }
-        Ok((Self { name: name.to_string(), sha256: sha256(&bytes), bytes }, stamp))
+        Ok(Self { name: name.to_string(), sha256: sha256(&bytes), bytes, stamp })
     }
 }
