@@ -51,11 +51,9 @@ pub(super) struct Unasked {
 impl<'a> Fields<'a> {
     /// The object that is the whole file at `path`.
     pub(super) fn root(path: &'a Path, value: &'a Value) -> Result<Self, Error> {
-        match value.as_object() {
-            Some(object) if json::literal(value).is_none() => {
-                Ok(Self { path, prefix: String::new(), object, seen: Rc::default() })
-            }
-            _ => Err(Error::field(path, ".", "an object", show(value))),
+        match object(value) {
+            Some(object) => Ok(Self { path, prefix: String::new(), object, seen: Rc::default() }),
+            None => Err(Error::field(path, ".", "an object", show(value))),
         }
     }
 

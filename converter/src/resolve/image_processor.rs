@@ -26,23 +26,16 @@ pub(super) fn image_processor(
     for (name, expected) in [("image_size", "a size in pixels"), ("max_num_tiles", "a whole number")] {
         fields.refuse_null(name, expected)?;
     }
-    let declared = fields.size("image_size")?;
-    if let Some(declared) = declared
-        && declared != image_size
-    {
+    let (size, found) = match fields.size("image_size")? {
+        Some(declared) => (declared, format!("`{declared}`")),
+        None => {
+            let default = defaults.take("image_processor.image_size", fields, "image_size", 512, findings);
+            (default, format!("none, which `{CLASS}` takes for {default}"))
+        }
+    };
+    if size != image_size {
         let expected = format!("`{image_size}`, as `force_image_size` in `{CONFIG_FILE}`");
-        return Err(fields.wrong("image_size", expected, format!("`{declared}`")));
-    }
-    if declared.is_none()
-        && let default = defaults.take("image_processor.image_size", fields, "image_size", 512, findings)
-        && image_size != default
-    {
-        let expected = format!("`{image_size}`, as `force_image_size` in `{CONFIG_FILE}`");
-        return Err(fields.wrong(
-            "image_size",
-            expected,
-            format!("none, which `{CLASS}` takes for {default}"),
-        ));
+        return Err(fields.wrong("image_size", expected, found));
     }
     let max_num_tiles = match fields.size("max_num_tiles")? {
         Some(tiles) => tiles,

@@ -121,12 +121,11 @@ fn warn_of_generation(fields: &Fields<'_>, findings: &mut Findings) {
     for &(name, default) in GENERATION {
         let default: Value = serde_json::from_str(default).unwrap_or_default();
         match fields.value(name) {
-            None => fields.unused(name),
-            Some(value) if equal_in_python(value, &default) => fields.unused(name),
-            Some(_) => {
+            Some(value) if !equal_in_python(value, &default) => {
                 others.push(format!("`{}`", fields.name(name)));
                 findings.ignore(CONFIG_FILE, fields.name(name), false);
             }
+            _ => fields.unused(name),
         }
     }
     if !others.is_empty() {
