@@ -167,8 +167,8 @@ impl<'a> Text<'a> {
             };
         }
         let (inner, literal) = first_literal(place)?;
-        let separator = if field.is_empty() || inner.is_empty() || inner.starts_with('[') { "" } else { "." };
-        Some((format!("{field}{separator}{inner}"), format!("expected {expected}, found `{literal}`")))
+        let field = if field.is_empty() { inner } else { joined(field, &inner) };
+        Some((field, format!("expected {expected}, found `{literal}`")))
     }
 
     /// The column in the original of one in the text that was read.
@@ -226,14 +226,19 @@ fn first_literal(value: &Value) -> Option<(String, &str)> {
     }
     let below = |name: String, value| {
         let (inner, literal) = first_literal(value)?;
-        let separator = if inner.is_empty() || inner.starts_with('[') { "" } else { "." };
-        Some((format!("{name}{separator}{inner}"), literal))
+        Some((joined(&name, &inner), literal))
     };
     match value {
         Value::Object(object) => object.iter().find_map(|(name, value)| below(name.clone(), value)),
         Value::Array(items) => items.iter().enumerate().find_map(|(i, item)| below(format!("[{i}]"), item)),
         _ => None,
     }
+}
+
+/// The path of what is at `inner` below `outer`.
+fn joined(outer: &str, inner: &str) -> String {
+    let separator = if inner.is_empty() || inner.starts_with('[') { "" } else { "." };
+    format!("{outer}{separator}{inner}")
 }
 
 /// Where Python's literals stand in `text`, outside of its strings.

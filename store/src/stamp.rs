@@ -31,7 +31,7 @@ impl Stamp {
     }
 
     /// What is no longer as it was of the file that `path` named: the words behind `found`.
-    pub fn difference(&self, path: &Path) -> Option<String> {
+    fn difference(&self, path: &Path) -> Option<String> {
         let now = match fs::metadata(path) {
             Ok(metadata) => Self::from(&metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Some("it removed".into()),
