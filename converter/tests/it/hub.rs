@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::process::Output;
 
 use converter::digest::sha256;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::hub_server::{CODE, COMMIT, Files, REPOSITORY, Server, cut, entries, snapshot, stderr, succeeded};
+use crate::hub_server::{
+    CODE, COMMIT, Files, REPOSITORY, SHARD, Server, behaviour, cut, entries, nobody, snapshot, stderr,
+    succeeded,
+};
 
 #[test]
 fn a_repository_is_fetched_once_only_what_is_needed_and_converted() {
@@ -113,7 +114,7 @@ fn a_download_that_breaks_off_goes_on_where_it_stopped() {
 fn downloads_of_one_repository_wait_for_each_other() {
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
     // One that `huggingface_hub` has: it locks the same file.
-    let name = "model-00001-of-00002.safetensors";
+    let name = SHARD;
     let locks = home.path().join("hub/.locks/models--nvidia--small");
     fs::create_dir_all(&locks).unwrap();
     let lock = fs::File::create(locks.join(format!("{}.lock", sha256(&server.file(name))))).unwrap();
@@ -142,7 +143,7 @@ fn downloads_of_one_repository_wait_for_each_other() {
 #[test]
 fn a_file_that_is_not_what_was_announced_is_removed() {
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
-    let name = "model-00001-of-00002.safetensors";
+    let name = SHARD;
     let output = server.run(home.path(), &["convert", REPOSITORY, "out"], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     // A part of another file, left by who knows whom.
@@ -228,9 +229,7 @@ fn what_is_not_there_not_cached_or_not_reachable_is_told() {
         stderr(&output)
     );
 
-    // A port that nobody listens on.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("http://127.0.0.1:{port}");
+    let endpoint = nobody();
     let output = server.run(home.path(), &["inspect", REPOSITORY], &[("HF_ENDPOINT", &endpoint)]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -264,13 +263,6 @@ fn a_repository_without_safetensors_is_refused() {
         stderr(&output)
             .contains("expected a file `model.safetensors` or `model.safetensors.index.json`, found neither")
     );
-}
-
-/// The row that the code of the other repository settles.
-fn behaviour(output: &Output) -> serde_json::Value {
-    let inspection: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let behaviours = inspection["behaviours"].as_array().unwrap();
-    behaviours.iter().find(|row| row["name"] == "position_interpolation_align_corners").unwrap().clone()
 }
 
 #[test]
@@ -307,7 +299,7 @@ fn a_quantized_sister_is_refused_before_its_weights_are_fetched() {
     let by_index = |files: &mut Files| {
         let mut index: serde_json::Value =
             serde_json::from_slice(&files["model.safetensors.index.json"]).unwrap();
-        index["weight_map"][SCALE] = json!("model-00001-of-00002.safetensors");
+        index["weight_map"][SCALE] = json!(SHARD);
         files.insert("model.safetensors.index.json".into(), index.to_string().into_bytes());
     };
     let by_configuration = |files: &mut Files| {

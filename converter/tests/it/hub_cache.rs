@@ -1,7 +1,6 @@
 //! The hub's cache in each state that `huggingface_hub` accepts: what is there is used, with the hub or without.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,18 +9,9 @@ use converter::digest::sha256;
 use tempfile::TempDir;
 
 use crate::hub_server::{
-    CODE, COMMIT, PATCH_GENERATOR, REPOSITORY, Server, clean, files_of, refused, reply, snapshot, stderr,
-    succeeded,
+    CODE, COMMIT, OTHER_COMMIT, PATCH_GENERATOR, REPOSITORY, SHARD, Server, clean, files_of, nobody, refused,
+    reply, snapshot, stderr, succeeded,
 };
-
-const SHARD: &str = "model-00001-of-00002.safetensors";
-const OTHER_COMMIT: &str = "1123456789abcdef0123456789abcdef01234567";
-
-/// A port that nobody listens on.
-fn nobody() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("http://127.0.0.1:{port}")
-}
 
 /// A cache with everything, as the hub's own programs make it.
 struct Filled {
@@ -103,12 +93,11 @@ fn shared(dir: &Path, name: &str, bytes: &[u8]) {
     fs::create_dir_all(dir.join("blobs")).unwrap();
     fs::write(store.join(".huggingface-shared-blobs"), "1\n").unwrap();
     fs::write(store.join(&hash[..2]).join(&hash), bytes).unwrap();
-    let etag = format!("{hash}{}", &hash[..0]);
-    let blob = dir.join("blobs").join(&etag);
+    let blob = dir.join("blobs").join(&hash);
     if !blob.exists() {
         symlink(format!("../../blobs/{}/{hash}", &hash[..2]), &blob).unwrap();
     }
-    symlink(format!("../../blobs/{etag}"), dir.join("snapshots").join(COMMIT).join(name)).unwrap();
+    symlink(format!("../../blobs/{hash}"), dir.join("snapshots").join(COMMIT).join(name)).unwrap();
 }
 
 /// How a cache lays a file out.

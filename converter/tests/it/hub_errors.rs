@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::hub_server::{REPOSITORY, Request, Server, entries, refused, reply, snapshot, stderr, succeeded};
-
-const SHARD: &str = "model-00001-of-00002.safetensors";
+use crate::hub_server::{
+    REPOSITORY, Request, SHARD, Server, entries, refused, reply, snapshot, stderr, succeeded,
+};
 
 /// A kind of request.
 type Kind = (&'static str, fn(&Request) -> bool);

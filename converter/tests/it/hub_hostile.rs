@@ -7,10 +7,9 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::hub_server::{
-    COMMIT, REPOSITORY, Server, announced, entries, refused, reply, snapshot, stderr, succeeded,
+    COMMIT, REPOSITORY, SHARD, Server, announced, entries, refused, reply, snapshot, stderr, succeeded,
 };
 
-const SHARD: &str = "model-00001-of-00002.safetensors";
 const TOKEN: (&str, &str) = ("HF_TOKEN", "hf_secret");
 
 /// Bytes of all files below a folder.
@@ -27,7 +26,7 @@ fn bytes_below(dir: &Path) -> u64 {
 
 #[test]
 fn the_token_goes_to_the_endpoints_own_host_alone() {
-    let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
+    let server = Server::with_checkpoint();
     server.state.lock().unwrap().gated = Some("hf_secret".into());
     let elsewhere = server.twin();
     // Another port, and another name of the same machine.
@@ -72,7 +71,6 @@ fn the_token_goes_to_the_endpoints_own_host_alone() {
             assert_eq!(request.token.is_some(), request.port == port, "{request:?}: {}", stderr(&output));
         }
     }
-    drop(home);
 }
 
 #[test]

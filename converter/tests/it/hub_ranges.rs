@@ -9,12 +9,11 @@ use tempfile::TempDir;
 use crate::conversion::shapes;
 use crate::hand_made_source::Source;
 use crate::hub_server::{
-    CODE, COMMIT, PATCH_GENERATOR, REPOSITORY, Server, State, entries, files_of, refused, reply, snapshot,
-    succeeded,
+    CODE, COMMIT, OTHER_COMMIT, PATCH_GENERATOR, REPOSITORY, SHARD, Server, State, behaviour, entries,
+    files_of, refused, reply, snapshot, succeeded,
 };
 
 const SHAPES: &str = "nvidia/shapes";
-const OTHER_COMMIT: &str = "1123456789abcdef0123456789abcdef01234567";
 
 fn with_shapes() -> Server {
     let repositories = HashMap::from([(SHAPES.into(), files_of(&shapes()))]);
@@ -82,7 +81,7 @@ fn a_file_without_an_index_is_inspected_too() {
 
 #[test]
 fn a_header_that_lies_and_a_missing_shard_are_told_from_afar() {
-    let name = "model-00001-of-00002.safetensors";
+    let name = SHARD;
     let (server, home) = (Server::with_checkpoint(), TempDir::new().unwrap());
     server.change(REPOSITORY, |files| {
         let bytes = files.get_mut(name).unwrap();
@@ -144,14 +143,6 @@ fn headers_come_through_troubles_and_from_servers_without_ranges() {
     );
 }
 
-/// The evidence of the behaviour that the code of the other repository settles.
-fn evidence(output: &[u8]) -> (Value, Value) {
-    let inspection: Value = serde_json::from_slice(output).unwrap();
-    let behaviours = inspection["behaviours"].as_array().unwrap();
-    let row = behaviours.iter().find(|row| row["name"] == "position_interpolation_align_corners").unwrap();
-    (row["value"].clone(), row["evidence"].clone())
-}
-
 #[test]
 fn the_revision_of_the_other_repositorys_code_can_be_named() {
     let (server, home) = (Server::with_code(), TempDir::new().unwrap());
@@ -182,8 +173,9 @@ fn the_revision_of_the_other_repositorys_code_can_be_named() {
         arguments.extend(revision.iter().flat_map(|revision| ["--code-revision", revision]));
         let output = run(&arguments);
         succeeded(&output);
-        let (found, evidence) = evidence(&output.stdout);
-        assert_eq!((found, &evidence["revision"]), (json!(value), &json!(commit)), "{revision:?}");
+        let row = behaviour(&output);
+        let evidence = &row["evidence"];
+        assert_eq!((&row["value"], &evidence["revision"]), (&json!(value), &json!(commit)), "{revision:?}");
         assert_eq!(evidence["repository"], CODE);
     }
     // The ledger says which was read, and with everything in the cache nobody is asked.
@@ -203,7 +195,7 @@ fn the_revision_of_the_other_repositorys_code_can_be_named() {
     let folder = snapshot(home.path(), REPOSITORY);
     let output = run(&["inspect", folder.to_str().unwrap(), "--json", "--code-revision", "v2"]);
     succeeded(&output);
-    assert_eq!(evidence(&output.stdout).0, json!(true));
+    assert_eq!(behaviour(&output)["value"], json!(true));
     let output = run(&["inspect", folder.to_str().unwrap(), "--json", "--code-revision", "v3"]);
     let inspection: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(

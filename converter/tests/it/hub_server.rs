@@ -9,13 +9,16 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use converter::digest::sha256;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::hand_made_source::Source;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const OTHER_COMMIT: &str = "1123456789abcdef0123456789abcdef01234567";
 pub const REPOSITORY: &str = "nvidia/small";
 pub const CODE: &str = "nvidia/code";
+/// The first of the small checkpoint's two files of weights.
+pub const SHARD: &str = "model-00001-of-00002.safetensors";
 
 /// Code of another repository with a behaviour in it.
 pub const PATCH_GENERATOR: &str = "class ViTPatchGenerator:\n    def _get_pos_embeddings(self, size):\n        \
@@ -357,6 +360,19 @@ pub fn cut(request: &Request, bytes: &[u8], after: usize) -> Vec<u8> {
     let headers = format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
     let body = &bytes[from..];
     announced("206 Partial Content", &headers, body.len(), &body[..after.min(body.len())])
+}
+
+/// The address of a port that nobody listens on.
+pub fn nobody() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("http://127.0.0.1:{port}")
+}
+
+/// The row of an inspection, as JSON, that the code of the other repository settles.
+pub fn behaviour(output: &Output) -> Value {
+    let inspection: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let behaviours = inspection["behaviours"].as_array().unwrap();
+    behaviours.iter().find(|row| row["name"] == "position_interpolation_align_corners").unwrap().clone()
 }
 
 /// Every file of a folder.
