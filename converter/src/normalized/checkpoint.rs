@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use store::Map;
 
 use super::{Config, Layers, check_layers, layout};
-use crate::weights::{Folder, Tensor, Weights};
+use crate::weights::{Folder, Weights};
 use crate::{Error, TensorProblem, json};
 
 /// The file that describes the model.
@@ -104,23 +104,19 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensors`] where the checkpoint has none of this name.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
-        let data = |tensor: &Tensor<'_>| self.maps.get(tensor.file.name())?.get(tensor.place());
-        match self.weights.get(name) {
-            Some(tensor) => {
-                // Shorter when it was mapped than when its header was read.
-                let Some(data) = data(&tensor) else {
-                    tensor.file.check_unchanged()?;
-                    return Err(Error::io("map", tensor.file.path())(
-                        std::io::ErrorKind::UnexpectedEof.into(),
-                    ));
-                };
-                Ok(TensorView { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, data })
-            }
-            None => Err(Error::Tensors {
+        let Some(tensor) = self.weights.get(name) else {
+            return Err(Error::Tensors {
                 path: self.dir().to_path_buf(),
                 problems: vec![TensorProblem::Absent { name: name.to_string() }],
-            }),
-        }
+            });
+        };
+        let map = self.maps.get(tensor.file.name());
+        let Some(data) = map.and_then(|map| map.get(tensor.place())) else {
+            // Shorter when it was mapped than when its header was read.
+            tensor.file.check_unchanged()?;
+            return Err(Error::io("map", tensor.file.path())(std::io::ErrorKind::UnexpectedEof.into()));
+        };
+        Ok(TensorView { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, data })
     }
 }
 
