@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use converter::digest::Digest;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::line::RequestLine;
 use super::requests::SourceLine;
@@ -164,15 +164,14 @@ impl FileHashes {
 
 fn sha256_of_file(path: &Path) -> io::Result<String> {
     let mut file = store::open(path)?;
-    let mut hasher = Sha256::new();
+    let mut digest = Digest::default();
     let mut buffer = vec![0; 1 << 18];
     loop {
         match file.read(&mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
+            0 => return Ok(digest.finish()),
+            read => digest.update(&buffer[..read]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The largest header of a safetensors file, as the format has it.
@@ -198,7 +197,7 @@ pub fn checkpoint_sha256(dir: &Path) -> Result<String> {
         }
     }
     names.sort_unstable();
-    let mut hasher = Sha256::new();
+    let mut digest = Digest::default();
     for name in names {
         let path = dir.join(&name);
         let hash = if name.extension().is_some_and(|extension| extension == "safetensors") {
@@ -206,9 +205,10 @@ pub fn checkpoint_sha256(dir: &Path) -> Result<String> {
         } else {
             sha256_of_file(&path)
         };
-        hasher.update(format!("{:?} {}\n", name.display().to_string(), hash.map_err(failed(&path))?));
+        let hash = hash.map_err(failed(&path))?;
+        digest.update(format!("{:?} {hash}\n", name.display().to_string()).as_bytes());
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest.finish())
 }
 
 /// Of the size and the header of a safetensors file.
