@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use converter::digest::Digest;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::line::RequestLine;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::pictures::video::frames_of_folder;
 
 /// Every field that an answer depends on. Texts and files are there as their SHA-256, settings as they are.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Identity(Map<String, Value>);
 
@@ -59,11 +59,6 @@ impl Identity {
         if let Ok(Value::Object(way)) = serde_json::to_value(way) {
             fields.extend(way);
         }
-        Self(fields)
-    }
-
-    /// As a row has it.
-    pub(super) fn read(fields: Map<String, Value>) -> Self {
         Self(fields)
     }
 

@@ -31,7 +31,7 @@ pub enum Done {
     Failed,
 }
 
-/// Rows with log probabilities are long; a longer line is none.
+/// Rows with log probabilities are long; a line that is longer is no row.
 const MAX_ROW_BYTES: u64 = 1 << 30;
 
 impl Outcomes {
@@ -175,7 +175,7 @@ impl Outcomes {
                 line.number, line.id, row.id
             )));
         }
-        if let Some(difference) = request().difference(&row.identity()) {
+        if let Some(difference) = request().difference(&row.request) {
             return Err(self.other_run(format!(
                 "line {} of the requests (`{}`): `{}`: {}",
                 line.number, line.id, difference.field, difference.found

@@ -148,7 +148,7 @@ pub(super) struct DoneRow {
     pub id: String,
     #[serde(default)]
     pub error: Option<String>,
-    request: Map<String, Value>,
+    pub request: Identity,
 }
 
 impl DoneRow {
@@ -168,10 +168,6 @@ impl DoneRow {
             return Err(DAMAGED);
         }
         serde_json::from_slice(bytes).map_err(|_| DAMAGED)
-    }
-
-    pub fn identity(&self) -> Identity {
-        Identity::read(self.request.clone())
     }
 }
 
@@ -207,7 +203,7 @@ mod tests {
 
     fn row() -> Vec<u8> {
         let outcome = Outcome::Failed { error: "e\"\u{e9}".into(), hint: None };
-        let request = Identity::read(Map::from_iter([("seed".to_owned(), Value::from(7))]));
+        let request: Identity = serde_json::from_str(r#"{"seed": 7}"#).unwrap();
         let request_sha256 = request.sha256();
         Row { line: 3, id: "a".into(), outcome, request, request_sha256 }.to_bytes().unwrap()
     }
@@ -219,7 +215,7 @@ mod tests {
         assert_eq!(json["request"]["seed"], 7);
         let done = DoneRow::read(&row()).unwrap();
         assert_eq!((done.line, done.id.as_str(), done.error.is_some()), (3, "a", true));
-        assert_eq!(done.identity().sha256(), json["request_sha256"]);
+        assert_eq!(done.request.sha256(), json["request_sha256"]);
     }
 
     #[test]
