@@ -49,13 +49,6 @@ pub struct Benchmark {
     pub memory_gb_per_sec: Option<f64>,
 }
 
-/// The most memory this process had, mapped weights included; Linux alone tells.
-pub fn peak_resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
 /// Measures `model`.
 ///
 /// # Errors

@@ -330,8 +330,8 @@ impl Error {
             Self::Dump(error) => error.hint().map(str::to_owned),
             Self::Picture(error) => error.hint().map(str::to_owned),
             Self::Prompt(error) => error.hint().map(str::to_owned),
-            Self::Memory { what, .. } if what.contains("eager") => {
-                Some("`--math fast` keeps no scores in memory".to_owned())
+            Self::Memory { what: crate::memory::EAGER_SCORES, .. } => {
+                Some("`--attention sdpa` keeps no scores in memory".to_owned())
             }
             Self::Memory { .. } => Some("ask about fewer pictures, frames or words at a time".to_owned()),
             Self::Logits { .. } => Some(

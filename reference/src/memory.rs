@@ -1,6 +1,6 @@
 //! What a request takes of memory, found out before it is taken.
 //!
-//! On Linux most memory is promised that is not there; the program is then ended when it is used, in the middle of a run.
+//! Linux promises more memory than there is, and ends a program that uses what is missing, in the middle of a run.
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +10,9 @@ use tch::Device;
 
 use crate::error::{Error, Result};
 use crate::math::AttnImplementation;
+
+/// What [`Peak::what`] is where attention that keeps its scores needs the most.
+pub const EAGER_SCORES: &str = "the scores of eager attention";
 
 /// What a request asks of the model.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +60,7 @@ impl Demand {
         // The scores before and after scaling; later the weights, which are float32 first.
         let scores = match self.attention {
             AttnImplementation::Eager => of(
-                "the scores of eager attention",
+                EAGER_SCORES,
                 &[tokens, tokens, text.num_attention_heads as u64, 2 * self.elem_bytes as u64],
             ),
             AttnImplementation::Sdpa => of("attention", &[0]),
@@ -72,20 +75,30 @@ impl Demand {
 /// # Errors
 /// [`Error::Memory`]
 pub fn check(peak: Peak, device: Device) -> Result<()> {
-    match available_bytes() {
-        Some(available) if device == Device::Cpu && peak.bytes > available => {
+    match too_few_bytes(peak.bytes) {
+        Some(available) if device == Device::Cpu => {
             Err(Error::Memory { what: peak.what, needed: peak.bytes, available })
         }
         _ => Ok(()),
     }
 }
 
+/// The bytes that this process can still take, where that is less than `needed`.
+pub fn too_few_bytes(needed: u64) -> Option<u64> {
+    available_bytes().filter(|&available| available < needed)
+}
+
 /// Bytes that this process can still take: what the machine has and the limits of its group and its own leave. Linux alone
 /// tells.
-pub fn available_bytes() -> Option<u64> {
+fn available_bytes() -> Option<u64> {
     let machine = of_machine(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let limits = [of_control_group(), of_address_space()];
     Some(limits.into_iter().flatten().fold(machine, u64::min))
+}
+
+/// The most memory this process had, mapped weights included; Linux alone tells.
+pub fn peak_resident_bytes() -> Option<u64> {
+    field(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
 /// What `/proc/meminfo` says can be taken without taking it from others: swap counts.

@@ -7,8 +7,9 @@ use anyhow::Result;
 use converter::normalized::TorchDtype;
 use reference::Math;
 use reference::arguments::BenchArguments;
-use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark, peak_resident_bytes};
+use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark};
 use reference::device::device_name;
+use reference::memory::peak_resident_bytes;
 use reference::settings::{Settings, TORCH_VERSION};
 use serde::Serialize;
 

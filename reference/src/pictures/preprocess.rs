@@ -147,9 +147,9 @@ impl<'a> OpenMedium<'a> {
 /// Refuses so many tiles that there is no memory for them: as they are cut, put together, and in float32.
 fn check_tiles(tiles: usize, config: &ImageProcessorConfig) -> Result<(), PictureError> {
     let needed = tiles as u64 * 3 * (config.image_size as u64).pow(2) * (1 + 1 + size_of::<f32>() as u64);
-    match memory::available_bytes() {
-        Some(available) if needed > available => Err(PictureError::NoMemory { tiles, needed, available }),
-        _ => Ok(()),
+    match memory::too_few_bytes(needed) {
+        Some(available) => Err(PictureError::NoMemory { tiles, needed, available }),
+        None => Ok(()),
     }
 }
 

@@ -39,11 +39,9 @@ pub fn check(
     }
     // As decoded, at least a byte each, and enlarged.
     let needed = resizing + sides.0 * sides.1 * (1 + 3 * enlargement);
-    match memory::available_bytes() {
-        Some(available) if needed > available => {
-            Err(DecodeError::NoMemory { width, height, needed, available })
-        }
-        _ => Ok(()),
+    match memory::too_few_bytes(needed) {
+        Some(available) => Err(DecodeError::NoMemory { width, height, needed, available }),
+        None => Ok(()),
     }
 }
 
