@@ -16,7 +16,7 @@ use release::escape::terminal;
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
-use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner};
+use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner, warning};
 
 /// A way in which a run's modules may have computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     let mut settings = Settings::of(&golden.manifest().producer);
     settings.threads = args.model.threads.or(settings.threads);
     if let Some(difference) = settings.difference(&golden.manifest().producer) {
-        eprintln!("warning: {difference}");
+        warning(&difference);
     }
     settings.apply();
     golden.verify()?;

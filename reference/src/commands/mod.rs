@@ -64,8 +64,8 @@ pub fn dtypes_of(args: &ModelArguments, run: &Dump) -> reference::Result<Dtypes>
 
 /// Tells what a user may not expect of the pictures.
 pub fn warn(prepared: &PreparedRequest) {
-    for (file, warning) in prepared.warnings() {
-        eprintln!("warning: {}", terminal(&format!("{file}: {warning}")));
+    for (file, problem) in prepared.warnings() {
+        warning(&format!("{file}: {problem}"));
     }
 }
 
@@ -75,18 +75,21 @@ pub fn warn_of_added(dir: &Path) {
         Ok(names) => {
             for name in names {
                 let file = dir.join(name);
-                let text =
-                    format!("`{}` is not in the checkpoint's ledger: it was put there later", file.display());
-                eprintln!("warning: {}", terminal(&text));
+                warning(&format!(
+                    "`{}` is not in the checkpoint's ledger: it was put there later",
+                    file.display()
+                ));
             }
         }
         // A folder that is no checkpoint is an error soon, with better words.
         Err(_) if !dir.join(converter::ledger::LEDGER_FILE).exists() => {}
-        Err(error) => {
-            let text = format!("the checkpoint's ledger cannot be read: {error}");
-            eprintln!("warning: {}", terminal(&text));
-        }
+        Err(error) => warning(&format!("the checkpoint's ledger cannot be read: {error}")),
     }
+}
+
+/// Tells on stderr what may make the result another than the user expects.
+pub fn warning(text: &str) {
+    eprintln!("warning: {}", terminal(text));
 }
 
 /// Tells on stderr what the user may want to know of how the command went about it.

@@ -15,7 +15,7 @@ use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
 use release::escape::terminal;
 
-use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner};
+use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner, warning};
 
 /// Runs the command: 0 where the generated ids are the golden's, else 1.
 pub fn run(args: ReplayArguments) -> Result<Outcome> {
@@ -27,7 +27,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
     }
     settings.threads = args.model.threads.or(settings.threads);
     if let Some(difference) = settings.difference(&golden.manifest().producer) {
-        eprintln!("warning: {difference}");
+        warning(&difference);
     }
     settings.apply();
     golden.verify()?;
