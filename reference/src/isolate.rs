@@ -84,11 +84,6 @@ impl Isolated {
     }
 }
 
-/// Whether a dump has an activation as a sketch only.
-pub fn is_sketched(run: &Dump) -> bool {
-    sketched(run).next().is_some()
-}
-
 /// Refuses a run whose modules cannot be judged one by one, since sketches stand for what they computed.
 ///
 /// # Errors
@@ -104,6 +99,7 @@ pub fn check_in_full(run: &Dump) -> Result<()> {
     }
 }
 
+/// The activations that a dump has as sketches only.
 fn sketched(run: &Dump) -> impl Iterator<Item = &Entry> {
     run.entries().iter().filter(|entry| entry.role == Role::Activation && entry.sketch.is_some())
 }
@@ -163,7 +159,8 @@ enum Found {
 impl Isolation {
     fn new(golden: &Dump, run: Dump) -> Result<Self> {
         let found = vec![Found::Nothing; run.entries().len()];
-        let mut isolation = Self { goes_on_from_run: !is_sketched(&run), found, run };
+        let goes_on_from_run = sketched(&run).next().is_none();
+        let mut isolation = Self { run, goes_on_from_run, found };
         for (entry, found) in isolation.run.entries().iter().zip(&mut isolation.found) {
             let Some(expected) = golden.entry(&entry.name).filter(|_| entry.role == Role::Input) else {
                 continue;

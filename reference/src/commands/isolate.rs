@@ -1,7 +1,6 @@
 //! `nvl-reference isolate`: every module of a run that computed wrongly.
 
 use std::fmt::{self, Write as _};
-use std::path::Path;
 
 use anyhow::Result;
 use converter::normalized::TorchDtype;
@@ -44,7 +43,7 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     let dtypes = [dtypes_of(&args.model, &golden)?, dtypes_of(&args.model, &candidate)?];
     let mut model = load_model(&args.model, dtypes[0], Math::Exact)?;
     // The golden run tells whether this is the model that it was made by.
-    let (own, expected) = isolated(&mut model, &args, &tokenizer, &golden, &args.golden)?;
+    let (own, expected) = isolated(&mut model, &args, &tokenizer, &golden, &golden)?;
     if let Some(at_fault) = at_fault(&own).next() {
         let problem = format!(
             "`{}`: expected what the model computes of the recorded inputs, found otherwise: {}",
@@ -59,7 +58,7 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
         drop(model);
         model = load_model(&args.model, dtypes[1], Math::Exact)?;
     }
-    let (found, pixels) = isolated(&mut model, &args, &tokenizer, &golden, &args.candidate)?;
+    let (found, pixels) = isolated(&mut model, &args, &tokenizer, &golden, &candidate)?;
     tell_pixels(expected, pixels);
 
     if args.json {
@@ -89,22 +88,21 @@ fn isolated(
     args: &IsolateArguments,
     tokenizer: &Tokenizer,
     golden: &Dump,
-    run: &Path,
+    run: &Dump,
 ) -> Result<(Vec<Isolated>, Option<TorchDtype>)> {
-    let dump = Dump::open(run)?;
     let source = InputSource { config: model.config(), tokenizer, images: &args.images };
-    let inputs = source.inputs_of(&dump)?;
-    let mut recorded = RecordedRun::of(&dump);
+    let inputs = source.inputs_of(run)?;
+    let mut recorded = RecordedRun::of(run);
     if recorded.pixel_values_dtype.is_none() {
-        recorded.pixel_values_dtype = find_pixel_values_dtype(model, &dump, &inputs)?;
+        recorded.pixel_values_dtype = find_pixel_values_dtype(model, run, &inputs)?;
     }
     let mut found = Vec::new();
     for way in ways(&args.model, &recorded, model.dtype()) {
         model.set_math(way.math);
         model.set_attention(way.attention);
         model.set_pixel_values_dtype(way.pixel_values_dtype);
-        let progress = spinner(terminal(&format!("isolating {}", run.display())));
-        found.push(isolate(model, golden, Dump::open(run)?, &inputs)?);
+        let progress = spinner(terminal(&format!("isolating {}", run.path().display())));
+        found.push(isolate(model, golden, Dump::open(run.path())?, &inputs)?);
         progress.finish_and_clear();
     }
     Ok((in_any_way(found), recorded.pixel_values_dtype))
@@ -112,13 +110,11 @@ fn isolated(
 
 /// The ways in which a run may have computed: what neither the user nor its manifest tells is tried, each choice once at least.
 fn ways(args: &ModelArguments, recorded: &RecordedRun, model: TorchDtype) -> Vec<Way> {
-    let choices = |known: Option<AttnImplementation>| {
-        known.map_or(vec![AttnImplementation::Eager, AttnImplementation::Sdpa], |attention| vec![attention])
-    };
-    let maths = args.math.map_or(vec![Math::Exact, Math::Fast], |math| vec![math]);
-    let attentions = choices(args.attention.or(recorded.attention()));
+    let maths = known_or_all(args.math, [Math::Exact, Math::Fast]);
+    let attention = args.attention.or(recorded.attention());
+    let attentions = known_or_all(attention, [AttnImplementation::Eager, AttnImplementation::Sdpa]);
     let pixels = args.pixel_values_dtype.map(|pixels| pixels.dtype(model)).or(recorded.pixel_values_dtype);
-    let pixels = pixels.map_or(vec![TorchDtype::Float32, model], |dtype| vec![dtype]);
+    let pixels = known_or_all(pixels, [TorchDtype::Float32, model]);
     let count = maths.len().max(attentions.len()).max(pixels.len());
     let mut ways: Vec<Way> = (0..count)
         .map(|at| Way {
@@ -129,6 +125,10 @@ fn ways(args: &ModelArguments, recorded: &RecordedRun, model: TorchDtype) -> Vec
         .collect();
     ways.dedup();
     ways
+}
+
+fn known_or_all<T>(known: Option<T>, all: [T; 2]) -> Vec<T> {
+    known.map_or(all.into(), |known| vec![known])
 }
 
 fn at_fault(found: &[Isolated]) -> impl Iterator<Item = &Isolated> {

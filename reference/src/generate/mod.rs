@@ -69,8 +69,8 @@ pub struct Generation {
 ///
 /// # Errors
 /// Before any work, [`Error::Context`] where prompt and answer do not fit the model's context, and [`Error::Memory`] where
-/// they do not fit in memory; [`Error::Logits`] at a step
-/// whose logits are not all finite; else whatever the model or the recorder reports, or `on_token` returns.
+/// they do not fit in memory; [`Error::Logits`] at a step whose logits are not all finite; else whatever the model or the
+/// recorder reports, or `on_token` returns.
 ///
 /// # Source
 /// transformers 4.57.6, `generation/utils.py`, `GenerationMixin._sample`: the logits of a step are those of the last
