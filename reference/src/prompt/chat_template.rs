@@ -114,7 +114,7 @@ impl ChatTemplate {
             return Err(PromptError::TemplateLimit { path: path(), reason });
         }
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let steps = STEPS + STEPS_PER_MESSAGE * messages.len() as u64 + bytes as u64 / BYTES_PER_STEP;
+        let steps = STEPS + STEPS_PER_MESSAGE * messages.len() as u64 + bytes as u64 / MESSAGE_BYTES_PER_STEP;
         let limits = Limits {
             memory_bytes: LIMITS.memory_bytes.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE)),
             ..LIMITS
@@ -165,14 +165,16 @@ impl Failure {
     }
 }
 
-/// What a template may do beside what the conversation's length allows: an instruction is a step, and so are 64 bytes that it
-/// makes or reads.
+/// What a template may do in any conversation: an instruction is a step, and so are 64 bytes that it makes or reads.
 const STEPS: u64 = 500_000;
+/// Steps that each message adds.
 const STEPS_PER_MESSAGE: u64 = 2_000;
-const BYTES_PER_STEP: u64 = 2;
+/// Bytes of the messages that add a step.
+const MESSAGE_BYTES_PER_STEP: u64 = 2;
 
 /// A template in use takes milliseconds and some kilobytes.
 const LIMITS: Limits = Limits { stack_bytes: 1 << 30, memory_bytes: 32 << 20, time: Duration::from_secs(5) };
+/// Bytes of memory that each byte of the messages adds.
 const MEMORY_PER_BYTE: usize = 64;
 
 /// The template for a plain chat: the text itself, or the one named `default` of a list.

@@ -26,7 +26,7 @@ struct Writer<'a> {
 }
 
 /// Bytes that one step of the engine pays for, as it counts its own.
-const BYTES_PER_STEP: usize = 64;
+pub const BYTES_PER_STEP: usize = 64;
 
 /// Python's `str(value)`; nothing for an undefined value, as Jinja has it.
 ///

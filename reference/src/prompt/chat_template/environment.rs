@@ -8,7 +8,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 use minijinja_contrib::pycompat;
 
-use super::super::python::{is_space, pay_for, str_of};
+use super::super::python::{BYTES_PER_STEP, is_space, pay_for, str_of};
 use super::tojson::tojson;
 
 /// What the message of an error begins with that the template raised itself.
@@ -49,7 +49,7 @@ pub fn like_transformers() -> Result<Environment<'static>, Error> {
 fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     for value in [value].into_iter().chain(args) {
         match value.as_str() {
-            Some(text) => state.consume_fuel((text.len() / 64) as u64)?,
+            Some(text) => state.consume_fuel((text.len() / BYTES_PER_STEP) as u64)?,
             None => state.consume_fuel(value.len().unwrap_or(0) as u64)?,
         }
     }
@@ -73,7 +73,7 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
                     joined.push_str(separator);
                 }
                 let text = str_of(&value, state)?;
-                state.consume_fuel(1 + ((separator.len() + text.len()) / 64) as u64)?;
+                state.consume_fuel(1 + ((separator.len() + text.len()) / BYTES_PER_STEP) as u64)?;
                 joined.push_str(&text);
             }
             Ok(Value::from(joined))
