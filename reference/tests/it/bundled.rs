@@ -43,6 +43,23 @@ pub fn convert(out: &Path, align_corners: bool) {
     Conversion::prepare(source, settings, options).unwrap().write(out, false, &Unwatched).unwrap();
 }
 
+/// A copy of the converted checkpoint.
+pub fn copy_of_checkpoint() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("shapes");
+    copy_folder(checkpoint(), &copy);
+    (dir, copy)
+}
+
+/// Copies the files of a folder to a new one.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
 /// The program under test.
 pub fn nvl_reference() -> assert_cmd::Command {
     assert_cmd::Command::cargo_bin("nvl-reference").unwrap()

@@ -4,19 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use super::bundled::{checkpoint, nvl_reference, picture};
-
-/// A copy of the bundled checkpoint, to be spoilt.
-fn copy() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(checkpoint()).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
-    }
-    dir
-}
+use super::bundled::{copy_of_checkpoint, nvl_reference, picture};
 
 fn preprocess(model: &Path) -> std::process::Output {
     let out = tempfile::tempdir().unwrap();
@@ -33,20 +22,20 @@ fn preprocess(model: &Path) -> std::process::Output {
 
 #[test]
 fn a_template_that_the_ledger_does_not_have_is_told() {
-    let dir = copy();
-    let output = preprocess(dir.path());
+    let (_dir, model) = copy_of_checkpoint();
+    let output = preprocess(&model);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    let path = dir.path().join("conversion.json");
+    let path = model.join("conversion.json");
     let mut ledger: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let files = ledger["files"].as_array_mut().unwrap();
     let before = files.len();
     files.retain(|file| file["name"] != "chat_template.jinja");
     assert_eq!(files.len(), before - 1);
     fs::write(&path, ledger.to_string()).unwrap();
-    let output = preprocess(dir.path());
+    let output = preprocess(&model);
     assert_eq!(output.status.code(), Some(0));
-    let template = dir.path().join("chat_template.jinja");
+    let template = model.join("chat_template.jinja");
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
         format!(
@@ -59,10 +48,10 @@ fn a_template_that_the_ledger_does_not_have_is_told() {
 #[test]
 fn a_pointer_of_git_lfs_is_named_with_what_to_do() {
     for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"] {
-        let dir = copy();
+        let (_dir, model) = copy_of_checkpoint();
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 17209920\n";
-        fs::write(dir.path().join(name), pointer).unwrap();
-        let output = preprocess(dir.path());
+        fs::write(model.join(name), pointer).unwrap();
+        let output = preprocess(&model);
         assert_eq!(output.status.code(), Some(2), "{name}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(&format!("{name}`: expected ")), "{said}");
@@ -75,13 +64,13 @@ fn a_pointer_of_git_lfs_is_named_with_what_to_do() {
 
 #[test]
 fn a_nan_that_no_prompt_needs_is_read_over() {
-    let dir = copy();
-    let path = dir.path().join("tokenizer_config.json");
+    let (_dir, model) = copy_of_checkpoint();
+    let path = model.join("tokenizer_config.json");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen('{', "{\"loss\": NaN,", 1)).unwrap();
-    assert_eq!(preprocess(dir.path()).status.code(), Some(0));
+    assert_eq!(preprocess(&model).status.code(), Some(0));
     fs::write(&path, text.replacen('{', "{\"unk_token\": NaN,", 1)).unwrap();
-    let output = preprocess(dir.path());
+    let output = preprocess(&model);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.ends_with("tokenizer_config.json`: `unk_token`: expected a token, found `NaN`\n"), "{said}");

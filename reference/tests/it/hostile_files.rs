@@ -7,25 +7,9 @@ use reference::prompt::Tokenizer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::bundled::{checkpoint, golden, nvl_reference, picture};
+use super::bundled::{checkpoint, copy_folder, copy_of_checkpoint, golden, nvl_reference, picture};
 use super::fixtures;
 use super::run::{describe, requests, rows, said_by};
-
-/// A copy of the converted checkpoint.
-fn copy_of_checkpoint() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let copy = dir.path().join("shapes");
-    copy_folder(checkpoint(), &copy);
-    (dir, copy)
-}
-
-pub fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-    }
-}
 
 fn generate(model: &Path, more: &[&str]) -> assert_cmd::Command {
     let mut command = nvl_reference();
@@ -36,14 +20,16 @@ fn generate(model: &Path, more: &[&str]) -> assert_cmd::Command {
     command
 }
 
-/// Sets the first number of a bfloat16 tensor of the checkpoint.
-fn set_first_number(model: &Path, tensor: &str, bits: u16) {
+/// Sets the first number in a row of a bfloat16 tensor of the checkpoint.
+fn set_first_of_row(model: &Path, tensor: &str, row: usize, bits: u16) {
     let path = model.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
     assert_eq!(header[tensor]["dtype"], "BF16");
-    let at = 8 + header_bytes + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+    let width = header[tensor]["shape"].as_array().unwrap().last().unwrap().as_u64().unwrap() as usize;
+    let begin = header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+    let at = 8 + header_bytes + begin + 2 * width * row;
     bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
 }
@@ -51,7 +37,7 @@ fn set_first_number(model: &Path, tensor: &str, bits: u16) {
 #[test]
 fn logits_that_are_not_finite_are_an_error_with_their_step() {
     let (dir, model) = copy_of_checkpoint();
-    set_first_number(&model, "language_model.model.norm.weight", 0x7fc0);
+    set_first_of_row(&model, "language_model.model.norm.weight", 0, 0x7fc0);
     let expected =
         "the logits of step 1: expected 512 finite numbers, found 512 that are not, the first of them NaN";
     let said = said_by(generate(&model, &[]).assert().code(2).stdout(""));
@@ -86,15 +72,7 @@ fn a_step_after_the_first_is_named_too() {
     let assert = generate(&model, &["--json"]).assert().success();
     let answer: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
     let second = answer["generated_ids"][1].as_u64().unwrap() as usize;
-    let path = model.join("model.safetensors");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
-    let table = &header["language_model.model.embed_tokens.weight"];
-    let width = table["shape"][1].as_u64().unwrap() as usize;
-    let at = 8 + header_bytes + table["data_offsets"][0].as_u64().unwrap() as usize + 2 * width * second;
-    bytes[at..at + 2].copy_from_slice(&0x7f80_u16.to_le_bytes());
-    std::fs::write(&path, bytes).unwrap();
+    set_first_of_row(&model, "language_model.model.embed_tokens.weight", second, 0x7f80);
     let said = said_by(generate(&model, &[]).assert().code(2));
     assert!(said.contains("the logits of step 3: expected 512 finite numbers"), "{said}");
 }

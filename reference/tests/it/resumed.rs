@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::bundled::{self, nvl_reference, picture};
-use super::hostile_files::copy_folder;
+use super::bundled::{self, copy_folder, nvl_reference, picture};
 use super::run::{describe, requests, rows, run, said_by};
 
 /// A request that says everything, and its pictures beside it.
