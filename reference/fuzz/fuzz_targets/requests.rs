@@ -25,11 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     // Each line alone is what it is among others, but for its number.
-    // (A byte order mark is none in the middle.)
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate().take(8) {
-        if index > 0 && line.starts_with(b"\xef\xbb\xbf") {
-            continue;
-        }
         let among = requests.lines().find(|among| among.number == index + 1);
         if let (Some(among), Ok(alone)) = (among, Requests::parse(line)) {
             let alone = alone.lines().next().map(|alone| alone.request.is_ok());
