@@ -49,11 +49,11 @@ const KERNELS: [Kernels; 3] = [
 /// Intel's processors, as they say themselves.
 const INTEL: &str = "GenuineIntel";
 
-/// Where oneMKL is told which kernels' order of sums to keep to.
+/// Tells oneMKL in which order to sum, by the name of the kernels that sum so.
 const MKL_CBWR: &str = "MKL_CBWR";
 
-/// The order that processors of other makers than Intel have with AVX2 by themselves: those of Intel have kernels of their own
-/// for small products, which sum otherwise.
+/// The order in which oneMKL sums with AVX2 on processors of other makers than Intel, where nothing is said. On Intel's it has
+/// other kernels for small products, which sum in another order unless this is said.
 const AVX2_OF_ALL: &str = "AVX2,STRICT";
 
 /// Lets libtorch ask for large pages: a third of the time of preprocessing a small picture went into small ones. It is read
@@ -75,7 +75,8 @@ pub struct Settings {
     /// The kernels: `DEFAULT`, `AVX2` or `AVX512`, as ATen names them; the best of the machine where none, or where the
     /// name is another.
     pub cpu_capability: Option<String>,
-    /// oneMKL's `MKL_CBWR`, which its own kernels and those of other processors are asked for by; the user's own value stays.
+    /// What `MKL_CBWR` is set to, which tells oneMKL in which order to sum; not set where none. A value that the user has set
+    /// stays.
     pub mkl_cbwr: Option<String>,
 }
 
@@ -134,7 +135,7 @@ impl Settings {
 /// What `MKL_CBWR` has to be on a processor of this maker for a run's float32 products to have the bits that they were
 /// recorded with, where that can be had.
 ///
-/// A manifest that does not tell the maker is an earlier one. Those that are limited to AVX2 are to be the same everywhere.
+/// Earlier manifests do not tell the maker: what was recorded with AVX2 is taken for another maker's than Intel.
 fn mkl_cbwr(producer: &Producer, vendor: Option<&str>) -> Option<String> {
     // Nothing else is given to the environment, whoever wrote the manifest.
     let is_name = |name: &String| {

@@ -17,7 +17,7 @@ use crate::record::{ATTN_WEIGHTS, dtype_of, with_bytes};
 /// How a recorded run computed, as far as its dump tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordedRun {
-    /// The run's dtype, and the tower's; no name of another program's.
+    /// The run's dtype and the tower's, where they are ones that the model can run in.
     pub dtypes: Dtypes,
     /// The language model's attention, by whatever name.
     pub text_attention: Option<String>,
