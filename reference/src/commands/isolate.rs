@@ -15,7 +15,7 @@ use release::escape::terminal;
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
-use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner, warning};
+use super::{Outcome, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 
 /// A way in which a run's modules may have computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +29,7 @@ struct Way {
 pub fn run(args: IsolateArguments) -> Result<Outcome> {
     let golden = Dump::open(&args.golden)?;
     let candidate = Dump::open(&args.candidate)?;
-    let mut settings = Settings::of(&golden.manifest().producer);
-    settings.threads = args.model.threads.or(settings.threads);
-    if let Some(difference) = settings.difference(&golden.manifest().producer) {
-        warning(&difference);
-    }
-    settings.apply();
+    apply_settings(Settings::of(&golden.manifest().producer), &args.model, &golden);
     golden.verify()?;
     candidate.verify()?;
     check_in_full(&candidate)?;

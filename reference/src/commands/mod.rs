@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reference::arguments::{self, ModelArguments};
 use reference::recorded::recorded_dtypes;
 use reference::request::PreparedRequest;
+use reference::settings::Settings;
 use reference::{Dtypes, Math, NemotronVl};
 use release::escape::{json, terminal};
 use serde::Serialize;
@@ -49,6 +50,16 @@ pub fn load_model(
         model.set_pixel_values_dtype(pixel_values.dtype(model.dtype()));
     }
     Ok(model)
+}
+
+/// Applies the settings of a recorded run, with the threads that the user names, and tells where they are not its own.
+pub fn apply_settings(mut settings: Settings, args: &ModelArguments, run: &Dump) -> Settings {
+    settings.threads = args.threads.or(settings.threads);
+    if let Some(difference) = settings.difference(&run.manifest().producer) {
+        warning(&difference);
+    }
+    settings.apply();
+    settings
 }
 
 /// The dtypes that the user names, or else those of a recorded run.

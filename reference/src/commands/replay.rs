@@ -15,7 +15,7 @@ use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
 use release::escape::terminal;
 
-use super::{Outcome, dtypes_of, load_model, note, print, print_json, spinner, warning};
+use super::{Outcome, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 
 /// Runs the command: 0 where the generated ids are the golden's, else 1.
 pub fn run(args: ReplayArguments) -> Result<Outcome> {
@@ -25,11 +25,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
         settings.cpu_capability = None;
         settings.mkl_cbwr = None;
     }
-    settings.threads = args.model.threads.or(settings.threads);
-    if let Some(difference) = settings.difference(&golden.manifest().producer) {
-        warning(&difference);
-    }
-    settings.apply();
+    let settings = apply_settings(settings, &args.model, &golden);
     golden.verify()?;
 
     let tokenizer = Tokenizer::load(&args.model.model).map_err(Error::from)?;

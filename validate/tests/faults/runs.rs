@@ -71,10 +71,7 @@ pub fn prepare() {
 
 /// The dtype of a golden's run.
 pub fn dtype_of(golden: &Dump) -> TorchDtype {
-    match golden.manifest().producer.dtype.as_str() {
-        "float32" => TorchDtype::Float32,
-        _ => TorchDtype::Bfloat16,
-    }
+    RecordedRun::of(golden).dtypes.model.unwrap()
 }
 
 /// The dtype in which a golden's pixels reached its tower.
