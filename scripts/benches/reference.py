@@ -11,15 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import machine
+from machine import AVX2, machine
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parent.parent.parent
 BUNDLED = ROOT / "golden/fixtures/checkpoints/shapes"
 # As the libraries under torch are told to leave the rest of a processor alone.
-INSTRUCTIONS = {
-    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-}
+INSTRUCTIONS = {"avx2": AVX2}
 PROMPT_TOKENS = 300
 NEW_TOKENS = 32
 RUNS = 3

@@ -16,11 +16,11 @@ from talk import CannotTellError, say
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts/benches"))
 
-from machine import cpu_name  # noqa: E402
+from machine import GOLDEN_KERNELS, cpu_name, total_memory  # noqa: E402
 
 PROGRAMS = ("nvl-convert", "nvl-reference", "nvl-validate")
 #: What the bits of a computation on a CPU depend on, if the user has set it.
-KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "OMP_NUM_THREADS")
+KERNELS = (*GOLDEN_KERNELS, "OMP_NUM_THREADS")
 
 _DESCRIBE = """
 import hashlib, importlib.metadata, json, pathlib, sys
@@ -76,11 +76,6 @@ def find_environment(python: Path | None, folder: Path | None, device: str) -> E
         "settings": {name: os.environ[name] for name in KERNELS if name in os.environ},
     }
     return Environment(python, programs, described)
-
-
-def total_memory() -> int:
-    """The machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _described(python: Path, device: str) -> dict[str, Any]:

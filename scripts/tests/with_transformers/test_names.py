@@ -16,15 +16,11 @@ from pathlib import Path
 
 import pytest
 
-# Before torch looks at the processor: the kernels that the goldens were recorded with (docs/verification.md).
-KERNELS = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "MKL_CBWR": "COMPATIBLE",
-}
-
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "scripts/benches"))
+
+from machine import GOLDEN_KERNELS  # noqa: E402
+
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 SHAPES = ROOT / "golden/fixtures/checkpoints/shapes"
 GOLDENS = ROOT / "golden/fixtures/goldens"
@@ -42,7 +38,7 @@ def program(name: str, *arguments: object, status: int = 0) -> str:
 def record(engine: str, parts: Path, golden: Path, out: Path) -> Path:
     """Runs an engine on a golden's inputs in a process of its own, and writes a dump."""
     command = [sys.executable, __file__, engine, str(parts), str(golden), str(out)]
-    environment = os.environ | KERNELS | {"PYTHONPATH": str(PORTS)}
+    environment = os.environ | GOLDEN_KERNELS | {"PYTHONPATH": str(PORTS)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out

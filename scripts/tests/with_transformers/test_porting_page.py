@@ -12,21 +12,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "scripts/benches"))
+
+from machine import GOLDEN_KERNELS  # noqa: E402
+
 PAGE = ROOT / "docs/porting.md"
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
-KERNELS = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "MKL_CBWR": "COMPATIBLE",
-}
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def run(command: str, folder: Path) -> str:
     """What a command prints on stdout, and its exit status where that is not 0."""
     path = os.pathsep.join([str(PROGRAMS), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | KERNELS | {"PATH": path, "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    environment = os.environ | GOLDEN_KERNELS | {"PATH": path, "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     shell = ["bash", "-o", "pipefail", "-c", command]
     done = subprocess.run(shell, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, 1), f"{command}: {done.stderr}"
