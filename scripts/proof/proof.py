@@ -50,6 +50,7 @@ class Proof:
             self._source = find_source(self._environment, arguments.source)
             needs = self._say_needs(inspected)
         else:
+            # The user learns it before gigabytes are fetched. What was done before depends on what is fetched: all counts.
             needs = self._say_needs(inspected)
             say(f"fetching {arguments.source}")
             self._source = find_source(self._environment, arguments.source)
@@ -57,7 +58,7 @@ class Proof:
         self._steps.total = len(self._configurations) + 2 + len(goldens) + 1
         self._record()
         conversion = self._convert()
-        results = {f"{name}/{row['id']}": self._replay(name, row) for name, row in goldens}
+        results = [self._replay(name, row) for name, row in goldens]
         proof = self._assemble(inspected, needs, conversion, results, time.monotonic() - begun)
         return self._write(proof)
 
@@ -70,7 +71,7 @@ class Proof:
         return [(d, a) for d in _DTYPES.get(dtype, [dtype]) for a in _ATTENTIONS.get(attention, [attention])]
 
     def _say_needs(self, inspected: dict[str, Any]) -> dict[str, float]:
-        is_known = hasattr(self, "_source")
+        is_known = inspected["is_local"]
         left = [
             row
             for name, _ in self._names()
@@ -78,9 +79,8 @@ class Proof:
             if not (is_known and self._steps.is_done(*self._golden(name, row)))
         ]
         to_convert = not (is_known and self._steps.is_done(*self._conversion()))
-        return say_needs(
-            *(inspected, self._rows, self._configurations, self._arguments.full, to_convert, len(left), self._folder)
-        )
+        full = self._arguments.full
+        return say_needs(inspected, self._rows, self._configurations, full, to_convert, len(left), self._folder)
 
     def _golden(self, name: str, row: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         """The step that records a golden: its name, what it depends on, and whether what it made is as it was."""
@@ -231,9 +231,10 @@ class Proof:
             command += [] if arguments.full else ["--sketch"]
             command += [part for image in row.get("images", []) for part in ("--image", image)]
             ran = run(command, steps.log(step))
-            if ran.status not in (0, 1) or manifest_sha256(replay) is None:
+            digest = manifest_sha256(replay)
+            if ran.status not in (0, 1) or digest is None:
                 raise ran.failed(f"replaying {name}/{row['id']}")
-            result = ran.measured() | {"manifest_sha256": manifest_sha256(replay), "bytes": dump_bytes(replay)}
+            result = ran.measured() | {"manifest_sha256": digest, "bytes": dump_bytes(replay)}
             steps.keep(step, depends, result)
         compared = self._compare(name, row, golden, replay, depends["golden"], result["manifest_sha256"])
         recorded = steps.done(*self._golden(name, row)) or {}
@@ -241,12 +242,11 @@ class Proof:
         if not compared["equal"]:
             why = f" ({compared['reason']})" if compared["reason"] else ""
             self._differ(f"{name}/{row['id']}: first `{compared['first']}`{why}")
-        golden_part = recorded | {"bytes": dump_bytes(golden)}
         return {
             "configuration": name,
             "id": row["id"],
             "asked": row,
-            "golden": golden_part,
+            "golden": recorded | {"bytes": dump_bytes(golden)},
             "replay": result,
         } | compared
 
@@ -276,7 +276,7 @@ class Proof:
         inspected: dict[str, Any],
         needs: dict[str, float],
         conversion: dict[str, Any],
-        results: dict[str, Any],
+        results: list[dict[str, Any]],
         seconds: float,
     ) -> dict[str, Any]:
         ledger = conversion["ledger"]
@@ -309,7 +309,7 @@ class Proof:
             },
             "environment": self._environment.described,
             "needs": needs,
-            "requests": list(results.values()),
+            "requests": results,
             "seconds": round(seconds, 1),
         }
 

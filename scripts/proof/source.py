@@ -67,7 +67,7 @@ def find_source(environment: Environment, given: str) -> Source:
     code = json.loads(result.stdout.splitlines()[-1])
     if code["revision"]:
         model = f"{code['name']}@{code['revision']}"
-    return Source(model, code, _signature(Path(code["folder"])))
+    return Source(model, code, signature_of(Path(code["folder"])))
 
 
 def ask_for_trust(source: Source, trusted: bool) -> None:
@@ -98,10 +98,6 @@ def ask_for_trust(source: Source, trusted: bool) -> None:
 
 def signature_of(folder: Path) -> dict[str, Any]:
     """What of a folder's files tells whether they are as they were: the content of small ones, size and times of large ones."""
-    return _signature(folder)
-
-
-def _signature(folder: Path) -> dict[str, Any]:
     files: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if not path.is_file():

@@ -1,7 +1,6 @@
 """Steps that are done once: a proof that was cut off goes on where it was."""
 
 import fcntl
-import hashlib
 import json
 import os
 import time
@@ -10,11 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from talk import CannotTellError, duration, say
-
-
-def sha256_of(value: Any) -> str:
-    """The SHA-256 of a value's JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write(path: Path, text: str) -> None:
@@ -62,29 +56,14 @@ class Steps:
         """The result of a step that was done, if all that it depends on is as it was; `None` if it is to be done.
 
         `intact` tells whether what the step made is still as it was made."""
-        path = self._path(name)
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            before, result = state["depends"], state["result"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if changed := _difference(before, depends):
-            say(f"        again, since {changed} changed")
-            return None
-        if not intact(result):
-            say("        again, since what was made is no longer as it was")
-            return None
+        result, reason = self._kept(name, depends, intact)
+        if reason is not None:
+            say(f"        again, since {reason}")
         return result
 
     def is_done(self, name: str, depends: dict[str, Any], intact: Callable[[Any], bool] = lambda result: True) -> bool:
         """The same, without a word."""
-        try:
-            state = json.loads(self._path(name).read_text(encoding="utf-8"))
-            return not _difference(state["depends"], depends) and intact(state["result"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        return self._kept(name, depends, intact)[0] is not None
 
     def keep(self, name: str, depends: dict[str, Any], result: Any) -> None:
         """Takes down that a step is done."""
@@ -95,6 +74,18 @@ class Steps:
         path = self.folder / "logs" / f"{name.replace('/', '-')}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _kept(self, name: str, depends: dict[str, Any], intact: Callable[[Any], bool]) -> tuple[Any | None, str | None]:
+        """The result that still holds; or `None`, and why it does not hold if there was one."""
+        try:
+            state = json.loads(self._path(name).read_text(encoding="utf-8"))
+            if changed := _difference(state["depends"], depends):
+                return None, f"{changed} changed"
+            result = state["result"]
+            return (result, None) if intact(result) else (None, "what was made is no longer as it was")
+        except (OSError, ValueError, KeyError, TypeError):
+            # Nothing is there, or what is there is no step's.
+            return None, None
 
     def _path(self, name: str) -> Path:
         return self.folder / "state" / f"{name.replace('/', '-')}.json"
