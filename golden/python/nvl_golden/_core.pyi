@@ -93,3 +93,6 @@ def compare(
     all: bool = False,
 ) -> tuple[bool, dict[str, str]]:
     """Compares two dumps; whether the candidate passes, and the report in each format that was asked for."""
+
+def is_report(extension: str, head: str) -> bool:
+    """Whether a file of this extension that begins with `head` is an earlier report."""

@@ -45,18 +45,11 @@ class Comparison:
 
 def _check_is_report(path: Path) -> None:
     """Refuses to replace what is no earlier report."""
-    marks = {
-        ".txt": "golden  ",
-        ".json": '"format": "diff-report"',
-        ".xml": '<testsuites name="nvl-validate"',
-        ".md": "## Activations: ",
-        ".html": "<title>nvl-validate: ",
-    }
     head = ""
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
             head = file.read(4096)
-    if marks[path.suffix] not in head:
+    if not _core.is_report(path.suffix.removeprefix("."), head):
         error = GoldenError(f"`{path}`: expected nothing or an earlier report in its place, found another file")
         error.hint = "move it away, or give another folder"
         raise error

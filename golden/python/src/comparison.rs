@@ -75,3 +75,9 @@ pub(crate) fn compare(
     let texts = presentations.into_iter().map(|(name, format)| (name, format.render(&report))).collect();
     Ok((report.passes(), texts))
 }
+
+/// Whether a file of this extension that begins with `head` is an earlier report.
+#[pyfunction]
+pub(crate) fn is_report(extension: &str, head: &str) -> bool {
+    report::is_report(extension, head)
+}

@@ -20,6 +20,8 @@ mod _core {
     #[pymodule_export]
     use super::comparison::compare;
     #[pymodule_export]
+    use super::comparison::is_report;
+    #[pymodule_export]
     use super::cpu_vendor;
     #[pymodule_export]
     use super::dump::Dump;
