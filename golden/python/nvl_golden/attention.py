@@ -9,8 +9,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import wraps
 from typing import Any, ClassVar
+
+from .replaced import replace
 
 #: Called with the name of an attention that is about to run.
 Listener = Callable[[str], None]
@@ -36,7 +39,8 @@ class Watch:
 
     _lock: ClassVar = threading.Lock()
     _listeners: ClassVar[list[Listener]] = []
-    _undo: ClassVar[list[Callable[[], None]]] = []
+    #: Puts back what was replaced, when it is closed.
+    _undo: ClassVar = ExitStack()
     #: How many attentions are under way in this thread: what one calls inside is part of it.
     _inside: ClassVar = threading.local()
 
@@ -59,11 +63,11 @@ class Watch:
                 return
             self._begun = False
             Watch._listeners.remove(self._listener)
-            while not Watch._listeners and Watch._undo:
-                Watch._undo.pop()()
+            if not Watch._listeners:
+                Watch._undo.close()
 
 
-def _put_in_place(modules: list[str], undo: list[Callable[[], None]]) -> None:
+def _put_in_place(modules: list[str], undo: ExitStack) -> None:
     import torch
 
     for module_name, name, kind in _FUNCTIONS:
@@ -75,22 +79,24 @@ def _put_in_place(modules: list[str], undo: list[Callable[[], None]]) -> None:
             found = sys.modules.get(holder)
             # Code that imported the function by name has a reference of its own.
             for own in [own for own, value in vars(found).items() if value is original] if found else ():
-                _replace(found, own, replacement, undo)
+                replace(undo, found, own, replacement)
     for holder, name in ((torch.Tensor, "softmax"), (torch, "softmax")):
-        _replace(holder, name, _telling(getattr(holder, name), "eager", _is_of_scores), undo)
+        replace(undo, holder, name, _telling(getattr(holder, name), "eager", _is_of_scores))
     _watch_interface(undo)
 
 
-def _watch_interface(undo: list[Callable[[], None]]) -> None:
+def _watch_interface(undo: ExitStack) -> None:
     """Watches what transformers' attention interface has registered, under the names that it has there."""
     interface = getattr(sys.modules.get("transformers.modeling_utils"), "ALL_ATTENTION_FUNCTIONS", None)
     local = getattr(interface, "_local_mapping", None)
     if not isinstance(local, dict):
         return
     for kind in list(interface):
-        had, before = kind in local, local.get(kind)
+        if kind in local:
+            undo.callback(local.__setitem__, kind, local[kind])
+        else:
+            undo.callback(local.pop, kind)
         local[kind] = _telling(interface[kind], str(kind))
-        undo.append(lambda kind=kind, had=had, before=before: local.update({kind: before}) if had else local.pop(kind))
 
 
 def _telling(original: Any, kind: str, applies: Callable[..., bool] | None = None) -> Any:
@@ -120,10 +126,3 @@ def _is_of_scores(scores: Any, dim: Any = None, *_args: Any, **_kwargs: Any) -> 
     if not isinstance(dim, int) or dim not in (-1, rank - 1):
         return False
     return rank >= 4 or (rank == 3 and scores.shape[-1] == scores.shape[-2])
-
-
-def _replace(holder: Any, name: str, replacement: Any, undo: list[Callable[[], None]]) -> None:
-    own, before = name in vars(holder), getattr(holder, name)
-    setattr(holder, name, replacement)
-    # `Tensor.softmax` belongs to a base class: the replacement is then taken away, not overwritten.
-    undo.append(lambda: setattr(holder, name, before) if own else delattr(holder, name))

@@ -210,30 +210,33 @@ def _named_in(path: Path, configuration: bytes, what: Callable[[Any], Iterator[s
 
 
 def _auto_maps(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key == "auto_map" and isinstance(item, dict):
-                for classes in item.values():
-                    yield from (c for c in (classes if isinstance(classes, list) else [classes]) if isinstance(c, str))
-            else:
-                yield from _auto_maps(item)
-    elif isinstance(value, list):
-        for item in value:
+    """The classes that a configuration maps to code."""
+    for item in _under(("auto_map",), value):
+        if not isinstance(item, dict):
             yield from _auto_maps(item)
+            continue
+        for classes in item.values():
+            yield from (c for c in (classes if isinstance(classes, list) else [classes]) if isinstance(c, str))
 
 
 def _attentions(value: Any) -> Iterator[str]:
-    """The implementations of attention that a configuration names, for parts of the model too."""
+    """The implementations of attention that a configuration names."""
+    for item in _under(("attn_implementation", "_attn_implementation"), value):
+        names = item.values() if isinstance(item, dict) else [item]
+        yield from (name for name in names if isinstance(name, str))
+
+
+def _under(keys: tuple[str, ...], value: Any) -> Iterator[Any]:
+    """What a configuration has under some keys, for parts of the model too."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key in ("attn_implementation", "_attn_implementation"):
-                names = item.values() if isinstance(item, dict) else [item]
-                yield from (name for name in names if isinstance(name, str))
+            if key in keys:
+                yield item
             else:
-                yield from _attentions(item)
+                yield from _under(keys, item)
     elif isinstance(value, list):
         for item in value:
-            yield from _attentions(item)
+            yield from _under(keys, item)
 
 
 def _parse(reference: str, configuration: Path) -> tuple[str | None, str]:

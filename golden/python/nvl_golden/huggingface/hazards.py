@@ -19,7 +19,9 @@ from typing import Any
 
 import torch
 
+from ..replaced import replace
 from .dtypes import is_less_precise, name_of
+from .hooks import REMOTE
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def _neutralise_cuda(stack: ExitStack, met: Callable[[str], None]) -> None:
         met("inputs are not moved to CUDA ({place})")
         return self
 
-    _replace(stack, torch.Tensor, "cuda", stay)
+    replace(stack, torch.Tensor, "cuda", stay)
 
 
 def _neutralise_to(stack: ExitStack, met: Callable[[str], None], on_cpu: bool, keeps: _Keeping) -> None:
@@ -84,7 +86,7 @@ def _neutralise_to(stack: ExitStack, met: Callable[[str], None], on_cpu: bool, k
 
         return original(self, *map(allowed, args), **{name: allowed(value) for name, value in kwargs.items()})
 
-    _replace(stack, torch.Tensor, "to", to)
+    replace(stack, torch.Tensor, "to", to)
 
 
 def _neutralise_casts(stack: ExitStack, met: Callable[[str], None], keeps: _Keeping) -> None:
@@ -99,7 +101,7 @@ def _neutralise_casts(stack: ExitStack, met: Callable[[str], None], keeps: _Keep
         return cast
 
     for name, own in (("bfloat16", torch.bfloat16), ("half", torch.float16), ("type", None), ("type_as", None)):
-        _replace(stack, torch.Tensor, name, keep(getattr(torch.Tensor, name), own))
+        replace(stack, torch.Tensor, name, keep(getattr(torch.Tensor, name), own))
 
 
 def _neutralise_default(stack: ExitStack, met: Callable[[str], None], keeps: _Keeping) -> None:
@@ -112,7 +114,7 @@ def _neutralise_default(stack: ExitStack, met: Callable[[str], None], keeps: _Ke
             return
         original(dtype)
 
-    _replace(stack, torch, "set_default_dtype", set_default_dtype)
+    replace(stack, torch, "set_default_dtype", set_default_dtype)
 
 
 def _neutralise_rank(stack: ExitStack, met: Callable[[str], None]) -> None:
@@ -131,22 +133,11 @@ def _neutralise_rank(stack: ExitStack, met: Callable[[str], None]) -> None:
             met(sentence)
             return alone
 
-        _replace(stack, torch.distributed, name, answer)
+        replace(stack, torch.distributed, name, answer)
         # Code that was loaded before has its own reference if it imported the function by name.
         for module in list(sys.modules.values()):
-            if (
-                getattr(module, "__name__", "").startswith("transformers_modules.")
-                and vars(module).get(name) is original
-            ):
-                _replace(stack, module, name, answer)
-
-
-def _replace(stack: ExitStack, holder: Any, name: str, replacement: Any) -> None:
-    own = name in vars(holder)
-    before = getattr(holder, name)
-    setattr(holder, name, replacement)
-    # `cuda` and its like belong to a base class of `Tensor`: the replacement is then taken away, not overwritten.
-    stack.callback(lambda: setattr(holder, name, before) if own else delattr(holder, name))
+            if getattr(module, "__name__", "").startswith(REMOTE) and vars(module).get(name) is original:
+                replace(stack, module, name, answer)
 
 
 def _dtype_of(value: Any) -> torch.dtype | None:
@@ -173,7 +164,7 @@ def _place() -> str:
     outside = None
     while frame is not None:
         file, name = frame.f_code.co_filename, frame.f_globals.get("__name__", "")
-        if name.startswith("transformers_modules."):
+        if name.startswith(REMOTE):
             return f"`{Path(file).name}`, line {frame.f_lineno}"
         if outside is None and not file.startswith(torch_folder) and not name.startswith("nvl_golden."):
             outside = f"`{Path(file).name}`, line {frame.f_lineno}"

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .._core import GoldenError
+from .code import ROOT
 
 #: Where the code that transformers loads from a checkpoint lives.
-REMOTE = "transformers_modules."
+REMOTE = f"{ROOT}."
 
 
 def check_hooks(instance: Any, folder: Path) -> None:
