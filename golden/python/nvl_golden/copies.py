@@ -34,6 +34,11 @@ DTYPES = frozenset(
 )
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype's name without `torch.`."""
+    return str(dtype).removeprefix("torch.")
+
+
 class Copy(NamedTuple):
     """A tensor as it was when it was copied."""
 
@@ -171,7 +176,7 @@ def _representable(tensor: torch.Tensor, extra: dict[str, Any]) -> tuple[str, to
     """The dtype's name, and the tensor under it: with the same bytes, if a dump does not have its own dtype."""
     import torch
 
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = dtype_name(tensor.dtype)
     # What torch keeps as a mark on the tensor, to be applied when it is used, is to be in the bytes.
     tensor = tensor.resolve_conj().resolve_neg()
     if name in DTYPES:
@@ -179,7 +184,7 @@ def _representable(tensor: torch.Tensor, extra: dict[str, Any]) -> tuple[str, to
     extra["torch_dtype"] = name
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
-        return str(tensor.dtype).removeprefix("torch."), tensor
+        return dtype_name(tensor.dtype), tensor
     return "uint8", tensor.contiguous().view(torch.uint8)
 
 

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from .attention import Watch
+from .copies import dtype_name
 from .outputs import tensors_of
 
 if TYPE_CHECKING:
@@ -69,12 +70,12 @@ class Observer:
         if module._parameters:
             for _, tensor in tensors_of(output):
                 if tensor.dtype.is_floating_point:
-                    self._dtypes[self._part(name)][_dtype(tensor)] += tensor.numel()
+                    self._dtypes[self._part(name)][dtype_name(tensor.dtype)] += tensor.numel()
         if module is self._model and self._pictures is None:
             self._pictures = _argument(module, "pixel_values", args, kwargs)
         if name not in self._given:
             tensors = [tensor for _, tensor in tensors_of([args, kwargs]) if tensor.dtype.is_floating_point]
-            self._given[name] = [(tuple(tensor.shape), _dtype(tensor)) for tensor in tensors]
+            self._given[name] = [(tuple(tensor.shape), dtype_name(tensor.dtype)) for tensor in tensors]
 
     def producer(self) -> dict[str, Any]:
         """The fields of a manifest's `producer` that were seen; those that were not are left out."""
@@ -154,10 +155,6 @@ class Observer:
 
 def _is_inside(name: str, root: str) -> bool:
     return not root or name == root or name.startswith(f"{root}.")
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _argument(

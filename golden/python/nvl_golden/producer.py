@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ._core import __commit__, __version__, cpu_vendor
+from .copies import dtype_name
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,6 @@ def _most_of(model: torch.nn.Module) -> tuple[str, str]:
     for tensor in (*model.parameters(), *model.buffers()):
         devices[str(tensor.device)] += tensor.numel()
         if tensor.is_floating_point():
-            dtypes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+            dtypes[dtype_name(tensor.dtype)] += tensor.numel()
     device = devices.most_common(1)[0][0] if devices else "cpu"
     return device, dtypes.most_common(1)[0][0] if dtypes else "float32"

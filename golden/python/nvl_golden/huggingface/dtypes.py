@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..copies import dtype_name
 from .weights import Stored
 
 #: Floating-point dtypes by the number of bits of their significand.
@@ -16,11 +17,6 @@ _PRECISION = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24, torch.flo
 def is_less_precise(dtype: Any, asked: torch.dtype) -> bool:
     """Whether a dtype is one of floating point with fewer bits of significand than another."""
     return dtype in _PRECISION and _PRECISION[dtype] < _PRECISION[asked]
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """A dtype's name without `torch.`."""
-    return str(dtype).removeprefix("torch.")
 
 
 def move_back(model: torch.nn.Module, dtype: torch.dtype, stored: Stored, deviations: list[str]) -> None:
@@ -33,7 +29,7 @@ def move_back(model: torch.nn.Module, dtype: torch.dtype, stored: Stored, deviat
     named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
     rounded = {name: (tensor, tensor.dtype) for name, tensor in named if is_less_precise(tensor.dtype, dtype)}
     for what, found in _outermost(model, "", {name: found for name, (_, found) in rounded.items()}, set()):
-        deviations.append(f"{what} is moved from {name_of(found)} to {name_of(dtype)}")
+        deviations.append(f"{what} is moved from {dtype_name(found)} to {dtype_name(dtype)}")
     for name, (tensor, found) in rounded.items():
         tensor.data = tensor.data.to(dtype)
         value = stored.tensor(name)
@@ -44,7 +40,7 @@ def move_back(model: torch.nn.Module, dtype: torch.dtype, stored: Stored, deviat
             if isinstance(value, torch.dtype) and is_less_precise(value, dtype):
                 setattr(module, key, dtype)
                 name = f"{path}.{key}" if path else key
-                deviations.append(f"`{name}`, which is {name_of(value)}, is {name_of(dtype)}")
+                deviations.append(f"`{name}`, which is {dtype_name(value)}, is {dtype_name(dtype)}")
 
 
 def _outermost(

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from ..copies import dtype_name
 from ..replaced import replace
-from .dtypes import is_less_precise, name_of
+from .dtypes import is_less_precise
 from .hooks import REMOTE
 
 
@@ -60,7 +61,7 @@ class _Keeping:
         return found if tensor.dtype == self.dtype and found in self.lost else None
 
     def sentence(self, lost: torch.dtype) -> str:
-        return f"the cast to {name_of(lost)} in {{place}} is a cast to {name_of(self.dtype)}"
+        return f"the cast to {dtype_name(lost)} in {{place}} is a cast to {dtype_name(self.dtype)}"
 
 
 def _neutralise_cuda(stack: ExitStack, met: Callable[[str], None]) -> None:
@@ -110,7 +111,7 @@ def _neutralise_default(stack: ExitStack, met: Callable[[str], None], keeps: _Ke
 
     def set_default_dtype(dtype: torch.dtype) -> None:
         if dtype in keeps.lost and torch.get_default_dtype() == keeps.dtype:
-            met(f"what {{place}} makes in {name_of(dtype)} is made in {name_of(keeps.dtype)}")
+            met(f"what {{place}} makes in {dtype_name(dtype)} is made in {dtype_name(keeps.dtype)}")
             return
         original(dtype)
 

@@ -15,7 +15,7 @@ import nvl_golden
 import pytest
 import safetensors.torch
 import torch
-from conftest import HERE, LLAMA, copy_tokenizer, read_back
+from conftest import HERE, IGNORED, LLAMA, copy_tokenizer, read_back
 from test_checkpoint import SQUARE
 
 #: A line of code that leaves a trace.
@@ -40,7 +40,7 @@ class Lab:
     def __init__(self, original, folder):
         self.root = folder
         self.checkpoint = folder / "checkpoint"
-        shutil.copytree(original, self.checkpoint, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(original, self.checkpoint, ignore=IGNORED)
         self.temporary, self.hub = folder / "tmp", folder / "hub"
         self.temporary.mkdir()
         self.out, self.trace = folder / "dumps/dump", folder / "trace"
@@ -102,7 +102,7 @@ def small_vl(tmp_path_factory):
     import transformers
 
     folder = tmp_path_factory.mktemp("checkpoints") / "small-vl"
-    shutil.copytree(HERE / "small", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(HERE / "small", folder, ignore=IGNORED)
     copy_tokenizer(folder)
     config = {
         "architectures": ["SmallVl"],
