@@ -15,7 +15,7 @@ use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
 use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex};
 
 /// The most bytes of a manifest: 100,000 entries have some 40 MB, and their sketches some hundreds more.
-const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 
 /// An open dump: its manifest, checked against its mapped tensors.
 #[derive(Debug)]

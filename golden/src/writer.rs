@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::dump::MAX_MANIFEST_BYTES;
 use crate::manifest::{self, Entry, ManifestHead, Role};
 use crate::shard::{SINGLE_FILE, Shard, parse_shard_name, shard_name};
 use crate::workplace::Workplace;
@@ -370,7 +371,7 @@ fn is_empty_folder(path: &Path) -> Result<bool> {
 
 /// The manifest in a folder, if it is of this format, of whatever version and in whatever state.
 fn dump_at(path: &Path) -> Option<Value> {
-    let bytes = fs::read(path.join(manifest::FILE_NAME)).ok()?;
+    let bytes = store::read(&path.join(manifest::FILE_NAME), MAX_MANIFEST_BYTES).ok()?;
     let manifest: Value = store::json::parse_keeping_literals(&bytes).ok()?;
     (manifest["format"] == manifest::FORMAT).then_some(manifest)
 }
