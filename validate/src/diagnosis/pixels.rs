@@ -1,6 +1,6 @@
 //! Mistakes in the pixels: the order of their colours, their normalisation, and when they are rounded.
 
-use golden::{Dtype, Dump};
+use golden::{Dtype, Dump, TensorView};
 
 use super::case::{Case, in_dtype};
 use super::layout::Layout;
@@ -15,6 +15,9 @@ const CONDITIONER: &str = "vision_model.radio_model.input_conditioner";
 /// CLIP's mean and standard deviation, by which C-RADIO normalises.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// What pixels may have been rounded to.
+const ROUNDED: [Dtype; 2] = [Dtype::BFloat16, Dtype::Float16];
 
 /// In which dtypes `pixel_values` reached the tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl PixelDtypes {
     }
 }
 
-/// When both sides rounded their pixels, if that is where their conditioners part.
+/// In which dtypes the pixels of both sides reached the tower, if that is why their conditioners differ.
 pub(crate) fn dtypes(golden: &Dump, pairing: &Pairing<'_>, entries: &[EntryReport]) -> Option<PixelDtypes> {
     let entry = entries.iter().find(|entry| entry.entry.name == CONDITIONER && !entry.is_bit_equal())?;
     let (expected, found) = (pairing.golden(CONDITIONER)?, pairing.candidate(CONDITIONER)?);
@@ -58,10 +61,9 @@ pub(crate) fn dtypes(golden: &Dump, pairing: &Pairing<'_>, entries: &[EntryRepor
 ///
 /// One step in the last place of some elements is all that shows: mean and deviation must be known to the bit.
 fn rounding(golden: &Dump, case: &Case<'_>, layout: &Layout) -> Option<(PixelDtypes, f64)> {
-    let &Layout::Pixels { tiles } = layout else { return None };
-    let per_channel = case.rows / (3 * tiles.max(1));
-    let given = golden.get("pixel_values").filter(|given| given.len_elems() == case.rows * case.columns)?;
-    if per_channel == 0 || given.dtype() != Dtype::Float32 || case.entry_is_given() {
+    let per_channel = rows_per_channel(case, layout)?;
+    let given = given_pixels(golden, case)?;
+    if given.dtype() != Dtype::Float32 || case.entry_is_given() {
         return None;
     }
     let pixel = |row: usize, column: usize| value_at(&given, row * case.columns + column) as f32;
@@ -94,16 +96,9 @@ fn rounding(golden: &Dump, case: &Case<'_>, layout: &Layout) -> Option<(PixelDty
     None
 }
 
-/// What pixels may have been rounded to.
-const ROUNDED: [Dtype; 2] = [Dtype::BFloat16, Dtype::Float16];
-
 /// Mistakes in the colours: their order, and their normalisation.
 pub(super) fn test(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'_>) {
-    let &Layout::Pixels { tiles } = layout else { return };
-    let per_channel = case.rows / (3 * tiles.max(1));
-    if per_channel == 0 {
-        return;
-    }
+    let Some(per_channel) = rows_per_channel(case, layout) else { return };
     let channel = |row: usize| row / per_channel % 3;
     if let Some((rounds, left)) = rounding(golden, case, layout) {
         test(Mistake::PixelRounding, rounds.text(), left);
@@ -113,11 +108,7 @@ pub(super) fn test(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'
     test(Mistake::ColourOrder, "red and blue are exchanged".to_owned(), after);
 
     // g = a · p + b in each channel, p the pixels: what the tower's own normalisation does.
-    let Some(given) =
-        golden.get("pixel_values").filter(|given| given.len_elems() == case.rows * case.columns)
-    else {
-        return;
-    };
+    let Some(given) = given_pixels(golden, case) else { return };
     let pixel = |row: usize, column: usize| value_at(&given, row * case.columns + column);
     let lines = lines_through(case, &pixel, &|row, column| case.golden(row, column), &channel);
     let twice = case.distance(|row, column| {
@@ -141,6 +132,17 @@ pub(super) fn test(golden: &Dump, case: &Case<'_>, layout: &Layout, test: Test<'
         let text = format!("the pixels are normalised by a mean of {mean} and a deviation of {deviation}");
         test(Mistake::Normalisation, text, left);
     }
+}
+
+/// How many rows each colour of a tile has, if the rows are pixels.
+fn rows_per_channel(case: &Case<'_>, layout: &Layout) -> Option<usize> {
+    let &Layout::Pixels { tiles } = layout else { return None };
+    Some(case.rows / (3 * tiles.max(1))).filter(|&rows| rows > 0)
+}
+
+/// The pixels that the golden run was given, if there are as many as in the case.
+fn given_pixels<'a>(golden: &'a Dump, case: &Case<'_>) -> Option<TensorView<'a>> {
+    golden.get("pixel_values").filter(|given| given.len_elems() == case.rows * case.columns)
 }
 
 /// The line through the points of each colour: factor and offset; none where all its points are one.

@@ -313,16 +313,11 @@ fn llama_layer(number: usize, site: &str) -> Option<Known> {
         "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj" => {
             (Step::Single, vec![layer("input_layernorm")])
         }
-        "self_attn.o_proj" => {
-            let inputs = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(layer);
+        "self_attn.o_proj" | "self_attn.attn_weights" => {
+            let values = (site == "self_attn.o_proj").then_some("self_attn.v_proj");
+            let inputs = ["self_attn.q_proj", "self_attn.k_proj"].into_iter().chain(values).map(layer);
             let rotary = ["cos", "sin"].map(|output| vec![format!("{LLAMA}.rotary_emb.{output}")]);
-            let inputs = inputs.into_iter().chain(rotary).map(|names| (names, Rows::Mixed));
-            return Some(Known { step: Step::Attention, inputs: inputs.collect() });
-        }
-        "self_attn.attn_weights" => {
-            let inputs = ["self_attn.q_proj", "self_attn.k_proj"].map(layer);
-            let rotary = ["cos", "sin"].map(|output| vec![format!("{LLAMA}.rotary_emb.{output}")]);
-            let inputs = inputs.into_iter().chain(rotary).map(|names| (names, Rows::Mixed));
+            let inputs = inputs.chain(rotary).map(|names| (names, Rows::Mixed));
             return Some(Known { step: Step::Attention, inputs: inputs.collect() });
         }
         "self_attn" => (Step::Single, vec![layer("self_attn.o_proj")]),
