@@ -12,10 +12,8 @@ from pathlib import Path
 import nvl_golden
 import pytest
 import torch
-from conftest import HERE, ROOT, read_back
+from conftest import HERE, IMAGES, SQUARE, WIDE, read_back
 
-IMAGES = ROOT / "golden/fixtures/goldens/images"
-SQUARE = IMAGES / "purple-square.png"
 SHAPES = IMAGES / "red-circle-above-blue-square.png"
 
 
@@ -282,8 +280,7 @@ def test_tiles_are_what_chat_is_given_a_number_of_for_each_picture(features, til
 
 def test_the_tiles_of_several_pictures_are_told(stand_in, tmp_path):
     out = tmp_path / "dump"
-    wide = IMAGES / "green-triangle-left-of-yellow-circle.png"
-    arguments = ("--image", wide, "--image", SQUARE, "--prompt", "Describe this image.", "--max-new-tokens", 1)
+    arguments = ("--image", WIDE, "--image", SQUARE, "--prompt", "Describe this image.", "--max-new-tokens", 1)
     result = command("record", "--model", stand_in, *arguments, "--out", out, "--trust-remote-code", "--sketch")
     assert result.returncode == 0, result.stderr
     dump = read_back(out, sketched=True)

@@ -15,8 +15,7 @@ import nvl_golden
 import pytest
 import safetensors.torch
 import torch
-from conftest import HERE, IGNORED, LLAMA, copy_tokenizer, read_back
-from test_checkpoint import SQUARE
+from conftest import HERE, IGNORED, LLAMA, SQUARE, copy_tokenizer, read_back
 
 #: A line of code that leaves a trace.
 TRACE = "\nopen({!r}, 'a').close()\n"

@@ -7,14 +7,13 @@ from pathlib import Path
 import nvl_golden
 import pytest
 import torch
-from conftest import ROOT, copy_checkpoint, read_back
+from conftest import SQUARE, copy_checkpoint, read_back
 from nvl_golden.huggingface import chat, checkpoint, hazards
 from nvl_golden.huggingface.dtypes import move_back
 from nvl_golden.huggingface.weights import Stored, fill_in
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-PICTURE = ROOT / "golden/fixtures/goldens/images/purple-square.png"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 CONDITIONER = "vision_model.radio_model.input_conditioner"
 
@@ -78,7 +77,7 @@ def test_every_part_is_in_the_dtype_that_was_asked_for_and_answers(dtype, stand_
     names = {"RADIOModel": (None, "")}
     recorder = nvl_golden.record(loaded.model, tmp_path / "dump", output_names=names)
     with recorder, hazards.neutralised("cpu", dtype, deviations):
-        chat.ask(loaded, chat.Request("Describe this image.", [PICTURE], max_new_tokens=4), recorder)
+        chat.ask(loaded, chat.Request("Describe this image.", [SQUARE], max_new_tokens=4), recorder)
     dump = read_back(tmp_path / "dump")
     assert dump.manifest["text"].startswith("a purple square")
     producer = dump.manifest["producer"]

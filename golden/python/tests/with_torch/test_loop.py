@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, copy_checkpoint
+from conftest import ROOT, SQUARE, WIDE, copy_checkpoint
 from nvl_golden import cli
 
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
-IMAGES = ROOT / "golden/fixtures/goldens/images"
-WIDE, SQUARE = IMAGES / "green-triangle-left-of-yellow-circle.png", IMAGES / "purple-square.png"
 LARGE = ROOT / "golden/fixtures/preprocess/images/rgb-640x480.png"
 HISTORY = [{"user": "<image>\nDescribe this image.", "assistant": "a green triangle left of a yellow circle"}]
 REQUESTS = {

@@ -4,12 +4,11 @@ import json
 
 import nvl_golden
 import pytest
-from conftest import ROOT, read_back
+from conftest import IMAGES, read_back
 from nvl_golden import cli
 from nvl_golden.huggingface import checkpoint
 from nvl_golden.requests import dump_name, read_requests
 
-IMAGES = ROOT / "golden/fixtures/goldens/images"
 SQUARE, WIDE = "purple-square.png", "green-triangle-left-of-yellow-circle.png"
 TURNS = [
     {"user": "<image>\nDescribe this image.", "assistant": "a green triangle left of a yellow circle"},

@@ -8,10 +8,9 @@ import sys
 import nvl_golden
 import pytest
 import torch
-from conftest import ROOT, read_back
+from conftest import SHAPES, read_back
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 17209920\n"
-SHAPES = ROOT / "golden/fixtures/checkpoints/shapes"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model-00002-of-00003.safetensors"])
