@@ -157,12 +157,11 @@ impl Matcher<'_> {
     /// Tensors of the candidate whose columns are those of several golden ones.
     pub(super) fn split(&mut self) {
         let by_rows = Index::of(self.golden.iter().map(|tensor| Some(tensor.rows.rows)));
-        let place_of = |candidate: usize| candidate * self.golden.len() / self.candidate.len().max(1);
-        let places: Vec<usize> = (0..self.candidate.len()).map(place_of).collect();
-        for (candidate, &place) in places.iter().enumerate() {
+        for candidate in 0..self.candidate.len() {
             if self.used[candidate] {
                 continue;
             }
+            let place = candidate * self.golden.len() / self.candidate.len();
             let whole = &self.candidate[candidate].rows;
             let (mut pieces, mut at, mut worst) = (Vec::new(), 0, 0.0_f64);
             while at < whole.columns && pieces.len() < MOST_PARTS {
