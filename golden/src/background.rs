@@ -99,11 +99,6 @@ impl BackgroundWriter {
         Ok(BackgroundWriter { shared, thread: Some(thread), max_queued_bytes, process: process::id() })
     }
 
-    /// Whether this process is the one that has begun it, and not one that was forked from that.
-    pub fn is_of_this_process(&self) -> bool {
-        self.process == process::id()
-    }
-
     /// Appends a tensor, once there is room for it.
     ///
     /// # Errors
@@ -201,7 +196,7 @@ impl BackgroundWriter {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        if self.is_of_this_process() { Ok(self.shared.lock()) } else { Err(Error::Forked) }
+        if self.process == process::id() { Ok(self.shared.lock()) } else { Err(Error::Forked) }
     }
 }
 
