@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "scripts/proof"))
+
+import asked  # noqa: E402
+
 CODE = ROOT / "golden/python/tests/with_torch"
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 IGNORED = shutil.ignore_patterns("__pycache__")
@@ -227,3 +231,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     lab.source.mkdir()
     result = lab.prove()
     assert result.returncode == 2 and f"error: `{lab.source}`: expected a checkpoint" in result.stderr, result.stderr
+
+
+def test_a_golden_is_looked_for_where_the_recorder_puts_it(tmp_path):
+    from nvl_golden.requests import dump_name
+
+    ids = ["text", "..", "../x", "a b", "é", ".hidden", "x" * 200]
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps({"id": id, "prompt": "What?"}) + "\n" for id in ids))
+    assert [row["name"] for row in asked.requests(path, [], 8)] == [dump_name(id) for id in ids]
