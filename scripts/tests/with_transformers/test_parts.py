@@ -170,14 +170,18 @@ def radio_weights(state: dict[str, torch.Tensor], given: dict[str, torch.Tensor]
         for ours, source in {
             "attention.output.dense": "attn.proj",
             "attention.o_proj": "attn.proj",
-            "layer_scale1.lambda1": "ls1.gamma",
-            "layer_scale2.lambda1": "ls2.gamma",
+            "layer_scale1.lambda1": "ls1.grandma",
+            "layer_scale2.lambda1": "ls2.grandma",
         }.items():
             place = place.replace(ours, source)
         weights[name] = given.get(f"{TOWER}.{place}")
         if weights[name] is None and "layer_scale" in name:
+            assert not any("grandma" in of_source for of_source in given), name
             # A tower without LayerScale: what multiplies by 1 changes nothing.
             weights[name] = torch.ones_like(tensor)
+        if weights[name] is None and name == "summary_idxs":
+            # A checkpoint need not carry this buffer: the teachers' `use_summary` says the same.
+            weights[name] = torch.tensor([0, 1, 2])
     return weights
 
 
