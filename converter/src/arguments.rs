@@ -16,7 +16,7 @@ pub fn command() -> clap::Command {
 
 /// Converts a Llama-3.1-Nemotron-Nano-VL checkpoint to a normalized one that needs no Python
 #[derive(Debug, Parser)]
-#[command(name = "nvl-convert", version = release::VERSION, max_term_width = 100)]
+#[command(name = "nvl-convert", version = cli::VERSION, max_term_width = 100)]
 pub struct Arguments {
     /// What to do
     #[command(subcommand)]
@@ -62,7 +62,7 @@ pub enum Command {
     },
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
-    Release(release::Command),
+    Common(cli::Command),
 }
 
 /// What is asked of a hub

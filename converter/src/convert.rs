@@ -243,7 +243,7 @@ impl Conversion {
             tool: Tool {
                 name: "nvl-convert".into(),
                 version: env!("CARGO_PKG_VERSION").into(),
-                commit: release::COMMIT.map(Into::into),
+                commit: cli::COMMIT.map(Into::into),
             },
             options: LedgerOptions {
                 part: self.config.part,

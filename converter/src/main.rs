@@ -15,11 +15,11 @@ use converter::source::{CodeCaches, FetchOptions, Location};
 use converter::write::check_place;
 use converter::{Conversion, Error, Export, verify, verify_source};
 
+use cli::escape::{self, terminal};
 use progress::{Fetching, Progress};
-use release::escape::{self, terminal};
 
 fn main() -> ExitCode {
-    release::tell_file_size_limit();
+    cli::tell_file_size_limit();
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -83,7 +83,7 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
             );
             Ok(true)
         }
-        Command::Release(command) => {
+        Command::Common(command) => {
             command.run(arguments::command())?;
             Ok(true)
         }
@@ -129,5 +129,5 @@ fn keep() -> PlanOptions {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    release::print(text.as_bytes()).context("cannot write to stdout")
+    cli::print(text.as_bytes()).context("cannot write to stdout")
 }

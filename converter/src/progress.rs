@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
+use cli::escape::terminal;
 use converter::plan::human_bytes;
 use converter::source::Watch;
 use converter::write::Observer;
 use indicatif::{ProgressBar, ProgressStyle};
-use release::escape::terminal;
 
 /// Watches one operation.
 pub(crate) struct Progress {

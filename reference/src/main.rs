@@ -10,7 +10,7 @@ use reference::arguments::{Arguments, Command};
 use commands::Outcome;
 
 fn main() -> ExitCode {
-    release::tell_file_size_limit();
+    cli::tell_file_size_limit();
     let result = match Arguments::parse().command {
         Command::Generate(args) => commands::generate::run(args),
         Command::Run(args) => commands::run::run(args),
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::run(args),
         Command::Replay(args) => commands::replay::run(args),
         Command::Isolate(args) => commands::isolate::run(args),
-        Command::Release(command) => commands::release(command),
+        Command::Common(command) => commands::common(command),
     };
     match result {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,

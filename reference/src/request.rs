@@ -134,7 +134,7 @@ impl PreparedRequest {
         recorder.input("input_ids", &self.inputs.input_ids)?;
         let mut producer = manifest::Producer::new("nvl-reference preprocess", "float32");
         producer.version = Some(env!("CARGO_PKG_VERSION").to_owned());
-        producer.commit = release::COMMIT.map(str::to_owned);
+        producer.commit = cli::COMMIT.map(str::to_owned);
         producer.torch = Some(TORCH_VERSION.to_owned());
         let mut head = golden::ManifestHead::new(producer);
         head.checkpoint = checkpoint.map(manifest::Checkpoint::new);

@@ -158,7 +158,7 @@ pub fn producer(model: &NemotronVl, settings: &Settings, inputs: &ModelInputs) -
     let has_pictures = inputs.pixel_values.is_some();
     let mut producer = Producer::new("nvl-reference", model.dtype().as_str());
     producer.version = Some(env!("CARGO_PKG_VERSION").to_owned());
-    producer.commit = release::COMMIT.map(str::to_owned);
+    producer.commit = cli::COMMIT.map(str::to_owned);
     producer.torch = Some(TORCH_VERSION.to_owned());
     producer.device = Some(device_name(model.device()));
     producer.attention = Some(AttentionImplementations {

@@ -158,7 +158,7 @@ def compiled_files() -> list[str]:
     # Git's own files tell the commit that a program names, and change with every one.
     paths = [path for path in paths if path.is_relative_to(ROOT) and path.is_file() and ".git" not in path.parts]
     own = [str(path.relative_to(ROOT)) for path in paths]
-    assert {"store/src/input.rs", "release/src/escape.rs", "validate/maps/vllm-llama.toml"} <= set(own)
+    assert {"store/src/input.rs", "cli/src/escape.rs", "validate/maps/vllm-llama.toml"} <= set(own)
     manifests = [str(path.relative_to(ROOT)) for path in ROOT.glob("*/Cargo.toml")]
     return [
         *own,
@@ -167,7 +167,7 @@ def compiled_files() -> list[str]:
         "Cargo.lock",
         "rust-toolchain.toml",
         ".cargo/config.toml",
-        "release/build.rs",
+        "cli/build.rs",
     ]
 
 

@@ -18,7 +18,7 @@ pub fn command() -> clap::Command {
 ///
 /// Exit status: 0 if everything is within its tolerance, 1 if something is not, 2 if that could not be told.
 #[derive(Debug, Parser)]
-#[command(name = "nvl-validate", version = release::VERSION, max_term_width = 100)]
+#[command(name = "nvl-validate", version = cli::VERSION, max_term_width = 100)]
 pub struct Arguments {
     /// What to do
     #[command(subcommand)]
@@ -57,7 +57,7 @@ pub enum Command {
     },
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
-    Release(release::Command),
+    Common(cli::Command),
 }
 
 /// Arguments of `diff`.

@@ -16,7 +16,7 @@ pub enum Error {
 
     /// Completions or manual pages cannot be written.
     #[error(transparent)]
-    Release(#[from] release::Error),
+    Cli(#[from] cli::Error),
 
     /// Sketches were drawn from different seeds, so that they do not tell of each other.
     #[error(

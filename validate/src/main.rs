@@ -9,7 +9,7 @@ use clap::Parser as _;
 use validate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    release::tell_file_size_limit();
+    cli::tell_file_size_limit();
     let result = match Arguments::parse().command {
         Command::Diff(arguments) => commands::diff::run(&arguments),
         Command::Calibrate(arguments) => commands::calibrate::run(&arguments),
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Command::Maps { name } => commands::maps::run(name.as_deref()),
         Command::Sketch(arguments) => commands::sketch::run(&arguments),
         Command::Show { dump } => commands::show::run(&dump),
-        Command::Release(command) => commands::release(command),
+        Command::Common(command) => commands::common(command),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing can be said about a closed stderr; the status says it.
             let mut stderr = anstream::stderr();
-            let _ = writeln!(stderr, "error: {}", release::escape::terminal(&error.to_string()));
+            let _ = writeln!(stderr, "error: {}", cli::escape::terminal(&error.to_string()));
             if let Some(hint) = error.hint() {
                 let _ = writeln!(stderr, "hint: {hint}");
             }

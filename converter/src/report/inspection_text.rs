@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use release::escape::terminal;
+use cli::escape::terminal;
 
 use super::{Inspection, counted, grouped};
 use crate::normalized::{ImageTagType, PsVersion, RopeScaling};

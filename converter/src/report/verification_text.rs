@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use release::escape::terminal;
+use cli::escape::terminal;
 
 use super::counted;
 use crate::Verification;

@@ -1,8 +1,8 @@
 //! Errors of the Rust libraries as a Python exception.
 
+use cli::escape;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use release::escape;
 
 pyo3::create_exception!(
     nvl_golden,

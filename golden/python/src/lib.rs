@@ -43,12 +43,12 @@ mod _core {
     /// The commit, where it is known.
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]
-    const __commit__: Option<&str> = release::COMMIT;
+    const __commit__: Option<&str> = cli::COMMIT;
 
     /// The version, and the commit where it is known.
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]
-    const __build__: &str = release::VERSION;
+    const __build__: &str = cli::VERSION;
 }
 
 /// Who made the processor, as it says itself.

@@ -23,7 +23,7 @@ pub fn command() -> clap::Command {
 
 /// Runs Llama-3.1-Nemotron-Nano-VL from a normalized checkpoint: reference answers, and activations of every layer.
 #[derive(Debug, Parser)]
-#[command(name = "nvl-reference", version = release::VERSION, max_term_width = 100)]
+#[command(name = "nvl-reference", version = cli::VERSION, max_term_width = 100)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -47,7 +47,7 @@ pub enum Command {
     Isolate(IsolateArguments),
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
-    Release(release::Command),
+    Common(cli::Command),
 }
 
 /// Arguments of `generate`.

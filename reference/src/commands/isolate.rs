@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use anyhow::Result;
+use cli::escape::terminal;
 use converter::normalized::TorchDtype;
 use golden::Dump;
 use reference::arguments::{IsolateArguments, ModelArguments};
@@ -11,7 +12,6 @@ use reference::prompt::Tokenizer;
 use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
-use release::escape::terminal;
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cli::escape::{json, terminal};
 use converter::normalized::TorchDtype;
 use golden::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,7 +21,6 @@ use reference::recorded::recorded_dtypes;
 use reference::request::PreparedRequest;
 use reference::settings::Settings;
 use reference::{Dtypes, Math, NemotronVl};
-use release::escape::{json, terminal};
 use serde::Serialize;
 
 /// What a command that could be carried out found.
@@ -140,7 +140,7 @@ pub fn print_error(error: &anyhow::Error) {
 
 /// Writes to stdout; a reader that has seen enough is no failure.
 pub fn print(text: &str) -> reference::Result<()> {
-    release::print(text.as_bytes()).map_err(reference::Error::Output)
+    cli::print(text.as_bytes()).map_err(reference::Error::Output)
 }
 
 /// Writes a value to stdout as JSON.
@@ -149,7 +149,7 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Prints completions or manual pages of the program itself.
-pub fn release(command: release::Command) -> anyhow::Result<Outcome> {
+pub fn common(command: cli::Command) -> anyhow::Result<Outcome> {
     command.run(arguments::command())?;
     Ok(Outcome::Yes)
 }

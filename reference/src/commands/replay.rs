@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use anyhow::Result;
+use cli::escape::terminal;
 use converter::normalized::TorchDtype;
 use golden::sketch::DEFAULT_SEED;
 use golden::{Dump, DumpWriter};
@@ -13,7 +14,6 @@ use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::replay::{ReplayOptions, ReplaySummary, replay};
 use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
-use release::escape::terminal;
 
 use super::{Outcome, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 

@@ -1,6 +1,7 @@
 //! `nvl-reference run`.
 
 use anyhow::Result;
+use cli::escape::terminal;
 use converter::normalized::{Checkpoint, TorchDtype};
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::Error;
@@ -9,7 +10,6 @@ use reference::arguments::RunArguments;
 use reference::prompt::PromptBuilder;
 use reference::run::{RunFiles, Runner, Way, checkpoint_sha256, run as run_requests};
 use reference::settings::Settings;
-use release::escape::terminal;
 use tch::Device;
 
 use super::{Outcome, interrupt, load_model};

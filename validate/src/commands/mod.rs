@@ -18,7 +18,7 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<Dump>> {
 }
 
 /// Prints completions or manual pages of the program itself.
-pub(crate) fn release(command: release::Command) -> Result<bool> {
+pub(crate) fn common(command: cli::Command) -> Result<bool> {
     command.run(arguments::command())?;
     Ok(true)
 }

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use cli::escape::terminal;
 use golden::Dump;
-use release::escape::terminal;
 use validate::{Result, names};
 
 use super::output::{print, write_new};

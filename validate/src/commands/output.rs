@@ -17,7 +17,7 @@ pub(super) fn progress_bar(bytes: u64) -> ProgressBar {
 }
 
 pub(super) fn print(text: &str) -> Result<()> {
-    release::print(text.as_bytes()).map_err(Error::Stdout)
+    cli::print(text.as_bytes()).map_err(Error::Stdout)
 }
 
 /// Writes `report.EXTENSION`, in the place of an earlier report or of nothing.

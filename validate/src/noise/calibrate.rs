@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use cli::counted;
+use cli::escape::{comment, toml};
 use golden::{Dtype, Dump};
-use release::counted;
-use release::escape::{comment, toml};
 
 use super::Noise;
 use crate::tolerance::Bounds;

@@ -24,7 +24,7 @@ impl Format for Json {
     fn render(&self, report: &DiffReport) -> String {
         // These types have string keys and no fallible parts, so the fallback is never taken.
         let document = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
-        release::escape::json(&document) + "\n"
+        cli::escape::json(&document) + "\n"
     }
 }
 
@@ -111,7 +111,7 @@ impl<'a> Document<'a> {
         Document {
             format: "diff-report",
             version: 1,
-            tool: Tool { name: "nvl-validate", version: env!("CARGO_PKG_VERSION"), commit: release::COMMIT },
+            tool: Tool { name: "nvl-validate", version: env!("CARGO_PKG_VERSION"), commit: cli::COMMIT },
             verdict: if report.passes() { "pass" } else { "fail" },
             golden: SideJson::of(&report.golden),
             candidate: SideJson::of(&report.candidate),

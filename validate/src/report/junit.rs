@@ -1,7 +1,7 @@
 //! The report for a CI server: JUnit XML, a test case for each entry and each part of the answer.
 
+use cli::escape::xml;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use release::escape::xml;
 
 use super::Format;
 use super::words::{self, Before};

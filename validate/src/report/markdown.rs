@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use release::escape::markdown as text;
+use cli::escape::markdown as text;
 
 use super::numbers::{relative_l2, short, short_or_dash};
 use super::{Format, words};

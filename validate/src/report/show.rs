@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use cli::counted;
+use cli::escape::terminal;
 use golden::manifest::{Producer, Request};
 use golden::{Dump, Entry};
-use release::counted;
-use release::escape::terminal;
 
 use super::numbers::list;
 use super::words::squeeze;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use release::counted;
-use release::escape::terminal;
+use cli::counted;
+use cli::escape::terminal;
 
 use super::names::Abbreviations;
 use super::numbers::{count, relative_l2, short_or_dash};

@@ -2,9 +2,9 @@
 
 mod answer;
 
+use cli::counted;
 use golden::Role;
 use indexmap::IndexMap;
-use release::counted;
 
 use super::numbers::{close_to_one, element, list, short};
 use crate::answer::{Comparison, TextDifference};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use release::counted;
-use release::escape::toml;
+use cli::counted;
+use cli::escape::toml;
 
 /// How many rules have expressions, which need memory and are tried on every name; the others have whole names.
 const MOST_GENERAL: usize = 512;

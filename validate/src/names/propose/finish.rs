@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use cli::escape::toml;
 use golden::{Dump, Entry};
 use indexmap::IndexSet;
-use release::escape::toml;
 
 use super::Proposal;
 use super::draft::{DraftRule, singly};

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use release::escape::{html as text, terminal as plain};
+use cli::escape::{html as text, terminal as plain};
 use serde::Serialize;
 
 use super::Format;

@@ -1,6 +1,6 @@
 //! Sentences about prompt and answer.
 
-use release::counted;
+use cli::counted;
 
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
 use crate::diff::DiffReport;

@@ -13,8 +13,8 @@ const SOURCES: [&str; 12] = [
     "golden/src",
     "reference/build.rs",
     "reference/src",
-    "release/build.rs",
-    "release/src",
+    "cli/build.rs",
+    "cli/src",
     "store/src",
     "validate/maps",
     "validate/src",
@@ -31,7 +31,7 @@ fn main() {
 /// The commit's short id and day, and whether the sources were changed since; `None` outside the project's repository.
 fn commit() -> Option<String> {
     // An archive unpacked inside another repository must not take that one's commit for its own.
-    (git(&["rev-parse", "--show-prefix"])? == "release/").then_some(())?;
+    (git(&["rev-parse", "--show-prefix"])? == "cli/").then_some(())?;
     let root = Path::new("..");
     for file in ["HEAD", "logs/HEAD", "index"] {
         watch(Path::new(&git(&["rev-parse", "--git-path", file])?));
