@@ -213,6 +213,6 @@ fn a_request_that_memory_has_no_room_for_costs_no_other() {
     let rows = rows(&out);
     let said = rows[0]["error"].as_str().unwrap();
     assert!(said.starts_with("the scores of eager attention would take "), "{said}");
-    assert!(rows[0]["hint"].as_str().unwrap().contains("--math fast"));
+    assert!(rows[0]["hint"].as_str().unwrap().contains("--attention sdpa"));
     assert_eq!(rows[1]["text"], "a red circle above a blue square");
 }
