@@ -16,7 +16,8 @@ use validate::tolerance::Metric;
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
 use crate::model::NemotronVl;
-use crate::record::{Recorder, with_bytes};
+use crate::model::observer::{Observer, Site, Unobserved};
+use crate::record::with_bytes;
 use crate::recorded::{fail, kind_of};
 
 /// What was found of one entry of the run.
@@ -121,14 +122,14 @@ pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump, inputs: &ModelInput
     if prompt == 0 {
         return Err(fail(&run, "its `input_ids` are empty"));
     }
-    let mut recorder = Recorder::isolating(Isolation::new(golden, run)?);
+    let mut isolation = Isolation::new(golden, run)?;
     let mut cache = model.cache(prompt + ids.len())?;
-    let logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, &mut recorder)?;
+    let logits =
+        model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, &mut isolation)?;
     let mut step_logits = vec![logits];
     for id in ids.iter().take(ids.len().saturating_sub(1)) {
-        step_logits.push(model.decode(*id, &mut cache)?);
+        step_logits.push(model.decode(*id, &mut cache, &mut Unobserved)?);
     }
-    let Some(mut isolation) = recorder.into_isolation() else { return Ok(Vec::new()) };
     let rows = step_logits
         .iter()
         .map(|logits| Ok(logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?))
@@ -140,7 +141,7 @@ pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump, inputs: &ModelInput
 }
 
 /// Compares what modules compute with a recorded run, and puts the recorded numbers in its place.
-pub(crate) struct Isolation {
+struct Isolation {
     run: Dump,
     /// Whether the recorded numbers take the place of the computed ones.
     goes_on_from_run: bool,
@@ -172,20 +173,6 @@ impl Isolation {
             };
         }
         Ok(isolation)
-    }
-
-    /// Compares what a module has computed, and sets it to what the run has recorded.
-    ///
-    /// # Errors
-    /// Where libtorch cannot do so, or sketches do not tell of each other.
-    pub(crate) fn activation(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.compare(name, tensor)?;
-        let Some(view) = self.run.get(name).filter(|_| self.goes_on_from_run) else { return Ok(()) };
-        let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
-        let Some(kind) = kind_of(view.dtype()).filter(|_| shape == tensor.size()) else { return Ok(()) };
-        let recorded = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-        tensor.shallow_clone().f_copy_(&recorded)?;
-        Ok(())
     }
 
     /// Compares what was computed, in the dtype that it was recorded in.
@@ -238,6 +225,18 @@ impl Isolation {
             Isolated { entry: entry.clone(), measurement, fault }
         })
         .collect()
+    }
+}
+
+impl Observer for Isolation {
+    fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {
+        self.compare(site.name, &output)?;
+        let Some(view) = self.run.get(site.name).filter(|_| self.goes_on_from_run) else { return Ok(output) };
+        let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
+        let Some(kind) = kind_of(view.dtype()).filter(|_| shape == output.size()) else { return Ok(output) };
+        let mut recorded = output.f_empty_like()?;
+        recorded.f_copy_(&Tensor::f_from_data_size(view.data(), &shape, kind)?)?;
+        Ok(recorded)
     }
 }
 

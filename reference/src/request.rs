@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::generate::{ModelInputs, Sampling};
+use crate::model::observer::Observer as _;
 use crate::pictures::{MediaFile, Preprocessed, Warning, preprocess_media};
 use crate::prompt::{Conversation, PromptBuilder, Turn, place_films, placeholder_for};
 use crate::record::Recorder;

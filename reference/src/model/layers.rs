@@ -6,7 +6,7 @@ use super::one_row;
 use crate::error::Result;
 use crate::faults::fault;
 use crate::math::{Math, SharedMath};
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::weights::Weights;
 
 /// Rows from which casting the weights to float32 pays, where products of many rows are computed so: measured on a CPU with
@@ -46,7 +46,7 @@ impl Linear {
 
     /// # Shapes
     /// [.., in] → [.., out]
-    pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, input: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let rows = input.numel() / input.size().last().map_or(1, |&width| width.max(1) as usize);
         let math = self.math.get();
         let one_row = match math {
@@ -63,8 +63,7 @@ impl Linear {
             let bias = self.bias.as_ref();
             fault!(BiasApart => bias_apart(input, &self.weight, bias)?, input.f_linear(&self.weight, bias)?)
         };
-        recorder.activation(&self.site, self.module, &output)?;
-        Ok(output)
+        observer.output(Site::new(&self.site, self.module), output)
     }
 }
 
@@ -84,11 +83,10 @@ impl LayerNorm {
 
     /// # Shapes
     /// [.., width] → the same
-    pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, input: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let output =
             input.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?;
-        recorder.activation(&self.site, "LayerNorm", &output)?;
-        Ok(output)
+        observer.output(Site::new(&self.site, "LayerNorm"), output)
     }
 }
 
@@ -106,18 +104,16 @@ impl Embedding {
 
     /// # Shapes
     /// [.., s] int64 → [.., s, width]
-    pub fn forward(&self, input_ids: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, input_ids: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let output = Tensor::f_embedding(&self.weight, input_ids, -1, false, false)?;
-        recorder.activation(&self.site, "Embedding", &output)?;
-        Ok(output)
+        observer.output(Site::new(&self.site, "Embedding"), output)
     }
 }
 
 /// `torch.nn.GELU()`: the exact one, by the error function.
-pub fn gelu(input: &Tensor, site: &str, recorder: &mut Recorder) -> Result<Tensor> {
+pub fn gelu(input: &Tensor, site: &str, observer: &mut dyn Observer) -> Result<Tensor> {
     let output = input.f_gelu(fault!(TanhGelu => "tanh", "none"))?;
-    recorder.activation(site, "GELU", &output)?;
-    Ok(output)
+    observer.output(Site::new(site, "GELU"), output)
 }
 
 #[cfg(feature = "faults")]

@@ -4,6 +4,7 @@
 
 mod layers;
 pub mod llama;
+pub mod observer;
 mod one_row;
 mod projector;
 mod vision;
@@ -18,9 +19,10 @@ use crate::error::{Error, Result};
 use crate::faults::fault;
 use crate::math::{AttnImplementation, Math, SharedMath};
 use crate::memory::Demand;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site, Unobserved};
 use crate::scalar::ScalarOps as _;
 use crate::weights::{Weights, kind_of};
+pub(crate) use llama::ATTN_WEIGHTS;
 pub(crate) use llama::SITE as LANGUAGE_MODEL;
 use llama::{KvCache, LlamaForCausalLm};
 use projector::MultiModalProjector;
@@ -182,11 +184,12 @@ impl NemotronVl {
         pixel_values: Option<&Tensor>,
         input_ids: &Tensor,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
+        // Before the tower runs, which takes long.
         self.check_token_ids(input_ids)?;
-        let features = pixel_values.map(|pixels| self.image_features(pixels, recorder)).transpose()?;
-        self.prefill_features(features.as_ref(), input_ids, cache, recorder)
+        let features = pixel_values.map(|pixels| self.image_features(pixels, observer)).transpose()?;
+        self.prefill_checked(features.as_ref(), input_ids, cache, observer)
     }
 
     /// Features of a picture's tiles, in the width of the language model.
@@ -196,9 +199,9 @@ impl NemotronVl {
     ///
     /// # Errors
     /// [`Error::PixelShape`]
-    pub fn image_features(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn image_features(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let pixel_values = self.pixels_in(self.pixel_values_dtype, pixel_values)?;
-        self.extract_feature(&pixel_values, recorder)
+        self.extract_feature(&pixel_values, observer)
     }
 
     /// What the tower's conditioner makes of pixels that reach it in a dtype.
@@ -206,7 +209,7 @@ impl NemotronVl {
     /// # Errors
     /// [`Error::PixelShape`]
     pub(crate) fn condition(&self, pixel_values: &Tensor, dtype: TorchDtype) -> Result<Tensor> {
-        self.vision_model.condition(&self.pixels_in(dtype, pixel_values)?, &mut Recorder::off())
+        self.vision_model.condition(&self.pixels_in(dtype, pixel_values)?, &mut Unobserved)
     }
 
     /// Pixels as they reach the tower, whose conditioner computes in the float32 of its buffers and rounds at its end.
@@ -224,14 +227,26 @@ impl NemotronVl {
         image_features: Option<&Tensor>,
         input_ids: &Tensor,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         self.check_token_ids(input_ids)?;
+        self.prefill_checked(image_features, input_ids, cache, observer)
+    }
+
+    /// The same of ids that the embedding has rows for.
+    fn prefill_checked(
+        &self,
+        image_features: Option<&Tensor>,
+        input_ids: &Tensor,
+        cache: &mut KvCache,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
         let input_ids = input_ids.f_to_device(self.device)?;
-        let text_embeds = self.language_model.embed(&input_ids, recorder)?;
+        let text_embeds = self.language_model.embed(&input_ids, observer)?;
         let inputs_embeds = self.merge(&text_embeds, &input_ids, image_features)?;
-        recorder.activation("inputs_embeds", "merged text and image embeddings", &inputs_embeds)?;
-        self.language_model.forward(&inputs_embeds, cache, recorder)
+        let inputs_embeds =
+            observer.output(Site::new("inputs_embeds", "merged text and image embeddings"), inputs_embeds)?;
+        self.language_model.forward(&inputs_embeds, cache, observer)
     }
 
     /// Bytes of weights that a decoded token reads: all of the decoder's but the embedding's, of which it reads a row.
@@ -243,19 +258,18 @@ impl NemotronVl {
     ///
     /// # Shapes
     /// → logits, [1, 1, v]
-    pub fn decode(&self, token_id: i64, cache: &mut KvCache) -> Result<Tensor> {
-        let recorder = &mut Recorder::off();
+    pub fn decode(&self, token_id: i64, cache: &mut KvCache, observer: &mut dyn Observer) -> Result<Tensor> {
         let input_ids = Tensor::f_from_slice(&[token_id])?.f_view([1, 1])?.f_to_device(self.device)?;
-        let inputs_embeds = self.language_model.embed(&input_ids, recorder)?;
-        self.language_model.forward(&inputs_embeds, cache, recorder)
+        let inputs_embeds = self.language_model.embed(&input_ids, observer)?;
+        self.language_model.forward(&inputs_embeds, cache, observer)
     }
 
     /// # Shapes
     /// [t, c, side, side] → [t, language-model tokens a tile, text width]
-    fn extract_feature(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let features = self.vision_model.forward(pixel_values, recorder)?;
+    fn extract_feature(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let features = self.vision_model.forward(pixel_values, observer)?;
         let features = fault!(FeaturesNotCast => features, features.f_to_kind(kind_of(self.dtype))?);
-        self.multi_modal_projector.forward(&features, recorder)
+        self.multi_modal_projector.forward(&features, observer)
     }
 
     /// Replaces the rows whose id is the image token by the pictures' features, in order.

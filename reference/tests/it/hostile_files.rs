@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use golden::Dump;
-use reference::prompt::Tokenizer;
+use reference::prompt::{AnswerStream, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -238,7 +238,7 @@ fn a_damaged_tokenizer_never_panics_and_its_file_is_named() {
             let ids =
                 tokenizer.encode("<|begin_of_text|>A question about <image>, na\u{ef}ve \u{1f600}?\n")?;
             tokenizer.answer(&ids)?;
-            let mut stream = tokenizer.answer_stream();
+            let mut stream = AnswerStream::new(&tokenizer);
             for id in ids.into_iter().chain([0, 7, 490, 511]) {
                 stream.push(id)?;
             }

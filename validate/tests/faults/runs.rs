@@ -12,6 +12,7 @@ use converter::write::Unwatched;
 use golden::{Dtype, Dump, DumpWriter, ManifestHead};
 use half::bf16;
 use reference::generate::{ModelInputs, Sampling};
+use reference::model::observer::Observer as _;
 use reference::prompt::{PromptBuilder, Tokenizer};
 use reference::record::Recorder;
 use reference::recorded::{InputSource, RecordedRun};

@@ -9,14 +9,19 @@ use crate::error::Result;
 use crate::faults::fault;
 use crate::math::{AttnImplementation, SharedMath};
 use crate::model::layers::Linear;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
+
+/// What the weights of an attention are called, behind its own name.
+pub(crate) const ATTN_WEIGHTS: &str = "attn_weights";
+const ATTN_WEIGHTS_MODULE: &str = "LlamaAttention attn_weights";
 
 /// # Source
 /// transformers 4.57.6, `models/llama/modeling_llama.py`, class `LlamaAttention`.
 pub struct Attention {
     site: String,
+    attn_weights: String,
     layer: usize,
     q_proj: Linear,
     k_proj: Linear,
@@ -43,6 +48,7 @@ impl Attention {
             scaling: (config.head_dim as f64).powf(-0.5),
             math: weights.math(),
             layer,
+            attn_weights: format!("{site}.{ATTN_WEIGHTS}"),
             site,
         })
     }
@@ -58,11 +64,11 @@ impl Attention {
         position_embeddings: &PositionEmbeddings,
         attention_mask: Option<&Tensor>,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let (batch, sequence, _) = hidden_states.size3()?;
         let mut heads = |projection: &Linear| -> Result<Tensor> {
-            let states = projection.forward(hidden_states, recorder)?;
+            let states = projection.forward(hidden_states, observer)?;
             Ok(states.f_view([batch, sequence, -1, self.head_dim])?.f_transpose(1, 2)?)
         };
         let query_states = heads(&self.q_proj)?; // [b, h, s, d]
@@ -86,10 +92,11 @@ impl Attention {
             AttnImplementation::Sdpa => (self.sdpa(states, attention_mask, scaling)?, None),
         }; // [b, h, s, d], [b, h, s, k]
         let attn_output = attn_output.f_transpose(1, 2)?.f_contiguous()?.f_reshape([batch, sequence, -1])?;
-        let attn_output = self.o_proj.forward(&attn_output, recorder)?;
-        recorder.activation(&self.site, "LlamaAttention", &attn_output)?;
+        let attn_output = self.o_proj.forward(&attn_output, observer)?;
+        let attn_output = observer.output(Site::new(&self.site, "LlamaAttention"), attn_output)?;
         if let Some(attn_weights) = attn_weights {
-            recorder.attn_weights(&self.site, "LlamaAttention", &attn_weights)?;
+            // Nothing is computed of them any more.
+            drop(observer.output(Site::new(&self.attn_weights, ATTN_WEIGHTS_MODULE), attn_weights)?);
         }
         Ok(attn_output)
     }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::faults::fault;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
 
@@ -27,7 +27,7 @@ impl RmsNorm {
 
     /// # Shapes
     /// [b, s, w] → the same
-    pub fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let input_kind = hidden_states.kind();
         let hidden_states = hidden_states.f_to_kind(Kind::Float)?;
         let variance = hidden_states.try_pow_scalar(2)?.f_mean_dim(-1, true, None)?;
@@ -36,7 +36,6 @@ impl RmsNorm {
         let normed = fault!(NormCastLast => normed, normed.f_to_kind(input_kind)?);
         let output = self.weight.f_mul(&normed)?;
         let output = fault!(NormCastLast => output.f_to_kind(input_kind)?, output);
-        recorder.activation(&self.site, "LlamaRMSNorm", &output)?;
-        Ok(output)
+        observer.output(Site::new(&self.site, "LlamaRMSNorm"), output)
     }
 }

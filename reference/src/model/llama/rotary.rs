@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::faults::fault;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::scalar::ScalarOps as _;
 
 /// cos and sin of each position's angles, both [1, s, d].
@@ -51,7 +51,12 @@ impl RotaryEmbedding {
 
     /// # Shapes
     /// positions `past` to `past + sequence` → cos and sin, [1, s, d]
-    pub fn forward(&self, past: i64, sequence: i64, recorder: &mut Recorder) -> Result<PositionEmbeddings> {
+    pub fn forward(
+        &self,
+        past: i64,
+        sequence: i64,
+        observer: &mut dyn Observer,
+    ) -> Result<PositionEmbeddings> {
         let inv_freq = match &self.rope_scaling {
             Some(RopeScaling::Dynamic { factor, .. })
                 if past + sequence > self.max_position_embeddings as i64 =>
@@ -71,8 +76,10 @@ impl RotaryEmbedding {
         let angles = Tensor::f_cat(&[&freqs, &freqs], -1)?; // [1, s, d]
         let cos = angles.f_cos()?.try_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
         let sin = angles.f_sin()?.try_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
-        recorder.activation(&format!("{}.cos", self.site), "LlamaRotaryEmbedding cos", &cos)?;
-        recorder.activation(&format!("{}.sin", self.site), "LlamaRotaryEmbedding sin", &sin)?;
+        let cos =
+            observer.output(Site::new(&format!("{}.cos", self.site), "LlamaRotaryEmbedding cos"), cos)?;
+        let sin =
+            observer.output(Site::new(&format!("{}.sin", self.site), "LlamaRotaryEmbedding sin"), sin)?;
         Ok(PositionEmbeddings { cos, sin })
     }
 
@@ -243,6 +250,7 @@ mod tests {
     use approx::assert_relative_eq;
 
     use super::*;
+    use crate::model::observer::Unobserved;
 
     /// A rotary embedding of 8 dimensions over a context of 64 tokens.
     fn rotary(rope_scaling: Option<RopeScaling>) -> RotaryEmbedding {
@@ -299,10 +307,10 @@ mod tests {
 
     #[test]
     fn dynamic_scaling_begins_beyond_the_context() {
-        let plain = rotary(None).forward(63, 1, &mut Recorder::off()).unwrap().cos;
+        let plain = rotary(None).forward(63, 1, &mut Unobserved).unwrap().cos;
         let rotary =
             rotary(Some(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: None }));
-        let angles = |past, sequence| rotary.forward(past, sequence, &mut Recorder::off()).unwrap().cos;
+        let angles = |past, sequence| rotary.forward(past, sequence, &mut Unobserved).unwrap().cos;
         assert_eq!(values(&angles(63, 1)), values(&plain));
         // 128 tokens: the base grows by (2 · 128/64 − 1)^(8/6).
         let base = 10_000.0_f64 * 3.0_f64.powf(8.0 / 6.0);
