@@ -46,6 +46,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
         settings: &settings,
         attn_weights: args.attn_weights || recorded.attn_weights,
         sketch_seed: args.sketch.then(|| sketch_seed(&golden)),
+        mistakes: &[],
     };
     let eos_token_ids = vec![tokenizer.eos_token_id()];
     let summary = replay(&model, &golden, &inputs, options, eos_token_ids, decode, writer)?;

@@ -4,9 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::one_row;
 use crate::error::Result;
-use crate::faults::fault;
 use crate::math::{Math, SharedMath};
-use crate::model::observer::{Observer, Site};
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 
 /// Rows from which casting the weights to float32 pays, where products of many rows are computed so: measured on a CPU with
@@ -47,23 +46,26 @@ impl Linear {
     /// # Shapes
     /// [.., in] → [.., out]
     pub fn forward(&self, input: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let operation = Operation::Linear { input, weight: &self.weight, bias: self.bias.as_ref() };
+        observer.module(Site::new(&self.site, self.module), operation, || self.product(input))
+    }
+
+    fn product(&self, input: &Tensor) -> Result<Tensor> {
         let rows = input.numel() / input.size().last().map_or(1, |&width| width.max(1) as usize);
         let math = self.math.get();
         let one_row = match math {
             Math::Fast if rows == 1 => one_row::linear(input, &self.weight, self.bias.as_ref())?,
             _ => None,
         };
-        let output = if let Some(output) = one_row {
-            output
-        } else if math == Math::Fast && self.upcasts && rows >= MANY_ROWS {
+        if let Some(output) = one_row {
+            return Ok(output);
+        }
+        if math == Math::Fast && self.upcasts && rows >= MANY_ROWS {
             let weight = self.weight.f_to_kind(Kind::Float)?;
             let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
-            input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?
-        } else {
-            let bias = self.bias.as_ref();
-            fault!(BiasApart => bias_apart(input, &self.weight, bias)?, input.f_linear(&self.weight, bias)?)
-        };
-        observer.output(Site::new(&self.site, self.module), output)
+            return Ok(input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?);
+        }
+        Ok(input.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -84,9 +86,12 @@ impl LayerNorm {
     /// # Shapes
     /// [.., width] → the same
     pub fn forward(&self, input: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
-        let output =
-            input.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?;
-        observer.output(Site::new(&self.site, "LayerNorm"), output)
+        let (weight, bias, eps) = (&self.weight, &self.bias, self.eps);
+        observer.module(
+            Site::new(&self.site, "LayerNorm"),
+            Operation::LayerNorm { input, weight, bias, eps },
+            || Ok(input.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, true)?),
+        )
     }
 }
 
@@ -112,14 +117,7 @@ impl Embedding {
 
 /// `torch.nn.GELU()`: the exact one, by the error function.
 pub fn gelu(input: &Tensor, site: &str, observer: &mut dyn Observer) -> Result<Tensor> {
-    let output = input.f_gelu(fault!(TanhGelu => "tanh", "none"))?;
-    observer.output(Site::new(site, "GELU"), output)
-}
-
-#[cfg(feature = "faults")]
-fn bias_apart(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let product = input.f_linear(weight, None::<&Tensor>)?;
-    Ok(bias.map(|bias| product.f_add(bias)).transpose()?.unwrap_or(product))
+    observer.module(Site::new(site, "GELU"), Operation::Gelu { input }, || Ok(input.f_gelu("none")?))
 }
 
 /// The most negative finite number of a dtype, as `torch.finfo(dtype).min`.

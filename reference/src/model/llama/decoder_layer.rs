@@ -8,9 +8,8 @@ use super::kv_cache::KvCache;
 use super::rms_norm::RmsNorm;
 use super::rotary::PositionEmbeddings;
 use crate::error::Result;
-use crate::faults::fault;
 use crate::model::layers::Linear;
-use crate::model::observer::{Observer, Site};
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 
 /// # Source
@@ -87,8 +86,8 @@ impl Mlp {
 
     fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let gate = self.gate_proj.forward(hidden_states, observer)?;
-        let gate = fault!(GeluForSilu => gate.f_gelu("none")?, gate.f_silu()?);
-        let gate = observer.output(Site::new(&self.act_fn, "SiLUActivation"), gate)?;
+        let site = Site::new(&self.act_fn, "SiLUActivation");
+        let gate = observer.module(site, Operation::Silu { input: &gate }, || Ok(gate.f_silu()?))?;
         let up = self.up_proj.forward(hidden_states, observer)?;
         let output = self.down_proj.forward(&gate.f_mul(&up)?, observer)?;
         observer.output(Site::new(&self.site, "LlamaMLP"), output)

@@ -5,14 +5,13 @@ use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::faults::fault;
-use crate::model::observer::{Observer, Site};
+use crate::model::observer::{Counter, Observer, Site};
 use crate::scalar::ScalarOps as _;
 
 /// cos and sin of each position's angles, both [1, s, d].
 pub struct PositionEmbeddings {
-    cos: Tensor,
-    sin: Tensor,
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
 }
 
 /// # Source
@@ -65,9 +64,8 @@ impl RotaryEmbedding {
             }
             _ => self.inv_freq.shallow_clone(),
         };
-        let past = fault!(PositionsFromOne => past + 1, past);
-        let past = fault!(PositionStands => (past - 1).max(0), past);
-        let positions: Vec<i64> = (past..past + sequence).collect();
+        let first = observer.count(Counter::FirstPosition, past);
+        let positions: Vec<i64> = (first..first + sequence).collect();
         let position_ids = Tensor::f_from_slice(&positions)?.f_to_device(self.device)?;
         let freqs = inv_freq
             .f_view([1, -1, 1])?
@@ -214,26 +212,12 @@ fn llama3(inv_freq: &Tensor, factor: f64, low: f64, high: f64, original: f64) ->
 /// `x · cos + rotate_half(x) · sin`.
 ///
 /// # Shapes
-/// [b, h, s, d] → the same
+/// [b, h, s, d], [1, 1, s, d] twice → [b, h, s, d]
 ///
 /// # Source
 /// transformers 4.57.6, `models/llama/modeling_llama.py`, `apply_rotary_pos_emb`.
-pub fn apply_rotary_pos_emb(states: &Tensor, position_embeddings: &PositionEmbeddings) -> Result<Tensor> {
-    let cos = position_embeddings.cos.f_unsqueeze(1)?; // [1, 1, s, d]
-    let sin = position_embeddings.sin.f_unsqueeze(1)?;
-    fault!(RotaryPairs => return rotate_pairs(states, &cos, &sin), ());
-    Ok(states.f_mul(&cos)?.f_add(&rotate_half(states)?.f_mul(&sin)?)?)
-}
-
-/// Rotates neighbours by the angles of the first half.
-#[cfg(feature = "faults")]
-fn rotate_pairs(states: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let dim = *states.size().last().unwrap_or(&0);
-    let part = |tensor: &Tensor, first: i64, step: i64, last: i64| tensor.f_slice(-1, first, last, step);
-    let (even, odd) = (part(states, 0, 2, dim)?, part(states, 1, 2, dim)?);
-    let (cos, sin) = (part(cos, 0, 1, dim / 2)?, part(sin, 0, 1, dim / 2)?);
-    let rotated = [even.f_mul(&cos)?.f_sub(&odd.f_mul(&sin)?)?, odd.f_mul(&cos)?.f_add(&even.f_mul(&sin)?)?];
-    Ok(Tensor::f_stack(&rotated, -1)?.f_flatten(-2, -1)?)
+pub fn apply_rotary_pos_emb(states: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    Ok(states.f_mul(cos)?.f_add(&rotate_half(states)?.f_mul(sin)?)?)
 }
 
 /// The second half of each head, negated, in front of the first.

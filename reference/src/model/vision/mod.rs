@@ -11,8 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::layers::LayerNorm;
 use crate::error::Result;
-use crate::faults::fault;
-use crate::model::observer::{Observer, Site};
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 use block::Block;
 use patch_generator::PatchGenerator;
@@ -72,8 +71,7 @@ impl VisionModel {
             hidden_states = norm.forward(&hidden_states, observer)?;
         }
         let num_patches = hidden_states.size()[1] - self.num_prefix_tokens;
-        let first_patch = fault!(RegistersKept => self.num_prefix_tokens / 2, self.num_prefix_tokens);
-        let features = hidden_states.f_narrow(1, first_patch, num_patches)?;
+        let features = hidden_states.f_narrow(1, self.num_prefix_tokens, num_patches)?;
         observer.output(Site::new(SITE, "RADIOModel"), features)
     }
 
@@ -108,9 +106,11 @@ impl InputConditioner {
     }
 
     fn forward(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
-        let normalise = |pixels: &Tensor| pixels.f_sub(&self.norm_mean)?.f_div(&self.norm_std);
-        let output = normalise(pixel_values)?;
-        let output = fault!(NormalisedTwice => normalise(&output)?, output).f_to_kind(self.kind)?;
-        observer.output(Site::new(CONDITIONER, "InputConditioner"), output)
+        let (mean, std, kind) = (&self.norm_mean, &self.norm_std, self.kind);
+        observer.module(
+            Site::new(CONDITIONER, "InputConditioner"),
+            Operation::Normalise { pixels: pixel_values, mean, std, kind },
+            || Ok(pixel_values.f_sub(mean)?.f_div(std)?.f_to_kind(kind)?),
+        )
     }
 }

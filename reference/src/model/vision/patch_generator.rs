@@ -5,7 +5,6 @@ use tch::{Kind, Tensor};
 
 use super::MODEL;
 use crate::error::Result;
-use crate::faults::fault;
 use crate::model::layers::Linear;
 use crate::model::observer::{Observer, Site};
 use crate::weights::Weights;
@@ -53,8 +52,7 @@ impl PatchGenerator {
         let patches = patches.f_add(&self.pos_embeddings(rows, columns)?)?;
 
         let tokens = self.cls_token.f_unsqueeze(0)?.f_expand([size[0], -1, -1], false)?;
-        let parts = fault!(PrefixBehind => [&patches, &tokens], [&tokens, &patches]);
-        let output = Tensor::f_cat(&parts, 1)?; // [t, n, w]
+        let output = Tensor::f_cat(&[&tokens, &patches], 1)?; // [t, n, w]
         let output = observer.output(Site::new(&format!("{}.cls_token", self.site), "ClsToken"), output)?;
         observer.output(Site::new(&self.site, "ViTPatchGenerator"), output)
     }
@@ -71,7 +69,7 @@ impl PatchGenerator {
         let (tiles, channels, patch) = (pixels.size()[0], pixels.size()[1], self.patch_size);
         let patches = pixels
             .f_reshape([tiles, channels, rows, patch, columns, patch])?
-            .f_permute(fault!(ColoursLast => [0, 2, 4, 3, 5, 1], [0, 2, 4, 1, 3, 5]))? // [t, rows, columns, c, patch, patch]
+            .f_permute([0, 2, 4, 1, 3, 5])? // [t, rows, columns, c, patch, patch]
             .f_reshape([tiles, rows * columns, channels * patch * patch])?;
         observer.output(Site::new(&format!("{}.im_to_patches", self.site), "Im2Patches"), patches)
     }
@@ -86,7 +84,7 @@ impl PatchGenerator {
         if (rows, columns) == (side, side) {
             return Ok(self.pos_embed.shallow_clone());
         }
-        let longer = fault!(PositionsCut => side, rows.max(columns));
+        let longer = rows.max(columns);
         let table = self.pos_embed.f_reshape([1, side, side, -1])?.f_permute([0, 3, 1, 2])?; // [1, w, side, side]
         let resized = table
             .f_to_kind(Kind::Float)?
