@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::decode::Format;
-use super::grid::MAX_NUM_TILES_LIMIT;
+use super::format::Format;
 
 /// An error of [`crate::pictures`].
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +55,10 @@ pub enum PictureError {
         reason: String,
     },
     /// `max_num_tiles` of the configuration.
-    #[error("`image_processor.max_num_tiles`: expected 1 to {MAX_NUM_TILES_LIMIT}, found {found}")]
+    #[error("`image_processor.max_num_tiles`: expected 1 to {limit}, found {found}")]
     MaxNumTiles {
+        /// The largest.
+        limit: usize,
         /// The value.
         found: usize,
     },

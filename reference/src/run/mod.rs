@@ -5,6 +5,7 @@ mod line;
 mod outcomes;
 mod requests;
 mod row;
+mod row_bytes;
 mod shard;
 
 use std::collections::HashMap;

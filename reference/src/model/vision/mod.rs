@@ -48,7 +48,11 @@ impl VisionModel {
         };
         Ok(Self {
             input_conditioner: InputConditioner::new(config, weights)?,
-            patch_generator: PatchGenerator::load(config, &weights.pp("embeddings"))?,
+            patch_generator: PatchGenerator::load(
+                config,
+                &weights.pp("embeddings"),
+                format!("{MODEL}.patch_generator"),
+            )?,
             blocks,
             norm,
             num_prefix_tokens: config.num_prefix_tokens() as i64,

@@ -3,7 +3,6 @@
 use converter::normalized::VisionConfig;
 use tch::{Kind, Tensor};
 
-use super::MODEL;
 use crate::error::Result;
 use crate::model::layers::Linear;
 use crate::model::observer::{Observer, Site};
@@ -28,8 +27,7 @@ pub struct PatchGenerator {
 
 impl PatchGenerator {
     /// Loads from `vision_model.embeddings`.
-    pub fn load(config: &VisionConfig, weights: &Weights) -> Result<Self> {
-        let site = format!("{MODEL}.patch_generator");
+    pub fn load(config: &VisionConfig, weights: &Weights, site: String) -> Result<Self> {
         let embedder = Linear::load(&weights.pp("patch_projection"), false, format!("{site}.embedder"))?;
         Ok(Self {
             embedder: embedder.with_module("ViTPatchLinear"),

@@ -11,9 +11,10 @@ use mozjpeg_sys as ffi;
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
+use super::decoded::Decoded;
 use super::exif::orientation_warning;
-use super::limits::{MAX_PIXELS, checked_sides};
-use super::{Admit, Decoded, Format};
+use super::limits::{Admit, MAX_PIXELS, checked_sides};
+use crate::pictures::format::Format;
 
 /// The most scans of one picture. Progressive encoders make about ten; each costs a pass over all pixels, however few
 /// bytes it has.
