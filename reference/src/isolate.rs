@@ -57,11 +57,11 @@ pub enum Fault {
 }
 
 /// Of several right ways to compute, what is left if a module may have taken any of them for each entry.
-pub fn in_any_way(ways: Vec<Vec<Isolated>>) -> Vec<Isolated> {
-    let mut ways = ways.into_iter();
-    let mut found = ways.next().unwrap_or_default();
-    for way in ways {
-        for (isolated, other) in found.iter_mut().zip(way) {
+pub fn in_any_variant(variants: Vec<Vec<Isolated>>) -> Vec<Isolated> {
+    let mut variants = variants.into_iter();
+    let mut found = variants.next().unwrap_or_default();
+    for variant in variants {
+        for (isolated, other) in found.iter_mut().zip(variant) {
             if isolated.fault.is_some() && other.fault.is_none() {
                 *isolated = other;
             }
@@ -114,13 +114,13 @@ fn sketched(run: &Dump) -> impl Iterator<Item = &Entry> {
 /// # Errors
 /// [`Error::Golden`] where the run's `input_ids` are empty; [`Error::Comparison`] for sketches that do not tell of each other; else
 /// what the model reports of inputs that it does not take.
-pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump, inputs: &ModelInputs) -> Result<Vec<Isolated>> {
+pub fn isolate(model: &NemotronVl, golden: &Dump, run: &Dump, inputs: &ModelInputs) -> Result<Vec<Isolated>> {
     let _no_grad = tch::no_grad_guard();
     let ids = run.manifest().generated_ids.clone().unwrap_or_default();
     let dtype: Option<Dtype> = run.manifest().producer.dtype.parse().ok();
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
     if prompt == 0 {
-        return Err(fail(&run, "its `input_ids` are empty"));
+        return Err(fail(run, "its `input_ids` are empty"));
     }
     let mut isolation = Isolation::new(golden, run)?;
     let mut cache = model.cache(prompt + ids.len())?;
@@ -136,13 +136,13 @@ pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump, inputs: &ModelInput
         .collect::<Result<Vec<Tensor>>>()?;
     isolation.compare("step_logits", &Tensor::f_cat(&rows, 0)?)?;
     golden.check()?;
-    isolation.run.check()?;
+    run.check()?;
     Ok(isolation.judged(dtype))
 }
 
 /// Compares what modules compute with a recorded run, and puts the recorded numbers in its place.
-struct Isolation {
-    run: Dump,
+struct Isolation<'a> {
+    run: &'a Dump,
     /// Whether the recorded numbers take the place of the computed ones.
     goes_on_from_run: bool,
     /// In the order of the run's entries.
@@ -157,17 +157,17 @@ enum Found {
     Shape(Vec<usize>),
 }
 
-impl Isolation {
-    fn new(golden: &Dump, run: Dump) -> Result<Self> {
+impl<'a> Isolation<'a> {
+    fn new(golden: &Dump, run: &'a Dump) -> Result<Self> {
         let found = vec![Found::Nothing; run.entries().len()];
-        let goes_on_from_run = sketched(&run).next().is_none();
+        let goes_on_from_run = sketched(run).next().is_none();
         let mut isolation = Self { run, goes_on_from_run, found };
-        for (entry, found) in isolation.run.entries().iter().zip(&mut isolation.found) {
+        for (entry, found) in run.entries().iter().zip(&mut isolation.found) {
             let Some(expected) = golden.entry(&entry.name).filter(|_| entry.role == Role::Input) else {
                 continue;
             };
             *found = if expected.shape == entry.shape {
-                measured(measure_entry((golden, &entry.name), (&isolation.run, &entry.name))?)
+                measured(measure_entry((golden, &entry.name), (run, &entry.name))?)
             } else {
                 Found::Shape(expected.shape.clone())
             };
@@ -228,7 +228,7 @@ impl Isolation {
     }
 }
 
-impl Observer for Isolation {
+impl Observer for Isolation<'_> {
     fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {
         self.compare(site.name, &output)?;
         let Some(view) = self.run.get(site.name).filter(|_| self.goes_on_from_run) else { return Ok(output) };

@@ -25,6 +25,7 @@ pub mod replay;
 pub mod request;
 pub mod run;
 mod scalar;
+pub mod session;
 pub mod settings;
 pub mod weights;
 

@@ -8,7 +8,7 @@ use tch::Tensor;
 use crate::error::Result;
 use crate::generate::{ModelInputs, Sampling};
 use crate::model::observer::Observer as _;
-use crate::pictures::{MediaFile, Preprocessed, Warning, preprocess_media};
+use crate::pictures::{MediaFile, Picture, Preprocessed, Warning, preprocess_media};
 use crate::prompt::{Conversation, PromptBuilder, Turn, place_films, placeholder_for};
 use crate::record::Recorder;
 use crate::settings::TORCH_VERSION;
@@ -39,12 +39,10 @@ pub struct ChatRequest {
 pub struct PreparedRequest {
     /// What the model is given.
     pub inputs: ModelInputs,
-    /// The prompt's ids.
-    pub input_ids: Vec<i64>,
     /// The text that was tokenised.
     pub prompt: String,
     /// The pictures as they were read, frames of films among them.
-    pub preprocessed: Preprocessed,
+    pub pictures: Vec<Picture>,
     turns: Vec<manifest::Turn>,
     system: Option<String>,
 }
@@ -67,14 +65,12 @@ impl ChatRequest {
             .map(|turn| manifest::Turn { user: turn.user.clone(), assistant: Some(turn.assistant.clone()) });
         // As it was asked: the placeholders that `chat` puts in front are part of the prompt, not of the request.
         let last = manifest::Turn { user: self.question.clone(), assistant: None };
+        let Preprocessed { pixel_values, pictures } = preprocessed;
+        let input_ids = Tensor::f_from_slice(&prompt.input_ids)?.f_view([1, -1])?;
         Ok(PreparedRequest {
-            inputs: ModelInputs {
-                input_ids: Tensor::f_from_slice(&prompt.input_ids)?.f_view([1, -1])?,
-                pixel_values: preprocessed.pixel_values.as_ref().map(Tensor::shallow_clone),
-            },
-            input_ids: prompt.input_ids,
+            inputs: ModelInputs { input_ids, pixel_values },
             prompt: prompt.text,
-            preprocessed,
+            pictures,
             turns: earlier.chain([last]).collect(),
             system: self.system.clone(),
         })
@@ -108,8 +104,7 @@ impl ChatRequest {
 impl PreparedRequest {
     /// What a user may not expect of the pictures, with the name of each file.
     pub fn warnings(&self) -> impl Iterator<Item = (&str, &Warning)> {
-        self.preprocessed
-            .pictures
+        self.pictures
             .iter()
             .flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
     }
@@ -123,7 +118,7 @@ impl PreparedRequest {
         let mut recorder = Recorder::new(writer, &[])?;
         if let Some(pixel_values) = &self.inputs.pixel_values {
             recorder.input("pixel_values", pixel_values)?;
-            let pictures = &self.preprocessed.pictures;
+            let pictures = &self.pictures;
             let grids: Vec<i64> = pictures
                 .iter()
                 .flat_map(|picture| [picture.grid.columns as i64, picture.grid.rows as i64])
@@ -150,7 +145,7 @@ impl PreparedRequest {
 
     /// The request as a dump's manifest describes it.
     pub fn manifest(&self, max_new_tokens: usize, sampling: &Sampling) -> manifest::Request {
-        let images = self.preprocessed.pictures.iter().map(|picture| manifest::Image {
+        let images = self.pictures.iter().map(|picture| manifest::Image {
             file: picture.file.clone(),
             width: picture.width as u32,
             height: picture.height as u32,

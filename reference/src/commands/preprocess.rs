@@ -35,8 +35,9 @@ pub fn run(args: PreprocessArguments) -> Result<Outcome> {
     warn(&prepared);
     let name = args.model.file_name().map(|name| name.to_string_lossy().into_owned());
     prepared.record(name, writer)?;
-    if let Some(file) = &args.tiles_png {
-        write_contact_sheet(file, &prepared.preprocessed, &config.image_processor).map_err(Error::from)?;
+    if let (Some(file), Some(pixel_values)) = (&args.tiles_png, &prepared.inputs.pixel_values) {
+        write_contact_sheet(file, pixel_values, &prepared.pictures, &config.image_processor)
+            .map_err(Error::from)?;
     }
     print(&format!("{}\n", prepared.prompt))?;
     Ok(Outcome::Yes)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use converter::normalized::Checkpoint;
 use tch::{Device, Tensor};
 
 use super::mistake::{AtWork, Change, Mistake};
@@ -25,7 +26,7 @@ pub fn load(
         Change::Loaded(loading) => Some(loading),
         _ => None,
     });
-    NemotronVl::load_with(dir, dtypes, device, math, loading.collect())
+    NemotronVl::of(Checkpoint::open(dir)?, dtypes, device, math, loading.collect())
 }
 
 /// Plants the mistakes that stand in the computation: the observer to run the model with, in front of another.

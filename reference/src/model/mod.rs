@@ -82,21 +82,21 @@ impl NemotronVl {
     /// # Errors
     /// Where the checkpoint is not a whole, valid one.
     pub fn load(dir: &Path, dtypes: impl Into<Dtypes>, device: Device, math: Math) -> Result<Self> {
-        Self::load_with(dir, dtypes, device, math, Vec::new())
+        Self::of(Checkpoint::open(dir)?, dtypes, device, math, Vec::new())
     }
 
-    /// Loads a normalized checkpoint with changes.
+    /// Loads a checkpoint that is open, with changes.
     ///
     /// # Errors
     /// As [`NemotronVl::load`].
-    pub fn load_with(
-        dir: &Path,
+    pub fn of(
+        checkpoint: Checkpoint,
         dtypes: impl Into<Dtypes>,
         device: Device,
         math: Math,
         changes: Vec<&'static dyn Loading>,
     ) -> Result<Self> {
-        let checkpoint = Arc::new(Checkpoint::open(dir)?);
+        let checkpoint = Arc::new(checkpoint);
         let mut config = checkpoint.config().clone();
         let mut dtypes = dtypes.into().of_parts(&config);
         for change in &changes {

@@ -1,4 +1,4 @@
-//! What a row answers: the request, field by field, and the way it was computed.
+//! What a row answers: the request, field by field, and how it was computed.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub struct Identity(Map<String, Value>);
 
 /// What is the same for all requests of a run, and changes their answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Way {
+pub struct RunConfig {
     /// Of [`checkpoint_sha256`].
     pub checkpoint: String,
     /// The dtype that the model runs in.
@@ -51,13 +51,13 @@ pub struct Difference {
 
 impl Identity {
     /// That of a line of the requests; `files` has the hashes of files that were read before.
-    pub fn of(line: &SourceLine, base: &Path, way: &Way, files: &FileHashes) -> Self {
+    pub fn of(line: &SourceLine, base: &Path, config: &RunConfig, files: &FileHashes) -> Self {
         let mut fields = match &line.request {
             Ok(request) => of_request(request, base, files),
             Err(_) => Map::from_iter([("text".to_owned(), Value::from(line.sha256.as_str()))]),
         };
-        if let Ok(Value::Object(way)) = serde_json::to_value(way) {
-            fields.extend(way);
+        if let Ok(Value::Object(config)) = serde_json::to_value(config) {
+            fields.extend(config);
         }
         Self(fields)
     }

@@ -9,6 +9,7 @@ use super::row_bytes::{add_hash, begins_as_row, split_hash};
 use crate::answer::Answer;
 use crate::error::Error;
 use crate::generate::{FinishReason, StepLogprobs};
+use crate::record::with_bytes;
 use crate::request::PreparedRequest;
 
 /// What became of a request.
@@ -84,27 +85,27 @@ pub struct RowImage {
 }
 
 impl Outcome {
-    pub(super) fn answered(prepared: &PreparedRequest, answer: &Answer) -> Self {
+    pub(super) fn answered(prepared: &PreparedRequest, answer: &Answer) -> Result<Self, Error> {
         let generation = &answer.generation;
-        let images = prepared.preprocessed.pictures.iter().map(|picture| RowImage {
+        let images = prepared.pictures.iter().map(|picture| RowImage {
             file: picture.file.clone(),
             sha256: picture.sha256.clone(),
             tiles: picture.num_tiles,
         });
-        let ids: Vec<u8> = prepared.input_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        Self::Answered(Box::new(AnsweredRow {
+        let input_ids_sha256 = with_bytes(&prepared.inputs.input_ids, |_, ids| Ok(golden::sha256_hex(ids)))?;
+        Ok(Self::Answered(Box::new(AnsweredRow {
             text: answer.text.clone(),
             generated_ids: generation.token_ids.clone(),
             finish_reason: generation.finish_reason,
             logprobs: generation.logprobs.clone(),
-            prompt_tokens: prepared.input_ids.len(),
+            prompt_tokens: prepared.inputs.input_ids.numel(),
             prompt_sha256: golden::sha256_hex(prepared.prompt.as_bytes()),
-            input_ids_sha256: golden::sha256_hex(&ids),
+            input_ids_sha256,
             images: images.collect(),
             warnings: prepared.warnings().map(|(file, warning)| format!("{file}: {warning}")).collect(),
             prefill_secs: generation.prefill_time.as_secs_f64(),
             decode_secs: generation.decode_time.as_secs_f64(),
-        }))
+        })))
     }
 
     pub(super) fn failed(error: &Error) -> Self {

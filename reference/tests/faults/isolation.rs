@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
-use reference::isolate::{in_any_way, isolate};
+use reference::isolate::{in_any_variant, isolate};
 use reference::mistakes as bank;
 use reference::{Math, NemotronVl};
 use serde_json::Value;
@@ -34,12 +34,13 @@ fn at_fault(golden: &str, candidate: &Path) -> Vec<String> {
     let dtype = runs::dtype_of(&golden);
     let mut model = NemotronVl::load(runs::checkpoint(), Some(dtype), Device::Cpu, Math::Exact).unwrap();
     model.set_pixel_values_dtype(runs::pixel_values_dtype_of(&golden));
-    let inputs = runs::inputs_of(runs::checkpoint(), &model, &Dump::open(candidate).unwrap());
-    let ways = [Math::Exact, Math::Fast].map(|math| {
+    let candidate = Dump::open(candidate).unwrap();
+    let inputs = runs::inputs_of(runs::checkpoint(), &model, &candidate);
+    let variants = [Math::Exact, Math::Fast].map(|math| {
         model.set_math(math);
-        isolate(&model, &golden, Dump::open(candidate).unwrap(), &inputs).unwrap()
+        isolate(&model, &golden, &candidate, &inputs).unwrap()
     });
-    let found = in_any_way(ways.into());
+    let found = in_any_variant(variants.into());
     assert!(found.iter().all(|isolated| isolated.fault.is_some() || isolated.measurement.is_some()));
     found
         .into_iter()
@@ -189,7 +190,7 @@ fn a_model_that_is_told_to_compute_otherwise_does_as_one_that_was_loaded_so() {
     // Prefill and decoding: how far each entry is from what this model computes of the same inputs.
     let computed = |model: &NemotronVl| {
         let inputs = runs::inputs_of(runs::checkpoint(), model, &golden);
-        let found = isolate(model, &golden, Dump::open(runs::golden(F32)).unwrap(), &inputs).unwrap();
+        let found = isolate(model, &golden, &golden, &inputs).unwrap();
         found.iter().map(|isolated| isolated.relative_l2()).collect::<Vec<_>>()
     };
     let mut model = load(Math::Exact);
