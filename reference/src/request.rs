@@ -9,28 +9,28 @@ use crate::error::Result;
 use crate::generate::{ModelInputs, Sampling};
 use crate::model::observer::Observer as _;
 use crate::pictures::{MediaFile, Picture, Preprocessed, Warning, preprocess_media};
-use crate::prompt::{Conversation, PromptBuilder, Turn, place_films, placeholder_for};
+use crate::prompt::{AnsweredTurn, Conversation, PromptBuilder, place_videos, placeholder_for};
 use crate::record::Recorder;
 use crate::settings::TORCH_VERSION;
 use converter::normalized::Config;
 
-/// Frames taken of a film where nothing else is said.
+/// Frames taken of a video where nothing else is said.
 pub const DEFAULT_NUM_FRAMES: usize = 8;
 
-/// A question, about pictures and films or without any.
+/// A question, about pictures and videos or without any.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChatRequest {
     /// System prompt.
     pub system: Option<String>,
     /// Earlier turns; with a history the caller places each `<image>` and `<video>`.
-    pub history: Option<Vec<Turn>>,
+    pub history: Option<Vec<AnsweredTurn>>,
     /// The question.
     pub question: String,
     /// Files of the pictures, in the order of their placeholders.
     pub images: Vec<PathBuf>,
-    /// Films, in the order of theirs: folders of pictures, or files for ffmpeg.
+    /// Videos, in the order of theirs: folders of pictures, or files for ffmpeg.
     pub videos: Vec<PathBuf>,
-    /// The most frames to take of a film.
+    /// The most frames to take of a video.
     pub num_frames: usize,
 }
 
@@ -41,7 +41,7 @@ pub struct PreparedRequest {
     pub inputs: ModelInputs,
     /// The text that was tokenised.
     pub prompt: String,
-    /// The pictures as they were read, frames of films among them.
+    /// The pictures as they were read, frames of videos among them.
     pub pictures: Vec<Picture>,
     turns: Vec<manifest::Turn>,
     system: Option<String>,
@@ -54,7 +54,7 @@ impl ChatRequest {
     /// Where a picture cannot be read, or prompt and pictures do not fit each other.
     pub fn prepare(&self, config: &Config, prompts: &PromptBuilder) -> Result<PreparedRequest> {
         let (preprocessed, media) = preprocess_media(&self.media()?, &config.image_processor)?;
-        let (history, question) = place_films(self.history.as_deref(), &self.question, &media)?;
+        let (history, question) = place_videos(self.history.as_deref(), &self.question, &media)?;
         let conversation =
             Conversation { system: self.system.as_deref(), history: history.as_deref(), question: &question };
         let prompt = prompts.build(conversation, &preprocessed.tiles_per_picture())?;
@@ -76,7 +76,7 @@ impl ChatRequest {
         })
     }
 
-    /// Pictures and films in the order of their placeholders; those that have none come last, pictures before films.
+    /// Pictures and videos in the order of their placeholders; those that have none come last, pictures before videos.
     fn media(&self) -> Result<Vec<MediaFile>> {
         let (image, video) = (placeholder_for("image")?, placeholder_for("video")?);
         let mut images = self.images.iter().cloned().map(MediaFile::Image);
@@ -181,7 +181,7 @@ const MAX_HISTORY_BYTES: u64 = 1 << 28;
 ///
 /// # Errors
 /// Where the file cannot be read, or is not such a list.
-pub fn read_history(path: &Path) -> Result<Vec<Turn>> {
+pub fn read_history(path: &Path) -> Result<Vec<AnsweredTurn>> {
     let fail = |problem: String| crate::Error::History { path: path.to_owned(), problem };
     let text = store::read_to_string(path, MAX_HISTORY_BYTES).map_err(|error| fail(error.to_string()))?;
     let turns = store::json::Text::new(text.as_bytes()).and_then(|text| text.parse());

@@ -17,10 +17,10 @@ use reference::session::{AnswerOptions, Session};
 use reference::settings::Settings;
 use serde::Serialize;
 
-use super::{Outcome, interrupt, load_model, print_json, spinner, warn};
+use super::{Verdict, interrupt, load_model, print_json, spinner, warn};
 
 /// Runs the command; the answer is streamed to stdout.
-pub fn run(args: GenerateArguments) -> Result<Outcome> {
+pub fn run(args: GenerateArguments) -> Result<Verdict> {
     let settings = Settings { threads: args.model.threads, ..Settings::default() };
     settings.apply();
     let sampling = args.sampling.sampling()?;
@@ -64,7 +64,7 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
     if args.json {
         print_json(&Report::new(&answer, &prepared))?;
     }
-    Ok(Outcome::Yes)
+    Ok(Verdict::Yes)
 }
 
 /// Writes to stdout as the answer comes.

@@ -15,7 +15,7 @@ use reference::{AttnImplementation, Error, Math, NemotronVl};
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
-use super::{Outcome, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
+use super::{Verdict, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 
 /// One of the computations that a run's modules may have done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ struct Variant {
 }
 
 /// Runs the command: 0 where no module is at fault, else 1.
-pub fn run(args: IsolateArguments) -> Result<Outcome> {
+pub fn run(args: IsolateArguments) -> Result<Verdict> {
     let golden = Dump::open(&args.golden)?;
     let candidate = Dump::open(&args.candidate)?;
     apply_settings(Settings::of(&golden.manifest().producer), &args.model, &golden);
@@ -61,7 +61,7 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     } else {
         print(&text(&found)?)?;
     }
-    Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Outcome::No } else { Outcome::Yes })
+    Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Verdict::No } else { Verdict::Yes })
 }
 
 /// Tells what no module is at fault for.

@@ -26,7 +26,7 @@ use tch::Device;
 
 /// What a command that could be carried out found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Verdict {
     /// Exit status 0.
     Yes,
     /// Exit status 1.
@@ -161,7 +161,7 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Prints completions or manual pages of the program itself.
-pub fn common(command: cli::Command) -> anyhow::Result<Outcome> {
+pub fn common(command: cli::Command) -> anyhow::Result<Verdict> {
     command.run(arguments::command())?;
-    Ok(Outcome::Yes)
+    Ok(Verdict::Yes)
 }

@@ -12,10 +12,10 @@ use reference::session::Session;
 use reference::settings::Settings;
 use tch::Device;
 
-use super::{Outcome, interrupt, load_opened, warn_of_added};
+use super::{Verdict, interrupt, load_opened, warn_of_added};
 
 /// Runs the command: 0 where every request was answered, 1 where one was not.
-pub fn run(args: RunArguments) -> Result<Outcome> {
+pub fn run(args: RunArguments) -> Result<Verdict> {
     let settings = Settings { threads: args.model.threads, ..Settings::default() };
     settings.apply();
     interrupt::listen()?;
@@ -56,7 +56,7 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
         summary.done_before,
         terminal(&args.answers.display().to_string())
     );
-    Ok(if summary.failed == 0 { Outcome::Yes } else { Outcome::No })
+    Ok(if summary.failed == 0 { Verdict::Yes } else { Verdict::No })
 }
 
 /// What the answers depend on beside the requests.

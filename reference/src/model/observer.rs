@@ -26,20 +26,44 @@ impl<'a> Site<'a> {
 #[derive(Debug)]
 pub enum Operation<'a> {
     /// `input weightᵀ + bias`
-    #[expect(missing_docs, reason = "named as in PyTorch")]
-    Linear { input: &'a Tensor, weight: &'a Tensor, bias: Option<&'a Tensor> },
+    Linear {
+        /// [.., in]
+        input: &'a Tensor,
+        /// [out, in]
+        weight: &'a Tensor,
+        /// [out]
+        bias: Option<&'a Tensor>,
+    },
     /// Layer normalization.
-    #[expect(missing_docs, reason = "named as in PyTorch")]
-    LayerNorm { input: &'a Tensor, weight: &'a Tensor, bias: &'a Tensor, eps: f64 },
+    LayerNorm {
+        /// [.., width]
+        input: &'a Tensor,
+        /// [width]
+        weight: &'a Tensor,
+        /// [width]
+        bias: &'a Tensor,
+        /// Added to the variance.
+        eps: f64,
+    },
     /// Root-mean-square normalization.
-    #[expect(missing_docs, reason = "named as in PyTorch")]
-    RmsNorm { input: &'a Tensor, weight: &'a Tensor, eps: f64 },
+    RmsNorm {
+        /// [.., width]
+        input: &'a Tensor,
+        /// [width]
+        weight: &'a Tensor,
+        /// Added to the mean of the squares.
+        eps: f64,
+    },
     /// GELU.
-    #[expect(missing_docs, reason = "named as in PyTorch")]
-    Gelu { input: &'a Tensor },
+    Gelu {
+        /// [.., width]
+        input: &'a Tensor,
+    },
     /// SiLU.
-    #[expect(missing_docs, reason = "named as in PyTorch")]
-    Silu { input: &'a Tensor },
+    Silu {
+        /// [.., width]
+        input: &'a Tensor,
+    },
     /// Pixels to their normalized values.
     Normalise {
         /// As they reach the tower.

@@ -39,17 +39,17 @@ pub enum PictureError {
         *.available as f64 / 1e9
     )]
     NoMemory {
-        /// Tiles, one for a picture and each frame of a film.
+        /// Tiles, one for a picture and each frame of a video.
         tiles: usize,
         /// Bytes that they take at least.
         needed: u64,
         /// Bytes that are free.
         available: u64,
     },
-    /// A film gives no frames.
-    #[error("film `{path}`: {reason}")]
-    Film {
-        /// The film.
+    /// A video gives no frames.
+    #[error("video `{path}`: {reason}")]
+    Video {
+        /// The video.
         path: PathBuf,
         /// Why.
         reason: String,
@@ -92,7 +92,7 @@ impl PictureError {
         match self {
             Self::Decode { source, .. } => source.hint(),
             Self::NoMemory { .. } => Some("ask about fewer pictures or frames at a time"),
-            Self::Film { .. } => Some(
+            Self::Video { .. } => Some(
                 "a folder of pictures is a film as well, its frames in the order of their names; \
                  a film's file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
             ),

@@ -96,7 +96,7 @@ fn of_request(request: &RequestLine, base: &Path, files: &FileHashes) -> Map<Str
         .videos
         .iter()
         .map(|path| {
-            let frames = film_files(&base.join(path), request.num_frames);
+            let frames = video_files(&base.join(path), request.num_frames);
             frames.iter().map(|path| files.of(path)).collect::<Value>()
         })
         .collect();
@@ -124,12 +124,12 @@ fn of_request(request: &RequestLine, base: &Path, files: &FileHashes) -> Map<Str
 
 /// The files that a request names and that are there.
 pub fn files_of(request: &RequestLine, base: &Path) -> Vec<PathBuf> {
-    let films = request.videos.iter().flat_map(|path| film_files(&base.join(path), request.num_frames));
-    request.images.iter().map(|path| base.join(path)).chain(films).collect()
+    let videos = request.videos.iter().flat_map(|path| video_files(&base.join(path), request.num_frames));
+    request.images.iter().map(|path| base.join(path)).chain(videos).collect()
 }
 
 /// The frames of a folder, or the file itself.
-fn film_files(path: &Path, num_frames: usize) -> Vec<PathBuf> {
+fn video_files(path: &Path, num_frames: usize) -> Vec<PathBuf> {
     if path.is_dir() { frames_of_folder(path, num_frames).unwrap_or_default() } else { vec![path.to_owned()] }
 }
 

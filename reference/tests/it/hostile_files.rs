@@ -128,10 +128,10 @@ fn pipes_and_devices_in_place_of_files_are_refused_and_nothing_waits() {
     }
     let said = said_by(generate(&model, &["--history", "/dev/zero"]).assert().code(2));
     assert!(said.contains("expected a regular file, found a device"), "{said}");
-    let pipe = dir.path().join("film.mp4");
+    let pipe = dir.path().join("video.mp4");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let said = said_by(generate(&model, &["--video", pipe.to_str().unwrap()]).assert().code(2));
-    assert!(said.contains("film.mp4") && said.contains("expected a regular file, found a pipe"), "{said}");
+    assert!(said.contains("video.mp4") && said.contains("expected a regular file, found a pipe"), "{said}");
 }
 
 /// A generator of numbers that does the same every time.

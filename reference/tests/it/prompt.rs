@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use converter::normalized::{Config, ImageTagType};
-use reference::prompt::{AnswerStream, Conversation, PromptBuilder, PromptError, Tokenizer, Turn};
+use reference::prompt::{AnswerStream, AnsweredTurn, Conversation, PromptBuilder, PromptError, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::fixtures;
@@ -39,7 +39,7 @@ fn prompt_ids_and_answer_of_every_golden_are_equal() {
         let request = &manifest["request"];
         let turns = request["turns"].as_array().unwrap();
         let (last, earlier) = turns.split_last().unwrap();
-        let earlier: Vec<Turn> =
+        let earlier: Vec<AnsweredTurn> =
             earlier.iter().map(|turn| serde_json::from_value(turn.clone()).unwrap()).collect();
         let tiles: Vec<usize> = request["images"]
             .as_array()

@@ -93,7 +93,7 @@ fn decode_or_unwind(source: Source<'_>, admit: Admit<'_>) -> Result<Decoded, Dec
 }
 
 /// Scans of the picture: one more than [`MAX_SCANS`] where there are more. What stands behind the picture's end is none of
-/// it (a phone's film, a second picture), nor what stands in a marker's segment (a thumbnail).
+/// it (a phone's video, a second picture), nor what stands in a marker's segment (a thumbnail).
 fn count_scans(bytes: &[u8]) -> usize {
     const START_OF_IMAGE: u8 = 0xd8;
     const END_OF_IMAGE: u8 = 0xd9;

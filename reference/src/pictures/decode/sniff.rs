@@ -41,7 +41,7 @@ fn describe(bytes: &[u8]) -> String {
         (4, b"ftypavif", "an AVIF picture"),
         (4, b"ftyphei", "a HEIC picture"),
         (4, b"ftypmif1", "a HEIC picture"),
-        (4, b"ftyp", "a film (MP4 or a relative)"),
+        (4, b"ftyp", "a video (MP4 or a relative)"),
         (0, b"\xff\x0a", "a JPEG XL picture"),
         (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
         (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
@@ -53,7 +53,7 @@ fn describe(bytes: &[u8]) -> String {
         (0, b"<svg", "an SVG drawing"),
         (0, b"<?xml", "an XML document"),
         (0, b"<", "a web page"),
-        (0, b"\x1aE\xdf\xa3", "a film (Matroska or WebM)"),
+        (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
         (0, b"RIFF", "a RIFF file that is no WebP picture"),
     ];
     let known = OTHERS
