@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::answer::{Answer, answer};
 use crate::error::{Error, Result};
-use crate::generate::{GenerationConfig, Sampling};
+use crate::generate::GenerationConfig;
 use crate::model::NemotronVl;
 use crate::prompt::PromptBuilder;
 use crate::record::Recorder;
@@ -19,21 +19,6 @@ pub struct Session {
     /// Name of the checkpoint in a dump's manifest.
     checkpoint: Option<String>,
     is_stopped: fn() -> bool,
-}
-
-/// How a request is answered.
-#[derive(Debug, Clone)]
-pub struct AnswerOptions<'a> {
-    /// The most tokens to generate, the end token included.
-    pub max_new_tokens: usize,
-    /// Tokens that end the answer; the tokenizer's end token where there are none.
-    pub eos_token_ids: &'a [i64],
-    /// Texts that end the answer.
-    pub stop: &'a [String],
-    /// How a token is chosen.
-    pub sampling: Sampling,
-    /// Of how many of the most likely tokens to tell the log probability at each step, beside the chosen one's.
-    pub logprobs: Option<usize>,
 }
 
 impl Session {
@@ -56,38 +41,33 @@ impl Session {
         request.prepare(self.model.config(), &self.prompts)
     }
 
-    /// How tokens are generated.
+    /// The ids of the tokens that end an answer: `chosen`, or the tokenizer's own where there are none.
     ///
     /// # Errors
-    /// [`Error::Request`] for an end token that there is not.
-    pub fn generation(&self, options: &AnswerOptions<'_>) -> Result<GenerationConfig> {
-        Ok(GenerationConfig {
-            max_new_tokens: options.max_new_tokens,
-            eos_token_ids: self.prompts.tokenizer().end_token_ids(options.eos_token_ids)?,
-            sampling: options.sampling.clone(),
-            logprobs: options.logprobs,
-        })
+    /// [`Error::Request`] for an id that no token has.
+    pub fn end_token_ids(&self, chosen: &[i64]) -> Result<Vec<i64>> {
+        self.prompts.tokenizer().end_token_ids(chosen)
     }
 
-    /// Answers a request, and finishes the dump that `recorder` writes. `on_text` is given the text as it comes.
+    /// Answers a request, up to the first of the texts `stop`, and finishes the dump that `recorder` writes. `on_text` is given
+    /// the text as it comes.
     ///
     /// # Errors
     /// As [`answer`]; [`Error::Interrupted`] once the user has asked to stop; where the dump cannot be written.
     pub fn answer(
         &self,
         prepared: &PreparedRequest,
-        options: &AnswerOptions<'_>,
+        config: &GenerationConfig,
+        stop: &[String],
         recorder: Recorder,
         on_text: impl FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {
-        let config = self.generation(options)?;
         let mut recorder = recorder.stopping(self.is_stopped);
         let tokenizer = self.prompts.tokenizer();
-        let answer =
-            answer(&self.model, tokenizer, &prepared.inputs, &config, options.stop, &mut recorder, on_text)?;
+        let answer = answer(&self.model, tokenizer, &prepared.inputs, config, stop, &mut recorder, on_text)?;
         if let Some(writer) = recorder.into_writer() {
             let producer = producer(&self.model, &self.settings, &prepared.inputs);
-            writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), prepared, &config))?;
+            writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), prepared, config))?;
         }
         Ok(answer)
     }

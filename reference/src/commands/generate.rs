@@ -9,11 +9,11 @@ use reference::Error;
 use reference::Math;
 use reference::answer::Answer;
 use reference::arguments::GenerateArguments;
-use reference::generate::{FinishReason, StepLogprobs};
+use reference::generate::{FinishReason, GenerationConfig, StepLogprobs};
 use reference::memory::peak_resident_bytes;
 use reference::record::Recorder;
 use reference::request::PreparedRequest;
-use reference::session::{AnswerOptions, Session};
+use reference::session::Session;
 use reference::settings::Settings;
 use serde::Serialize;
 
@@ -32,15 +32,12 @@ pub fn run(args: GenerateArguments) -> Result<Verdict> {
     let session = Session::new(model, &args.model.model, settings, interrupt::is_stopped)?;
     let prepared = session.prepare(&request)?;
     warn(&prepared);
-    let options = AnswerOptions {
+    let config = GenerationConfig {
         max_new_tokens: args.max_new_tokens,
-        eos_token_ids: &args.eos_token_ids,
-        stop: &args.stop,
+        eos_token_ids: session.end_token_ids(&args.eos_token_ids)?,
         sampling,
         logprobs: args.logprobs,
     };
-    // Before a dump is begun.
-    session.generation(&options)?;
 
     // Until here there is nothing to end cleanly, and a signal ends the program by itself.
     interrupt::listen()?;
@@ -53,7 +50,7 @@ pub fn run(args: GenerateArguments) -> Result<Verdict> {
     };
     let mut print = Printer { on: !args.json };
     let waiting = spinner(format!("reading {} tokens", prepared.inputs.input_ids.numel()));
-    let answer = session.answer(&prepared, &options, recorder, |piece| {
+    let answer = session.answer(&prepared, &config, &args.stop, recorder, |piece| {
         waiting.finish_and_clear();
         print.write(piece)
     })?;

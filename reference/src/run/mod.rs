@@ -21,8 +21,9 @@ pub use shard::Shard;
 
 use crate::arguments::RecordingArguments;
 use crate::error::{Error, Result};
+use crate::generate::GenerationConfig;
 use crate::record::Recorder;
-use crate::session::{AnswerOptions, Session};
+use crate::session::Session;
 
 /// What stays the same for all requests of a run.
 pub struct Runner {
@@ -41,15 +42,12 @@ impl Runner {
         let sampling = request.sampling();
         sampling.check()?;
         let prepared = self.session.prepare(&request.chat(base)?)?;
-        let options = AnswerOptions {
+        let config = GenerationConfig {
             max_new_tokens: request.max_new_tokens,
-            eos_token_ids: &request.eos_token_ids,
-            stop: &request.stop,
+            eos_token_ids: self.session.end_token_ids(&request.eos_token_ids)?,
             sampling,
             logprobs: request.logprobs,
         };
-        // Before a dump is begun.
-        self.session.generation(&options)?;
         let recorder = match &self.record {
             // A dump of a request that was not finished is made anew.
             Some((dir, what)) => {
@@ -57,7 +55,7 @@ impl Runner {
             }
             None => Recorder::off(),
         };
-        let answer = self.session.answer(&prepared, &options, recorder, |_| Ok(()))?;
+        let answer = self.session.answer(&prepared, &config, &request.stop, recorder, |_| Ok(()))?;
         Outcome::answered(&prepared, &answer)
     }
 }
