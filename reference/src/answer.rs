@@ -8,8 +8,8 @@ use golden::manifest::{Checkpoint, Producer};
 use crate::error::Result;
 use crate::generate::{Generation, GenerationConfig, ModelInputs, StopStrings, generate};
 use crate::model::NemotronVl;
-use crate::prompt::Tokenizer;
-use crate::record::Recorder;
+use crate::model::observer::Observer;
+use crate::prompt::{AnswerStream, Tokenizer};
 use crate::request::PreparedRequest;
 
 /// An answer.
@@ -50,13 +50,13 @@ pub fn answer(
     inputs: &ModelInputs,
     config: &GenerationConfig,
     stop: &[String],
-    recorder: &mut Recorder,
+    observer: &mut dyn Observer,
     mut on_text: impl FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
     let mut text = String::new();
-    let mut stream = tokenizer.answer_stream();
+    let mut stream = AnswerStream::new(tokenizer);
     let mut stops = StopStrings::new(stop);
-    let generation = generate(model, inputs, config, recorder, |token| {
+    let generation = generate(model, inputs, config, observer, |token| {
         // The tokenizer's own is found in the text, as in the public code; any other is no part of the answer either.
         if config.eos_token_ids.contains(&token) {
             return Ok(ControlFlow::Break(()));

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::model::NemotronVl;
-use crate::record::Recorder;
+use crate::model::observer::Unobserved;
 
 /// What is measured, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -68,20 +68,17 @@ pub fn benchmark(model: &NemotronVl, config: BenchmarkConfig) -> Result<Benchmar
     for run in 0..=config.runs {
         let mut cache = model.cache(prompt_tokens + config.new_tokens)?;
         let start = Instant::now();
-        let features = pixel_values
-            .as_ref()
-            .map(|pixels| model.image_features(pixels, &mut Recorder::off()))
-            .transpose()?;
+        let features =
+            pixel_values.as_ref().map(|pixels| model.image_features(pixels, &mut Unobserved)).transpose()?;
         wait_for(model.device(), features.as_ref())?;
         let seen = start.elapsed();
         let start = Instant::now();
-        let logits =
-            model.prefill_features(features.as_ref(), &input_ids, &mut cache, &mut Recorder::off())?;
+        let logits = model.prefill_features(features.as_ref(), &input_ids, &mut cache, &mut Unobserved)?;
         let mut token = choose(&logits)?;
         let read = start.elapsed();
         let start = Instant::now();
         for _ in 0..config.new_tokens {
-            token = choose(&model.decode(token, &mut cache)?)?;
+            token = choose(&model.decode(token, &mut cache, &mut Unobserved)?)?;
         }
         let written = start.elapsed();
         if run > 0 {

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// What takes the memory, in [`Error::Memory`], where attention that keeps its scores needs the most.
+pub(crate) const EAGER_SCORES: &str = "the scores of eager attention";
+
 /// An error of the reference runtime.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -330,7 +333,7 @@ impl Error {
             Self::Dump(error) => error.hint().map(str::to_owned),
             Self::Picture(error) => error.hint().map(str::to_owned),
             Self::Prompt(error) => error.hint().map(str::to_owned),
-            Self::Memory { what: crate::memory::EAGER_SCORES, .. } => {
+            Self::Memory { what: EAGER_SCORES, .. } => {
                 Some("`--attention sdpa` keeps no scores in memory".to_owned())
             }
             Self::Memory { .. } => Some("ask about fewer pictures, frames or words at a time".to_owned()),

@@ -16,7 +16,8 @@ use validate::tolerance::Metric;
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
 use crate::model::NemotronVl;
-use crate::record::{Recorder, with_bytes};
+use crate::model::observer::{Observer, Site, Unobserved};
+use crate::record::with_bytes;
 use crate::recorded::{fail, kind_of};
 
 /// What was found of one entry of the run.
@@ -56,11 +57,11 @@ pub enum Fault {
 }
 
 /// Of several right ways to compute, what is left if a module may have taken any of them for each entry.
-pub fn in_any_way(ways: Vec<Vec<Isolated>>) -> Vec<Isolated> {
-    let mut ways = ways.into_iter();
-    let mut found = ways.next().unwrap_or_default();
-    for way in ways {
-        for (isolated, other) in found.iter_mut().zip(way) {
+pub fn in_any_variant(variants: Vec<Vec<Isolated>>) -> Vec<Isolated> {
+    let mut variants = variants.into_iter();
+    let mut found = variants.next().unwrap_or_default();
+    for variant in variants {
+        for (isolated, other) in found.iter_mut().zip(variant) {
             if isolated.fault.is_some() && other.fault.is_none() {
                 *isolated = other;
             }
@@ -113,35 +114,35 @@ fn sketched(run: &Dump) -> impl Iterator<Item = &Entry> {
 /// # Errors
 /// [`Error::Golden`] where the run's `input_ids` are empty; [`Error::Comparison`] for sketches that do not tell of each other; else
 /// what the model reports of inputs that it does not take.
-pub fn isolate(model: &NemotronVl, golden: &Dump, run: Dump, inputs: &ModelInputs) -> Result<Vec<Isolated>> {
+pub fn isolate(model: &NemotronVl, golden: &Dump, run: &Dump, inputs: &ModelInputs) -> Result<Vec<Isolated>> {
     let _no_grad = tch::no_grad_guard();
     let ids = run.manifest().generated_ids.clone().unwrap_or_default();
     let dtype: Option<Dtype> = run.manifest().producer.dtype.parse().ok();
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
     if prompt == 0 {
-        return Err(fail(&run, "its `input_ids` are empty"));
+        return Err(fail(run, "its `input_ids` are empty"));
     }
-    let mut recorder = Recorder::isolating(Isolation::new(golden, run)?);
+    let mut isolation = Isolation::new(golden, run)?;
     let mut cache = model.cache(prompt + ids.len())?;
-    let logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, &mut recorder)?;
+    let logits =
+        model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, &mut isolation)?;
     let mut step_logits = vec![logits];
     for id in ids.iter().take(ids.len().saturating_sub(1)) {
-        step_logits.push(model.decode(*id, &mut cache)?);
+        step_logits.push(model.decode(*id, &mut cache, &mut Unobserved)?);
     }
-    let Some(mut isolation) = recorder.into_isolation() else { return Ok(Vec::new()) };
     let rows = step_logits
         .iter()
         .map(|logits| Ok(logits.f_select(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?))
         .collect::<Result<Vec<Tensor>>>()?;
     isolation.compare("step_logits", &Tensor::f_cat(&rows, 0)?)?;
     golden.check()?;
-    isolation.run.check()?;
+    run.check()?;
     Ok(isolation.judged(dtype))
 }
 
 /// Compares what modules compute with a recorded run, and puts the recorded numbers in its place.
-pub(crate) struct Isolation {
-    run: Dump,
+struct Isolation<'a> {
+    run: &'a Dump,
     /// Whether the recorded numbers take the place of the computed ones.
     goes_on_from_run: bool,
     /// In the order of the run's entries.
@@ -156,36 +157,22 @@ enum Found {
     Shape(Vec<usize>),
 }
 
-impl Isolation {
-    fn new(golden: &Dump, run: Dump) -> Result<Self> {
+impl<'a> Isolation<'a> {
+    fn new(golden: &Dump, run: &'a Dump) -> Result<Self> {
         let found = vec![Found::Nothing; run.entries().len()];
-        let goes_on_from_run = sketched(&run).next().is_none();
+        let goes_on_from_run = sketched(run).next().is_none();
         let mut isolation = Self { run, goes_on_from_run, found };
-        for (entry, found) in isolation.run.entries().iter().zip(&mut isolation.found) {
+        for (entry, found) in run.entries().iter().zip(&mut isolation.found) {
             let Some(expected) = golden.entry(&entry.name).filter(|_| entry.role == Role::Input) else {
                 continue;
             };
             *found = if expected.shape == entry.shape {
-                measured(measure_entry((golden, &entry.name), (&isolation.run, &entry.name))?)
+                measured(measure_entry((golden, &entry.name), (run, &entry.name))?)
             } else {
                 Found::Shape(expected.shape.clone())
             };
         }
         Ok(isolation)
-    }
-
-    /// Compares what a module has computed, and sets it to what the run has recorded.
-    ///
-    /// # Errors
-    /// Where libtorch cannot do so, or sketches do not tell of each other.
-    pub(crate) fn activation(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.compare(name, tensor)?;
-        let Some(view) = self.run.get(name).filter(|_| self.goes_on_from_run) else { return Ok(()) };
-        let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
-        let Some(kind) = kind_of(view.dtype()).filter(|_| shape == tensor.size()) else { return Ok(()) };
-        let recorded = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-        tensor.shallow_clone().f_copy_(&recorded)?;
-        Ok(())
     }
 
     /// Compares what was computed, in the dtype that it was recorded in.
@@ -238,6 +225,18 @@ impl Isolation {
             Isolated { entry: entry.clone(), measurement, fault }
         })
         .collect()
+    }
+}
+
+impl Observer for Isolation<'_> {
+    fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {
+        self.compare(site.name, &output)?;
+        let Some(view) = self.run.get(site.name).filter(|_| self.goes_on_from_run) else { return Ok(output) };
+        let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
+        let Some(kind) = kind_of(view.dtype()).filter(|_| shape == output.size()) else { return Ok(output) };
+        let mut recorded = output.f_empty_like()?;
+        recorded.f_copy_(&Tensor::f_from_data_size(view.data(), &shape, kind)?)?;
+        Ok(recorded)
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use reference::arguments::{Arguments, Command};
 
-use commands::Outcome;
+use commands::Verdict;
 
 fn main() -> ExitCode {
     cli::tell_file_size_limit();
@@ -21,8 +21,8 @@ fn main() -> ExitCode {
         Command::Common(command) => commands::common(command),
     };
     match result {
-        Ok(Outcome::Yes) => ExitCode::SUCCESS,
-        Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Verdict::Yes) => ExitCode::SUCCESS,
+        Ok(Verdict::No) => ExitCode::from(1),
         Err(error) => {
             commands::print_error(&error);
             commands::exit_code(&error)

@@ -8,11 +8,8 @@ use std::path::Path;
 use converter::normalized::Config;
 use tch::Device;
 
-use crate::error::{Error, Result};
+use crate::error::{EAGER_SCORES, Error, Result};
 use crate::math::AttnImplementation;
-
-/// What [`Peak::what`] is where attention that keeps its scores needs the most.
-pub const EAGER_SCORES: &str = "the scores of eager attention";
 
 /// What a request asks of the model.
 #[derive(Debug, Clone, Copy)]

@@ -5,23 +5,14 @@ use golden::{DumpWriter, Role};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::isolate::Isolation;
+use crate::model::ATTN_WEIGHTS;
+use crate::model::observer::{Observer, Site};
 
-/// What the weights of an attention are called, behind its own name.
-pub(crate) const ATTN_WEIGHTS: &str = "attn_weights";
-
-/// Receives each activation as it is computed; writes the chosen ones to a dump, or none.
+/// Writes the chosen activations to a dump, or none.
 pub struct Recorder {
-    target: Option<Target>,
+    sites: Option<Box<Sites>>,
     /// Whether the user has asked to stop: a prefill can take minutes, and gives no token before its end.
     is_stopped: Option<fn() -> bool>,
-}
-
-enum Target {
-    /// Keeps what is computed.
-    Dump(Box<Sites>),
-    /// Compares it with another run's, and lets the model go on from that.
-    Isolation(Box<Isolation>),
 }
 
 struct Sites {
@@ -35,9 +26,9 @@ struct Sites {
 }
 
 impl Recorder {
-    /// A recorder that keeps nothing, at no cost.
+    /// A recorder that keeps nothing.
     pub fn off() -> Self {
-        Self { target: None, is_stopped: None }
+        Self { sites: None, is_stopped: None }
     }
 
     /// A recorder that writes each site whose name one of the globs matches; every site where there are none.
@@ -47,13 +38,13 @@ impl Recorder {
     pub fn new(writer: DumpWriter, sites: &[String]) -> Result<Self> {
         let sites = if sites.is_empty() { None } else { Some(glob_set(sites)?) };
         let sites = Sites { writer, sites, attn_weights: false, sketch_seed: None, active: true };
-        Ok(Self { target: Some(Target::Dump(Box::new(sites))), is_stopped: None })
+        Ok(Self { sites: Some(Box::new(sites)), is_stopped: None })
     }
 
     /// The same recorder, which also writes the attention weights of the decoder, or does not: they are as large as the square
     /// of the prompt.
     pub fn with_attn_weights(mut self, wanted: bool) -> Self {
-        if let Some(Target::Dump(sites)) = &mut self.target {
+        if let Some(sites) = &mut self.sites {
             sites.attn_weights = wanted;
         }
         self
@@ -61,15 +52,10 @@ impl Recorder {
 
     /// The same recorder, which writes [sketches](golden::Sketch) of this seed in place of tensors.
     pub fn with_sketches(mut self, seed: Option<u64>) -> Self {
-        if let Some(Target::Dump(sites)) = &mut self.target {
+        if let Some(sites) = &mut self.sites {
             sites.sketch_seed = seed;
         }
         self
-    }
-
-    /// A recorder that compares each site with another run's, and sets it to that.
-    pub(crate) fn isolating(isolation: Isolation) -> Self {
-        Self { target: Some(Target::Isolation(Box::new(isolation))), is_stopped: None }
     }
 
     /// The same recorder, which ends the computation at the next module once `is_stopped` says so.
@@ -77,86 +63,54 @@ impl Recorder {
         Self { is_stopped: Some(is_stopped), ..self }
     }
 
-    /// Records the output of a module: `name` is its path in `modeling.py`, `module` its class there.
-    ///
-    /// # Errors
-    /// Where the dump cannot be written, or cannot hold the tensor's dtype; [`Error::Interrupted`] where the user has asked
-    /// to stop.
-    pub fn activation(&mut self, name: &str, module: &str, tensor: &Tensor) -> Result<()> {
-        if self.is_stopped.is_some_and(|is_stopped| is_stopped()) {
-            return Err(Error::Interrupted);
-        }
-        match &mut self.target {
-            Some(Target::Dump(sites)) if sites.active => sites.push(name, Role::Activation, module, tensor),
-            Some(Target::Isolation(isolation)) => isolation.activation(name, tensor),
-            _ => Ok(()),
-        }
-    }
-
-    /// Records the weights of an attention, where they are wanted: `name` is the attention's path, `module` its class.
-    ///
-    /// # Errors
-    /// As [`Recorder::activation`].
-    pub fn attn_weights(&mut self, name: &str, module: &str, tensor: &Tensor) -> Result<()> {
-        if matches!(&self.target, Some(Target::Dump(sites)) if !sites.attn_weights) {
-            return Ok(());
-        }
-        self.activation(&format!("{name}.{ATTN_WEIGHTS}"), &format!("{module} {ATTN_WEIGHTS}"), tensor)
-    }
-
-    /// Records what the model is given.
-    ///
-    /// # Errors
-    /// As [`Recorder::activation`].
-    pub fn input(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.given(name, Role::Input, tensor)
-    }
-
-    /// Records what the whole run gives.
-    ///
-    /// # Errors
-    /// As [`Recorder::activation`].
-    pub fn output(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.given(name, Role::Output, tensor)
-    }
-
-    fn given(&mut self, name: &str, role: Role, tensor: &Tensor) -> Result<()> {
-        match &mut self.target {
-            Some(Target::Dump(sites)) => sites.push(name, role, "", tensor),
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends the prefill: no activation is kept from here on.
-    pub fn end_of_prefill(&mut self) {
-        if let Some(Target::Dump(sites)) = &mut self.target {
-            sites.active = false;
-        }
-    }
-
-    /// Whether anything is kept.
-    pub fn is_on(&self) -> bool {
-        self.target.is_some()
-    }
-
     /// The dump's writer, to be finished with a manifest.
     pub fn into_writer(self) -> Option<DumpWriter> {
-        match self.target {
-            Some(Target::Dump(sites)) => Some(sites.writer),
-            _ => None,
-        }
+        self.sites.map(|sites| sites.writer)
     }
 
-    /// What was compared.
-    pub(crate) fn into_isolation(self) -> Option<Isolation> {
-        match self.target {
-            Some(Target::Isolation(isolation)) => Some(*isolation),
-            _ => None,
+    fn push(&mut self, name: &str, role: Role, module: &str, tensor: &Tensor) -> Result<()> {
+        match &mut self.sites {
+            Some(sites) => sites.push(name, role, module, tensor),
+            None => Ok(()),
         }
     }
 }
 
+impl Observer for Recorder {
+    fn input(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        self.push(name, Role::Input, "", tensor)
+    }
+
+    fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {
+        if self.is_stopped.is_some_and(|is_stopped| is_stopped()) {
+            return Err(Error::Interrupted);
+        }
+        if let Some(sites) = self.sites.as_mut().filter(|sites| sites.active && sites.wants(site.name)) {
+            sites.push(site.name, Role::Activation, site.module, &output)?;
+        }
+        Ok(output)
+    }
+
+    fn end_of_prefill(&mut self) {
+        if let Some(sites) = &mut self.sites {
+            sites.active = false;
+        }
+    }
+
+    fn wants_step_logits(&self) -> bool {
+        self.sites.is_some()
+    }
+
+    fn step_logits(&mut self, logits: &Tensor) -> Result<()> {
+        self.push("step_logits", Role::Output, "", logits)
+    }
+}
+
 impl Sites {
+    fn wants(&self, site: &str) -> bool {
+        self.attn_weights || site.strip_suffix(ATTN_WEIGHTS).is_none_or(|attention| !attention.ends_with('.'))
+    }
+
     fn push(&mut self, name: &str, role: Role, module: &str, tensor: &Tensor) -> Result<()> {
         if self.sites.as_ref().is_some_and(|sites| !sites.is_match(name)) {
             return Ok(());
@@ -221,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_wish_to_stop_ends_the_computation_at_the_next_module() {
-        let tensor = Tensor::from_slice(&[1.0_f32]);
-        let at_a_module = |mut recorder: Recorder| recorder.activation("mlp1", "Sequential", &tensor);
+        let at_a_module =
+            |mut recorder: Recorder| recorder.output(Site::new("mlp1", "Sequential"), Tensor::new());
         assert!(at_a_module(Recorder::off()).is_ok());
         assert!(at_a_module(Recorder::off().stopping(|| false)).is_ok());
         assert!(matches!(at_a_module(Recorder::off().stopping(|| true)), Err(Error::Interrupted)));

@@ -6,6 +6,7 @@ use golden::{Dump, DumpWriter, ManifestHead};
 
 use crate::error::Result;
 use crate::generate::{Generation, GenerationConfig, ModelInputs, Sampling, generate};
+use crate::mistakes::{self, Mistake};
 use crate::model::NemotronVl;
 use crate::record::Recorder;
 use crate::recorded::fail;
@@ -37,6 +38,8 @@ pub struct ReplayOptions<'a> {
     pub attn_weights: bool,
     /// The seed of sketches in place of tensors.
     pub sketch_seed: Option<u64>,
+    /// Mistakes to plant in the computation; those in what is loaded are the model's.
+    pub mistakes: &'a [Mistake],
 }
 
 /// Replays `golden` on `model`, which is set to compute as it is to, from its `inputs`, and writes what each site computes to
@@ -72,8 +75,9 @@ pub fn replay(
     let mut recorder = Recorder::new(writer, &[])?
         .with_attn_weights(options.attn_weights)
         .with_sketches(options.sketch_seed);
+    let on_token = |_| Ok(ControlFlow::Continue(()));
     let Generation { token_ids, .. } =
-        generate(model, inputs, &config, &mut recorder, |_| Ok(ControlFlow::Continue(())))?;
+        generate(model, inputs, &config, &mut *mistakes::plant(options.mistakes, &mut recorder), on_token)?;
 
     let Some(writer) = recorder.into_writer() else { return Err(fail(golden, "nothing was recorded")) };
     let summary = summarize(golden, &writer, &token_ids);

@@ -7,29 +7,30 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::generate::{ModelInputs, Sampling};
-use crate::pictures::{MediaFile, Preprocessed, Warning, preprocess_media};
-use crate::prompt::{Conversation, PromptBuilder, Turn, place_films, placeholder_for};
+use crate::model::observer::Observer as _;
+use crate::pictures::{MediaFile, Picture, Preprocessed, Warning, preprocess_media};
+use crate::prompt::{AnsweredTurn, Conversation, PromptBuilder, place_videos, placeholder_for};
 use crate::record::Recorder;
 use crate::settings::TORCH_VERSION;
 use converter::normalized::Config;
 
-/// Frames taken of a film where nothing else is said.
+/// Frames taken of a video where nothing else is said.
 pub const DEFAULT_NUM_FRAMES: usize = 8;
 
-/// A question, about pictures and films or without any.
+/// A question, about pictures and videos or without any.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChatRequest {
     /// System prompt.
     pub system: Option<String>,
     /// Earlier turns; with a history the caller places each `<image>` and `<video>`.
-    pub history: Option<Vec<Turn>>,
+    pub history: Option<Vec<AnsweredTurn>>,
     /// The question.
     pub question: String,
     /// Files of the pictures, in the order of their placeholders.
     pub images: Vec<PathBuf>,
-    /// Films, in the order of theirs: folders of pictures, or files for ffmpeg.
+    /// Videos, in the order of theirs: folders of pictures, or files for ffmpeg.
     pub videos: Vec<PathBuf>,
-    /// The most frames to take of a film.
+    /// The most frames to take of a video.
     pub num_frames: usize,
 }
 
@@ -38,12 +39,10 @@ pub struct ChatRequest {
 pub struct PreparedRequest {
     /// What the model is given.
     pub inputs: ModelInputs,
-    /// The prompt's ids.
-    pub input_ids: Vec<i64>,
     /// The text that was tokenised.
     pub prompt: String,
-    /// The pictures as they were read, frames of films among them.
-    pub preprocessed: Preprocessed,
+    /// The pictures as they were read, frames of videos among them.
+    pub pictures: Vec<Picture>,
     turns: Vec<manifest::Turn>,
     system: Option<String>,
 }
@@ -55,7 +54,7 @@ impl ChatRequest {
     /// Where a picture cannot be read, or prompt and pictures do not fit each other.
     pub fn prepare(&self, config: &Config, prompts: &PromptBuilder) -> Result<PreparedRequest> {
         let (preprocessed, media) = preprocess_media(&self.media()?, &config.image_processor)?;
-        let (history, question) = place_films(self.history.as_deref(), &self.question, &media)?;
+        let (history, question) = place_videos(self.history.as_deref(), &self.question, &media)?;
         let conversation =
             Conversation { system: self.system.as_deref(), history: history.as_deref(), question: &question };
         let prompt = prompts.build(conversation, &preprocessed.tiles_per_picture())?;
@@ -66,20 +65,18 @@ impl ChatRequest {
             .map(|turn| manifest::Turn { user: turn.user.clone(), assistant: Some(turn.assistant.clone()) });
         // As it was asked: the placeholders that `chat` puts in front are part of the prompt, not of the request.
         let last = manifest::Turn { user: self.question.clone(), assistant: None };
+        let Preprocessed { pixel_values, pictures } = preprocessed;
+        let input_ids = Tensor::f_from_slice(&prompt.input_ids)?.f_view([1, -1])?;
         Ok(PreparedRequest {
-            inputs: ModelInputs {
-                input_ids: Tensor::f_from_slice(&prompt.input_ids)?.f_view([1, -1])?,
-                pixel_values: preprocessed.pixel_values.as_ref().map(Tensor::shallow_clone),
-            },
-            input_ids: prompt.input_ids,
+            inputs: ModelInputs { input_ids, pixel_values },
             prompt: prompt.text,
-            preprocessed,
+            pictures,
             turns: earlier.chain([last]).collect(),
             system: self.system.clone(),
         })
     }
 
-    /// Pictures and films in the order of their placeholders; those that have none come last, pictures before films.
+    /// Pictures and videos in the order of their placeholders; those that have none come last, pictures before videos.
     fn media(&self) -> Result<Vec<MediaFile>> {
         let (image, video) = (placeholder_for("image")?, placeholder_for("video")?);
         let mut images = self.images.iter().cloned().map(MediaFile::Image);
@@ -107,8 +104,7 @@ impl ChatRequest {
 impl PreparedRequest {
     /// What a user may not expect of the pictures, with the name of each file.
     pub fn warnings(&self) -> impl Iterator<Item = (&str, &Warning)> {
-        self.preprocessed
-            .pictures
+        self.pictures
             .iter()
             .flat_map(|picture| picture.warnings.iter().map(|warning| (picture.file.as_str(), warning)))
     }
@@ -122,7 +118,7 @@ impl PreparedRequest {
         let mut recorder = Recorder::new(writer, &[])?;
         if let Some(pixel_values) = &self.inputs.pixel_values {
             recorder.input("pixel_values", pixel_values)?;
-            let pictures = &self.preprocessed.pictures;
+            let pictures = &self.pictures;
             let grids: Vec<i64> = pictures
                 .iter()
                 .flat_map(|picture| [picture.grid.columns as i64, picture.grid.rows as i64])
@@ -149,7 +145,7 @@ impl PreparedRequest {
 
     /// The request as a dump's manifest describes it.
     pub fn manifest(&self, max_new_tokens: usize, sampling: &Sampling) -> manifest::Request {
-        let images = self.preprocessed.pictures.iter().map(|picture| manifest::Image {
+        let images = self.pictures.iter().map(|picture| manifest::Image {
             file: picture.file.clone(),
             width: picture.width as u32,
             height: picture.height as u32,
@@ -185,7 +181,7 @@ const MAX_HISTORY_BYTES: u64 = 1 << 28;
 ///
 /// # Errors
 /// Where the file cannot be read, or is not such a list.
-pub fn read_history(path: &Path) -> Result<Vec<Turn>> {
+pub fn read_history(path: &Path) -> Result<Vec<AnsweredTurn>> {
     let fail = |problem: String| crate::Error::History { path: path.to_owned(), problem };
     let text = store::read_to_string(path, MAX_HISTORY_BYTES).map_err(|error| fail(error.to_string()))?;
     let turns = store::json::Text::new(text.as_bytes()).and_then(|text| text.parse());

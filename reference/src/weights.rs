@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use converter::normalized::{Checkpoint, TorchDtype};
+use converter::normalized::{Checkpoint, Config, TorchDtype};
 use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +18,34 @@ pub fn kind_of(dtype: TorchDtype) -> Kind {
     }
 }
 
+/// The dtypes that the parts of a model run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartDtypes {
+    /// The language model's, which is called the model's.
+    pub model: TorchDtype,
+    /// The tower's.
+    pub vision: TorchDtype,
+    /// The projector's: the model's, as the public code casts what it is given.
+    pub projector: TorchDtype,
+}
+
+/// Changes what a model is loaded from.
+pub trait Loading: Send + Sync {
+    /// The configuration.
+    fn config(&self, _config: &mut Config) {}
+
+    /// The dtypes.
+    fn dtypes(&self, _dtypes: &mut PartDtypes) {}
+
+    /// A weight of this name, as it was read; `config` is the checkpoint's own.
+    ///
+    /// # Errors
+    /// Where libtorch cannot change it.
+    fn weight(&self, _config: &Config, _name: &str, weight: Tensor) -> Result<Tensor> {
+        Ok(weight)
+    }
+}
+
 /// A place in the tree of a checkpoint's tensor names, with the dtype and device its weights get.
 #[derive(Clone)]
 pub struct Weights {
@@ -26,6 +54,7 @@ pub struct Weights {
     kind: Kind,
     device: Device,
     math: SharedMath,
+    changes: Arc<[&'static dyn Loading]>,
 }
 
 impl Weights {
@@ -39,7 +68,13 @@ impl Weights {
             kind,
             device,
             math: SharedMath::new(math, math.attention()),
+            changes: Arc::new([]),
         }
+    }
+
+    /// The same place, whose weights are changed.
+    pub fn changed(self, changes: Vec<&'static dyn Loading>) -> Self {
+        Self { changes: changes.into(), ..self }
     }
 
     /// The place below this one.
@@ -85,7 +120,7 @@ impl Weights {
         };
         let size: Vec<i64> = view.shape.iter().map(|&dim| dim as i64).collect();
         let aligned = (view.data.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes());
-        let tensor = if aligned {
+        let mut tensor = if aligned {
             let mut strides = vec![1_i64; size.len()];
             for dim in (1..size.len()).rev() {
                 strides[dim - 1] = strides[dim] * size[dim].max(1);
@@ -97,6 +132,9 @@ impl Weights {
         } else {
             Tensor::f_from_data_size(view.data, &size, kind)?
         };
+        for change in &*self.changes {
+            tensor = change.weight(self.checkpoint.config(), &name, tensor)?;
+        }
         Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?)
     }
 }

@@ -13,7 +13,7 @@ use reference::memory::peak_resident_bytes;
 use reference::settings::{Settings, TORCH_VERSION};
 use serde::Serialize;
 
-use super::{Outcome, load_model, print, print_json, spinner};
+use super::{Verdict, load_model, print, print_json, spinner};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ struct Report {
 }
 
 /// Runs the command.
-pub fn run(args: BenchArguments) -> Result<Outcome> {
+pub fn run(args: BenchArguments) -> Result<Verdict> {
     Settings { threads: args.model.threads, ..Settings::default() }.apply();
     let start = Instant::now();
     let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), Math::Fast)?;
@@ -62,7 +62,7 @@ pub fn run(args: BenchArguments) -> Result<Outcome> {
     } else {
         print(&text(&report)?)?;
     }
-    Ok(Outcome::Yes)
+    Ok(Verdict::Yes)
 }
 
 fn text(report: &Report) -> Result<String, fmt::Error> {

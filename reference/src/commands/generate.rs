@@ -7,20 +7,20 @@ use converter::normalized::TorchDtype;
 use golden::DumpWriter;
 use reference::Error;
 use reference::Math;
-use reference::answer::{Answer, answer};
+use reference::answer::Answer;
 use reference::arguments::GenerateArguments;
 use reference::generate::{FinishReason, GenerationConfig, StepLogprobs};
 use reference::memory::peak_resident_bytes;
-use reference::prompt::PromptBuilder;
 use reference::record::Recorder;
 use reference::request::PreparedRequest;
-use reference::settings::{Settings, producer};
+use reference::session::Session;
+use reference::settings::Settings;
 use serde::Serialize;
 
-use super::{Outcome, interrupt, load_model, print_json, spinner, warn};
+use super::{Verdict, interrupt, load_model, print_json, spinner, warn};
 
 /// Runs the command; the answer is streamed to stdout.
-pub fn run(args: GenerateArguments) -> Result<Outcome> {
+pub fn run(args: GenerateArguments) -> Result<Verdict> {
     let settings = Settings { threads: args.model.threads, ..Settings::default() };
     settings.apply();
     let sampling = args.sampling.sampling()?;
@@ -29,12 +29,12 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
     let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
     args.recording.check(args.model.attention_with(math))?;
     let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
-    let prompts = PromptBuilder::load(&args.model.model, model.config()).map_err(Error::from)?;
-    let prepared = request.prepare(model.config(), &prompts)?;
+    let session = Session::new(model, &args.model.model, settings, interrupt::is_stopped)?;
+    let prepared = session.prepare(&request)?;
     warn(&prepared);
     let config = GenerationConfig {
         max_new_tokens: args.max_new_tokens,
-        eos_token_ids: prompts.tokenizer().end_token_ids(&args.eos_token_ids)?,
+        eos_token_ids: session.end_token_ids(&args.eos_token_ids)?,
         sampling,
         logprobs: args.logprobs,
     };
@@ -48,31 +48,20 @@ pub fn run(args: GenerateArguments) -> Result<Outcome> {
         }
         None => Recorder::off(),
     };
-    let mut recorder = recorder.stopping(interrupt::is_stopped);
     let mut print = Printer { on: !args.json };
     let waiting = spinner(format!("reading {} tokens", prepared.inputs.input_ids.numel()));
-    let answer =
-        answer(&model, prompts.tokenizer(), &prepared.inputs, &config, &args.stop, &mut recorder, |piece| {
-            waiting.finish_and_clear();
-            if interrupt::is_stopped() {
-                return Err(Error::Interrupted);
-            }
-            print.write(piece)
-        })?;
+    let answer = session.answer(&prepared, &config, &args.stop, recorder, |piece| {
+        waiting.finish_and_clear();
+        print.write(piece)
+    })?;
     print.write("\n")?;
     if answer.generation.finish_reason == FinishReason::Length && std::io::stderr().is_terminal() {
-        eprintln!("note: stopped at `--max-new-tokens {}`", config.max_new_tokens);
-    }
-
-    if let Some(writer) = recorder.into_writer() {
-        let name = args.model.model.file_name().map(|name| name.to_string_lossy().into_owned());
-        let producer = producer(&model, &settings, &prepared.inputs);
-        writer.finish(answer.manifest_head(producer, name, &prepared, &config))?;
+        eprintln!("note: stopped at `--max-new-tokens {}`", args.max_new_tokens);
     }
     if args.json {
         print_json(&Report::new(&answer, &prepared))?;
     }
-    Ok(Outcome::Yes)
+    Ok(Verdict::Yes)
 }
 
 /// Writes to stdout as the answer comes.
@@ -119,7 +108,7 @@ impl<'a> Report<'a> {
             prompt: &prepared.prompt,
             prompt_tokens: prepared.inputs.input_ids.numel(),
             generated_tokens: generation.token_ids.len(),
-            tiles: prepared.preprocessed.pictures.iter().map(|picture| picture.num_tiles).collect(),
+            tiles: prepared.pictures.iter().map(|picture| picture.num_tiles).collect(),
             prefill_secs: generation.prefill_time.as_secs_f64(),
             decode_secs: generation.decode_time.as_secs_f64(),
             peak_resident_bytes: peak_resident_bytes(),

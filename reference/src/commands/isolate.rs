@@ -7,7 +7,7 @@ use cli::escape::terminal;
 use converter::normalized::TorchDtype;
 use golden::Dump;
 use reference::arguments::{IsolateArguments, ModelArguments};
-use reference::isolate::{Fault, Isolated, check_in_full, in_any_way, isolate};
+use reference::isolate::{Fault, Isolated, check_in_full, in_any_variant, isolate};
 use reference::prompt::Tokenizer;
 use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::settings::Settings;
@@ -15,18 +15,18 @@ use reference::{AttnImplementation, Error, Math, NemotronVl};
 use serde_json::{Value, json};
 use validate::tolerance::Metric;
 
-use super::{Outcome, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
+use super::{Verdict, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 
-/// A way in which a run's modules may have computed.
+/// One of the computations that a run's modules may have done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Way {
+struct Variant {
     math: Math,
     attention: AttnImplementation,
     pixel_values_dtype: TorchDtype,
 }
 
 /// Runs the command: 0 where no module is at fault, else 1.
-pub fn run(args: IsolateArguments) -> Result<Outcome> {
+pub fn run(args: IsolateArguments) -> Result<Verdict> {
     let golden = Dump::open(&args.golden)?;
     let candidate = Dump::open(&args.candidate)?;
     apply_settings(Settings::of(&golden.manifest().producer), &args.model, &golden);
@@ -61,7 +61,7 @@ pub fn run(args: IsolateArguments) -> Result<Outcome> {
     } else {
         print(&text(&found)?)?;
     }
-    Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Outcome::No } else { Outcome::Yes })
+    Ok(if found.iter().any(|isolated| isolated.fault.is_some()) { Verdict::No } else { Verdict::Yes })
 }
 
 /// Tells what no module is at fault for.
@@ -92,34 +92,34 @@ fn isolated(
         recorded.pixel_values_dtype = find_pixel_values_dtype(model, run, &inputs)?;
     }
     let mut found = Vec::new();
-    for way in ways(&args.model, &recorded, model.dtype()) {
-        model.set_math(way.math);
-        model.set_attention(way.attention);
-        model.set_pixel_values_dtype(way.pixel_values_dtype);
+    for variant in variants(&args.model, &recorded, model.dtype()) {
+        model.set_math(variant.math);
+        model.set_attention(variant.attention);
+        model.set_pixel_values_dtype(variant.pixel_values_dtype);
         let progress = spinner(terminal(&format!("isolating {}", run.path().display())));
-        found.push(isolate(model, golden, Dump::open(run.path())?, &inputs)?);
+        found.push(isolate(model, golden, run, &inputs)?);
         progress.finish_and_clear();
     }
-    Ok((in_any_way(found), recorded.pixel_values_dtype))
+    Ok((in_any_variant(found), recorded.pixel_values_dtype))
 }
 
-/// The ways in which a run may have computed: what neither the user nor its manifest tells is tried, each choice once at least.
-fn ways(args: &ModelArguments, recorded: &RecordedRun, model: TorchDtype) -> Vec<Way> {
+/// How a run may have computed: what neither the user nor its manifest tells is tried, each choice once at least.
+fn variants(args: &ModelArguments, recorded: &RecordedRun, model: TorchDtype) -> Vec<Variant> {
     let maths = known_or_all(args.math, [Math::Exact, Math::Fast]);
     let attention = args.attention.or(recorded.attention());
     let attentions = known_or_all(attention, [AttnImplementation::Eager, AttnImplementation::Sdpa]);
     let pixels = args.pixel_values_dtype.map(|pixels| pixels.dtype(model)).or(recorded.pixel_values_dtype);
     let pixels = known_or_all(pixels, [TorchDtype::Float32, model]);
     let count = maths.len().max(attentions.len()).max(pixels.len());
-    let mut ways: Vec<Way> = (0..count)
-        .map(|at| Way {
+    let mut variants: Vec<Variant> = (0..count)
+        .map(|at| Variant {
             math: maths[at % maths.len()],
             attention: attentions[at % attentions.len()],
             pixel_values_dtype: pixels[at % pixels.len()],
         })
         .collect();
-    ways.dedup();
-    ways
+    variants.dedup();
+    variants
 }
 
 fn known_or_all<T>(known: Option<T>, all: [T; 2]) -> Vec<T> {

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cli::escape::{json, terminal};
-use converter::normalized::TorchDtype;
+use converter::normalized::{Checkpoint, TorchDtype};
 use golden::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::arguments::{self, ModelArguments};
@@ -22,10 +22,11 @@ use reference::request::PreparedRequest;
 use reference::settings::Settings;
 use reference::{Dtypes, Math, NemotronVl};
 use serde::Serialize;
+use tch::Device;
 
 /// What a command that could be carried out found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Verdict {
     /// Exit status 0.
     Yes,
     /// Exit status 1.
@@ -40,8 +41,19 @@ pub fn load_model(
 ) -> reference::Result<NemotronVl> {
     let device = args.device.resolve()?;
     warn_of_added(&args.model);
+    load_opened(Checkpoint::open(&args.model)?, args, dtypes, device, math)
+}
+
+/// The same of a checkpoint that is open.
+pub fn load_opened(
+    checkpoint: Checkpoint,
+    args: &ModelArguments,
+    dtypes: impl Into<Dtypes>,
+    device: Device,
+    math: Math,
+) -> reference::Result<NemotronVl> {
     let spinner = spinner(terminal(&format!("loading {}", args.model.display())));
-    let mut model = NemotronVl::load(&args.model, dtypes, device, args.math.unwrap_or(math))?;
+    let mut model = NemotronVl::of(checkpoint, dtypes, device, args.math.unwrap_or(math), Vec::new())?;
     spinner.finish_and_clear();
     if let Some(attention) = args.attention {
         model.set_attention(attention);
@@ -149,7 +161,7 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Prints completions or manual pages of the program itself.
-pub fn common(command: cli::Command) -> anyhow::Result<Outcome> {
+pub fn common(command: cli::Command) -> anyhow::Result<Verdict> {
     command.run(arguments::command())?;
-    Ok(Outcome::Yes)
+    Ok(Verdict::Yes)
 }

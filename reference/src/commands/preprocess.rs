@@ -14,10 +14,10 @@ use reference::prompt::PromptBuilder;
 use reference::request::ChatRequest;
 use reference::settings::Settings;
 
-use super::{Outcome, print, spinner, warn, warn_of_added};
+use super::{Verdict, print, spinner, warn, warn_of_added};
 
 /// Runs the command; prints the prompt as it is tokenised.
-pub fn run(args: PreprocessArguments) -> Result<Outcome> {
+pub fn run(args: PreprocessArguments) -> Result<Verdict> {
     Settings::default().apply();
     let request = args.request.request()?;
     if let Some(file) = &args.tiles_png {
@@ -35,14 +35,15 @@ pub fn run(args: PreprocessArguments) -> Result<Outcome> {
     warn(&prepared);
     let name = args.model.file_name().map(|name| name.to_string_lossy().into_owned());
     prepared.record(name, writer)?;
-    if let Some(file) = &args.tiles_png {
-        write_contact_sheet(file, &prepared.preprocessed, &config.image_processor).map_err(Error::from)?;
+    if let (Some(file), Some(pixel_values)) = (&args.tiles_png, &prepared.inputs.pixel_values) {
+        write_contact_sheet(file, pixel_values, &prepared.pictures, &config.image_processor)
+            .map_err(Error::from)?;
     }
     print(&format!("{}\n", prepared.prompt))?;
-    Ok(Outcome::Yes)
+    Ok(Verdict::Yes)
 }
 
-/// Refuses to write the tiles over a picture or film that they are made of, and without `force` over anything.
+/// Refuses to write the tiles over a picture or video that they are made of, and without `force` over anything.
 fn check_place(file: &Path, request: &ChatRequest, force: bool) -> std::result::Result<(), PictureError> {
     let Ok(there) = fs::metadata(file) else { return Ok(()) };
     let is_there = |input: &PathBuf| {

@@ -15,10 +15,10 @@ use reference::replay::{ReplayOptions, ReplaySummary, replay};
 use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
 
-use super::{Outcome, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
+use super::{Verdict, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 
 /// Runs the command: 0 where the generated ids are the golden's, else 1.
-pub fn run(args: ReplayArguments) -> Result<Outcome> {
+pub fn run(args: ReplayArguments) -> Result<Verdict> {
     let golden = Dump::open(&args.golden)?;
     let mut settings = Settings::of(&golden.manifest().producer);
     if args.native_kernels {
@@ -46,6 +46,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
         settings: &settings,
         attn_weights: args.attn_weights || recorded.attn_weights,
         sketch_seed: args.sketch.then(|| sketch_seed(&golden)),
+        mistakes: &[],
     };
     let eos_token_ids = vec![tokenizer.eos_token_id()];
     let summary = replay(&model, &golden, &inputs, options, eos_token_ids, decode, writer)?;
@@ -61,7 +62,7 @@ pub fn run(args: ReplayArguments) -> Result<Outcome> {
     } else {
         print(&text(&summary)?)?;
     }
-    Ok(if summary.generated_ids_equal { Outcome::Yes } else { Outcome::No })
+    Ok(if summary.generated_ids_equal { Verdict::Yes } else { Verdict::No })
 }
 
 /// Sets what the user leaves open as it was in the golden run, and tells what is not known of that.

@@ -7,27 +7,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reference::Error;
 use reference::Math;
 use reference::arguments::RunArguments;
-use reference::prompt::PromptBuilder;
-use reference::run::{RunFiles, Runner, Way, checkpoint_sha256, run as run_requests};
+use reference::run::{RunConfig, RunFiles, Runner, checkpoint_sha256, run as run_requests};
+use reference::session::Session;
 use reference::settings::Settings;
 use tch::Device;
 
-use super::{Outcome, interrupt, load_model};
+use super::{Verdict, interrupt, load_opened, warn_of_added};
 
 /// Runs the command: 0 where every request was answered, 1 where one was not.
-pub fn run(args: RunArguments) -> Result<Outcome> {
+pub fn run(args: RunArguments) -> Result<Verdict> {
     let settings = Settings { threads: args.model.threads, ..Settings::default() };
     settings.apply();
     interrupt::listen()?;
     // A dump is for comparing: it gets the exact operations unless told otherwise.
     let math = args.model.math.unwrap_or(if args.record.is_some() { Math::Exact } else { Math::Fast });
     args.recording.check(args.model.attention_with(math))?;
+    let checkpoint = Checkpoint::open(&args.model.model).map_err(Error::from)?;
+    let device = args.model.device.resolve()?;
     let files = RunFiles {
         requests: args.requests.clone(),
         answers: args.answers.clone(),
         shard: args.shard,
         begin_anew: args.force,
-        way: way(&args, math)?,
+        config: config(&args, &checkpoint, device, math)?,
     };
     let progress = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} requests, {eta} left {msg}") {
@@ -35,7 +37,7 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
     }
     let summary = run_requests(
         &files,
-        || load(&args, math, settings),
+        || load(&args, checkpoint, device, math, settings),
         |at, total, row| {
             progress.set_length(total as u64);
             progress.set_position(at as u64);
@@ -54,19 +56,22 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
         summary.done_before,
         terminal(&args.answers.display().to_string())
     );
-    Ok(if summary.failed == 0 { Outcome::Yes } else { Outcome::No })
+    Ok(if summary.failed == 0 { Verdict::Yes } else { Verdict::No })
 }
 
 /// What the answers depend on beside the requests.
-fn way(args: &RunArguments, math: Math) -> Result<Way, Error> {
-    let checkpoint = Checkpoint::open(&args.model.model)?;
+fn config(
+    args: &RunArguments,
+    checkpoint: &Checkpoint,
+    device: Device,
+    math: Math,
+) -> Result<RunConfig, Error> {
     let dtype = args.model.dtype.map_or(checkpoint.config().torch_dtype, TorchDtype::from);
     let pixels = args.model.pixel_values_dtype.map_or(TorchDtype::Float32, |pixels| pixels.dtype(dtype));
-    let is_gpu = matches!(args.model.device.resolve()?, Device::Cuda(_));
-    Ok(Way {
+    Ok(RunConfig {
         checkpoint: checkpoint_sha256(&args.model.model)?,
         dtype: dtype.as_str().to_owned(),
-        device: if is_gpu { "cuda" } else { "cpu" }.to_owned(),
+        device: if matches!(device, Device::Cuda(_)) { "cuda" } else { "cpu" }.to_owned(),
         math: math.as_str().to_owned(),
         attention: args.model.attention_with(math).as_str().to_owned(),
         pixel_values_dtype: pixels.as_str().to_owned(),
@@ -74,18 +79,18 @@ fn way(args: &RunArguments, math: Math) -> Result<Way, Error> {
     })
 }
 
-fn load(args: &RunArguments, math: Math, settings: Settings) -> Result<Runner, Error> {
-    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
-    let prompts = PromptBuilder::load(&args.model.model, model.config())?;
+fn load(
+    args: &RunArguments,
+    checkpoint: Checkpoint,
+    device: Device,
+    math: Math,
+    settings: Settings,
+) -> Result<Runner, Error> {
+    warn_of_added(&args.model.model);
+    let model = load_opened(checkpoint, &args.model, args.model.dtype.map(TorchDtype::from), device, math)?;
+    let session = Session::new(model, &args.model.model, settings, interrupt::is_stopped)?;
     if let Some(dir) = &args.record {
         std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
     }
-    Ok(Runner {
-        model,
-        prompts,
-        settings,
-        checkpoint: args.model.model.file_name().map(|name| name.to_string_lossy().into_owned()),
-        record: args.record.clone().map(|dir| (dir, args.recording.clone())),
-        is_stopped: interrupt::is_stopped,
-    })
+    Ok(Runner { session, record: args.record.clone().map(|dir| (dir, args.recording.clone())) })
 }

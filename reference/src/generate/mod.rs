@@ -16,7 +16,7 @@ pub use stop::StopStrings;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::model::NemotronVl;
-use crate::record::Recorder;
+use crate::model::observer::Observer;
 
 /// What the model is given: a prompt in token ids, and the tiles of its pictures.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub struct Generation {
 /// # Errors
 /// Before any work, [`Error::Context`] where prompt and answer do not fit the model's context, and [`Error::Memory`] where
 /// they do not fit in memory; [`Error::Logits`] at a step whose logits are not all finite; else whatever the model or the
-/// recorder reports, or `on_token` returns.
+/// observer reports, or `on_token` returns.
 ///
 /// # Source
 /// transformers 4.57.6, `generation/utils.py`, `GenerationMixin._sample`: the logits of a step are those of the last
@@ -79,7 +79,7 @@ pub fn generate(
     model: &NemotronVl,
     inputs: &ModelInputs,
     config: &GenerationConfig,
-    recorder: &mut Recorder,
+    observer: &mut dyn Observer,
     mut on_token: impl FnMut(i64) -> Result<ControlFlow<()>>,
 ) -> Result<Generation> {
     let prompt = inputs.input_ids.size().last().map_or(0, |&tokens| tokens as usize);
@@ -91,13 +91,13 @@ pub fn generate(
     let mut cache = model.cache(prompt + config.max_new_tokens)?;
 
     if let Some(pixel_values) = &inputs.pixel_values {
-        recorder.input("pixel_values", pixel_values)?;
+        observer.input("pixel_values", pixel_values)?;
     }
-    recorder.input("input_ids", &inputs.input_ids)?;
+    observer.input("input_ids", &inputs.input_ids)?;
 
     let start = Instant::now();
-    let mut logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, recorder)?;
-    recorder.end_of_prefill();
+    let mut logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, observer)?;
+    observer.end_of_prefill();
     let mut prefill_time = Duration::ZERO;
 
     let mut token_ids = Vec::new();
@@ -112,7 +112,7 @@ pub fn generate(
             // Operations on a GPU are queued: the prefill has ended once its logits are here.
             prefill_time = start.elapsed();
         }
-        if recorder.is_on() {
+        if observer.wants_step_logits() {
             step_logits.push(scores);
         }
         logprobs.extend(config.logprobs.map(|top| StepLogprobs::new(&values, chosen, top)));
@@ -125,11 +125,11 @@ pub fn generate(
         if token_ids.len() == config.max_new_tokens {
             break FinishReason::Length;
         }
-        logits = model.decode(token, &mut cache)?;
+        logits = model.decode(token, &mut cache, observer)?;
     };
     let decode_time = start.elapsed() - prefill_time;
-    if recorder.is_on() {
-        recorder.output("step_logits", &Tensor::f_cat(&step_logits, 0)?)?; // [steps, v]
+    if observer.wants_step_logits() {
+        observer.step_logits(&Tensor::f_cat(&step_logits, 0)?)?; // [steps, v]
     }
     Ok(Generation { token_ids, logprobs, finish_reason, prefill_time, decode_time })
 }

@@ -4,9 +4,8 @@ use tch::{Kind, Tensor};
 
 use super::one_row;
 use crate::error::Result;
-use crate::faults::fault;
 use crate::math::{Math, SharedMath};
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 
 /// Rows from which casting the weights to float32 pays, where products of many rows are computed so: measured on a CPU with
@@ -46,25 +45,27 @@ impl Linear {
 
     /// # Shapes
     /// [.., in] → [.., out]
-    pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, input: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let operation = Operation::Linear { input, weight: &self.weight, bias: self.bias.as_ref() };
+        observer.module(Site::new(&self.site, self.module), operation, || self.product(input))
+    }
+
+    fn product(&self, input: &Tensor) -> Result<Tensor> {
         let rows = input.numel() / input.size().last().map_or(1, |&width| width.max(1) as usize);
         let math = self.math.get();
         let one_row = match math {
             Math::Fast if rows == 1 => one_row::linear(input, &self.weight, self.bias.as_ref())?,
             _ => None,
         };
-        let output = if let Some(output) = one_row {
-            output
-        } else if math == Math::Fast && self.upcasts && rows >= MANY_ROWS {
+        if let Some(output) = one_row {
+            return Ok(output);
+        }
+        if math == Math::Fast && self.upcasts && rows >= MANY_ROWS {
             let weight = self.weight.f_to_kind(Kind::Float)?;
             let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
-            input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?
-        } else {
-            let bias = self.bias.as_ref();
-            fault!(BiasApart => bias_apart(input, &self.weight, bias)?, input.f_linear(&self.weight, bias)?)
-        };
-        recorder.activation(&self.site, self.module, &output)?;
-        Ok(output)
+            return Ok(input.f_to_kind(Kind::Float)?.f_linear(&weight, bias)?.f_to_kind(input.kind())?);
+        }
+        Ok(input.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
@@ -84,11 +85,13 @@ impl LayerNorm {
 
     /// # Shapes
     /// [.., width] → the same
-    pub fn forward(&self, input: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let output =
-            input.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?;
-        recorder.activation(&self.site, "LayerNorm", &output)?;
-        Ok(output)
+    pub fn forward(&self, input: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let (weight, bias, eps) = (&self.weight, &self.bias, self.eps);
+        observer.module(
+            Site::new(&self.site, "LayerNorm"),
+            Operation::LayerNorm { input, weight, bias, eps },
+            || Ok(input.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, true)?),
+        )
     }
 }
 
@@ -106,24 +109,15 @@ impl Embedding {
 
     /// # Shapes
     /// [.., s] int64 → [.., s, width]
-    pub fn forward(&self, input_ids: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, input_ids: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let output = Tensor::f_embedding(&self.weight, input_ids, -1, false, false)?;
-        recorder.activation(&self.site, "Embedding", &output)?;
-        Ok(output)
+        observer.output(Site::new(&self.site, "Embedding"), output)
     }
 }
 
 /// `torch.nn.GELU()`: the exact one, by the error function.
-pub fn gelu(input: &Tensor, site: &str, recorder: &mut Recorder) -> Result<Tensor> {
-    let output = input.f_gelu(fault!(TanhGelu => "tanh", "none"))?;
-    recorder.activation(site, "GELU", &output)?;
-    Ok(output)
-}
-
-#[cfg(feature = "faults")]
-fn bias_apart(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let product = input.f_linear(weight, None::<&Tensor>)?;
-    Ok(bias.map(|bias| product.f_add(bias)).transpose()?.unwrap_or(product))
+pub fn gelu(input: &Tensor, site: &str, observer: &mut dyn Observer) -> Result<Tensor> {
+    observer.module(Site::new(site, "GELU"), Operation::Gelu { input }, || Ok(input.f_gelu("none")?))
 }
 
 /// The most negative finite number of a dtype, as `torch.finfo(dtype).min`.

@@ -1,9 +1,10 @@
 //! The model, module by module as `modeling.py` has it.
 //!
-//! `fault!(Name => wrong, right)` is `right`: tests plant mistakes there, see [`crate::faults`].
+//! An [`Observer`] is told of every module, and may put something else in the place of what it computes.
 
 mod layers;
 pub mod llama;
+pub mod observer;
 mod one_row;
 mod projector;
 mod vision;
@@ -15,12 +16,13 @@ use converter::normalized::{Checkpoint, Config, RopeScaling, TorchDtype};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::faults::fault;
 use crate::math::{AttnImplementation, Math, SharedMath};
 use crate::memory::Demand;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Operation, Site, Unobserved};
 use crate::scalar::ScalarOps as _;
-use crate::weights::{Weights, kind_of};
+use crate::weights::{Loading, PartDtypes, Weights, kind_of};
+pub(crate) use layers::lowest;
+pub(crate) use llama::ATTN_WEIGHTS;
 pub(crate) use llama::SITE as LANGUAGE_MODEL;
 use llama::{KvCache, LlamaForCausalLm};
 use projector::MultiModalProjector;
@@ -39,13 +41,13 @@ pub struct NemotronVl {
     vision_model: VisionModel,
     multi_modal_projector: MultiModalProjector,
     language_model: LlamaForCausalLm,
-    dtype: TorchDtype,
-    vision_dtype: TorchDtype,
+    config: Config,
+    dtypes: PartDtypes,
     pixel_values_dtype: TorchDtype,
     device: Device,
     math: SharedMath,
     // Last: the weights above may point into its mapped files.
-    checkpoint: Arc<Checkpoint>,
+    _checkpoint: Arc<Checkpoint>,
 }
 
 /// The dtypes that a model runs in.
@@ -55,6 +57,14 @@ pub struct Dtypes {
     pub model: Option<TorchDtype>,
     /// The tower's. Where none, float32 in a float32 model, else that of the tower's own configuration.
     pub vision: Option<TorchDtype>,
+}
+
+impl Dtypes {
+    fn of_parts(self, config: &Config) -> PartDtypes {
+        let model = self.model.unwrap_or(config.torch_dtype);
+        let natural = if model == TorchDtype::Float32 { model } else { config.vision_config.dtype };
+        PartDtypes { model, vision: self.vision.unwrap_or(natural), projector: model }
+    }
 }
 
 impl From<Option<TorchDtype>> for Dtypes {
@@ -72,31 +82,47 @@ impl NemotronVl {
     /// # Errors
     /// Where the checkpoint is not a whole, valid one.
     pub fn load(dir: &Path, dtypes: impl Into<Dtypes>, device: Device, math: Math) -> Result<Self> {
-        let checkpoint = Arc::new(Checkpoint::open(dir)?);
-        let config = checkpoint.config();
-        let dtypes = dtypes.into();
-        let dtype = dtypes.model.unwrap_or(config.torch_dtype);
-        let natural = if dtype == TorchDtype::Float32 { dtype } else { config.vision_config.dtype };
-        let vision_dtype = dtypes.vision.unwrap_or(natural);
-        let root = Weights::new(Arc::clone(&checkpoint), kind_of(dtype), device, math);
-        let tower = root.pp("vision_model").with_kind(kind_of(vision_dtype));
-        let projector = fault!(FeaturesNotCast => root.with_kind(kind_of(vision_dtype)), root.clone());
+        Self::of(Checkpoint::open(dir)?, dtypes, device, math, Vec::new())
+    }
+
+    /// Loads a checkpoint that is open, with changes.
+    ///
+    /// # Errors
+    /// As [`NemotronVl::load`].
+    pub fn of(
+        checkpoint: Checkpoint,
+        dtypes: impl Into<Dtypes>,
+        device: Device,
+        math: Math,
+        changes: Vec<&'static dyn Loading>,
+    ) -> Result<Self> {
+        let checkpoint = Arc::new(checkpoint);
+        let mut config = checkpoint.config().clone();
+        let mut dtypes = dtypes.into().of_parts(&config);
+        for change in &changes {
+            change.config(&mut config);
+            change.dtypes(&mut dtypes);
+        }
+        let root =
+            Weights::new(Arc::clone(&checkpoint), kind_of(dtypes.model), device, math).changed(changes);
+        let tower = root.pp("vision_model").with_kind(kind_of(dtypes.vision));
+        let projector = root.pp("multi_modal_projector").with_kind(kind_of(dtypes.projector));
         Ok(Self {
             vision_model: VisionModel::load(&config.vision_config, &tower)?,
-            multi_modal_projector: MultiModalProjector::load(config, &projector.pp("multi_modal_projector"))?,
+            multi_modal_projector: MultiModalProjector::load(&config, &projector)?,
             language_model: LlamaForCausalLm::load(&config.text_config, &root.pp("language_model"))?,
-            dtype,
-            vision_dtype,
+            config,
+            dtypes,
             pixel_values_dtype: TorchDtype::Float32,
             device,
             math: root.math(),
-            checkpoint,
+            _checkpoint: checkpoint,
         })
     }
 
     /// The configuration of the checkpoint.
     pub fn config(&self) -> &Config {
-        self.checkpoint.config()
+        &self.config
     }
 
     /// The longest sequence in tokens, prompt and answer together: `max_position_embeddings`, times the factor of a
@@ -113,12 +139,12 @@ impl NemotronVl {
 
     /// The dtype that the model runs in.
     pub fn dtype(&self) -> TorchDtype {
-        self.dtype
+        self.dtypes.model
     }
 
     /// The dtype that the tower runs in.
     pub fn vision_dtype(&self) -> TorchDtype {
-        self.vision_dtype
+        self.dtypes.vision
     }
 
     /// The dtype in which `pixel_values` reach the tower.
@@ -160,8 +186,8 @@ impl NemotronVl {
 
     /// What tiles and tokens ask of it.
     pub fn demand(&self, tiles: usize, tokens: usize) -> Demand {
-        let elem_bytes = kind_of(self.dtype).elt_size_in_bytes();
-        let vision_elem_bytes = kind_of(self.vision_dtype).elt_size_in_bytes();
+        let elem_bytes = kind_of(self.dtypes.model).elt_size_in_bytes();
+        let vision_elem_bytes = kind_of(self.dtypes.vision).elt_size_in_bytes();
         Demand { tiles, tokens, elem_bytes, vision_elem_bytes, attention: self.attention() }
     }
 
@@ -182,11 +208,12 @@ impl NemotronVl {
         pixel_values: Option<&Tensor>,
         input_ids: &Tensor,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
+        // Before the tower runs, which takes long.
         self.check_token_ids(input_ids)?;
-        let features = pixel_values.map(|pixels| self.image_features(pixels, recorder)).transpose()?;
-        self.prefill_features(features.as_ref(), input_ids, cache, recorder)
+        let features = pixel_values.map(|pixels| self.image_features(pixels, observer)).transpose()?;
+        self.prefill_checked(features.as_ref(), input_ids, cache, observer)
     }
 
     /// Features of a picture's tiles, in the width of the language model.
@@ -196,9 +223,9 @@ impl NemotronVl {
     ///
     /// # Errors
     /// [`Error::PixelShape`]
-    pub fn image_features(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn image_features(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let pixel_values = self.pixels_in(self.pixel_values_dtype, pixel_values)?;
-        self.extract_feature(&pixel_values, recorder)
+        self.extract_feature(&pixel_values, observer)
     }
 
     /// What the tower's conditioner makes of pixels that reach it in a dtype.
@@ -206,7 +233,7 @@ impl NemotronVl {
     /// # Errors
     /// [`Error::PixelShape`]
     pub(crate) fn condition(&self, pixel_values: &Tensor, dtype: TorchDtype) -> Result<Tensor> {
-        self.vision_model.condition(&self.pixels_in(dtype, pixel_values)?, &mut Recorder::off())
+        self.vision_model.condition(&self.pixels_in(dtype, pixel_values)?, &mut Unobserved)
     }
 
     /// Pixels as they reach the tower, whose conditioner computes in the float32 of its buffers and rounds at its end.
@@ -224,14 +251,24 @@ impl NemotronVl {
         image_features: Option<&Tensor>,
         input_ids: &Tensor,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         self.check_token_ids(input_ids)?;
+        self.prefill_checked(image_features, input_ids, cache, observer)
+    }
+
+    /// The same of ids that the embedding has rows for.
+    fn prefill_checked(
+        &self,
+        image_features: Option<&Tensor>,
+        input_ids: &Tensor,
+        cache: &mut KvCache,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
         let input_ids = input_ids.f_to_device(self.device)?;
-        let text_embeds = self.language_model.embed(&input_ids, recorder)?;
-        let inputs_embeds = self.merge(&text_embeds, &input_ids, image_features)?;
-        recorder.activation("inputs_embeds", "merged text and image embeddings", &inputs_embeds)?;
-        self.language_model.forward(&inputs_embeds, cache, recorder)
+        let text_embeds = self.language_model.embed(&input_ids, observer)?;
+        let inputs_embeds = self.merge(&text_embeds, &input_ids, image_features, observer)?;
+        self.language_model.forward(&inputs_embeds, cache, observer)
     }
 
     /// Bytes of weights that a decoded token reads: all of the decoder's but the embedding's, of which it reads a row.
@@ -243,47 +280,46 @@ impl NemotronVl {
     ///
     /// # Shapes
     /// → logits, [1, 1, v]
-    pub fn decode(&self, token_id: i64, cache: &mut KvCache) -> Result<Tensor> {
-        let recorder = &mut Recorder::off();
+    pub fn decode(&self, token_id: i64, cache: &mut KvCache, observer: &mut dyn Observer) -> Result<Tensor> {
         let input_ids = Tensor::f_from_slice(&[token_id])?.f_view([1, 1])?.f_to_device(self.device)?;
-        let inputs_embeds = self.language_model.embed(&input_ids, recorder)?;
-        self.language_model.forward(&inputs_embeds, cache, recorder)
+        let inputs_embeds = self.language_model.embed(&input_ids, observer)?;
+        self.language_model.forward(&inputs_embeds, cache, observer)
     }
 
     /// # Shapes
     /// [t, c, side, side] → [t, language-model tokens a tile, text width]
-    fn extract_feature(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let features = self.vision_model.forward(pixel_values, recorder)?;
-        let features = fault!(FeaturesNotCast => features, features.f_to_kind(kind_of(self.dtype))?);
-        self.multi_modal_projector.forward(&features, recorder)
+    fn extract_feature(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let features = self.vision_model.forward(pixel_values, observer)?;
+        let features = features.f_to_kind(kind_of(self.dtypes.projector))?;
+        let image_features = self.multi_modal_projector.forward(&features, observer)?;
+        Ok(image_features.f_to_kind(kind_of(self.dtypes.model))?)
     }
 
     /// Replaces the rows whose id is the image token by the pictures' features, in order.
-    fn merge(&self, text_embeds: &Tensor, input_ids: &Tensor, features: Option<&Tensor>) -> Result<Tensor> {
-        let selected = input_ids.try_eq(i64::from(self.config().image_token_id))?; // [1, s]
-        let selected = fault!(MergedOneLate => selected.f_roll(1, 1)?, selected);
-        let actual = selected.f_sum(Kind::Int64)?.f_int64_value(&[])?;
-        let width = *text_embeds.size().last().unwrap_or(&0);
-        let rows = match features {
-            Some(features) => features.f_reshape([-1, width])?,
-            None => Tensor::f_empty([0, width], (text_embeds.kind(), self.device))?,
-        };
-        let expected = rows.size()[0];
+    ///
+    /// # Shapes
+    /// [1, s, w], [1, s], [t, language-model tokens a tile, w] → [1, s, w]
+    fn merge(
+        &self,
+        text_embeds: &Tensor,
+        input_ids: &Tensor,
+        image_features: Option<&Tensor>,
+        observer: &mut dyn Observer,
+    ) -> Result<Tensor> {
+        let is_image = input_ids.try_eq(i64::from(self.config().image_token_id))?; // [1, s]
+        let actual = is_image.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+        let expected = image_features.map_or(0, |features| features.size()[..2].iter().product());
         if expected != actual {
             return Err(Error::ImageTokens { expected, actual });
         }
-        if actual == 0 {
-            return Ok(text_embeds.shallow_clone());
-        }
-        let rows = fault!(MergedTilesReversed => self.reverse_tiles(&rows)?, rows);
-        let rows = fault!(FeaturesNotCast => rows.f_to_kind(text_embeds.kind())?, rows);
-        Ok(text_embeds.f_index_put(&[Some(&selected)], &rows, false)?)
-    }
-
-    #[cfg(feature = "faults")]
-    fn reverse_tiles(&self, rows: &Tensor) -> Result<Tensor> {
-        let tile = self.config().image_seq_length as i64;
-        Ok(rows.f_unflatten(0, [-1, tile])?.f_flip([0])?.f_flatten(0, 1)?)
+        let site = Site::new("inputs_embeds", "merged text and image embeddings");
+        let Some(image_features) = image_features.filter(|_| actual > 0) else {
+            return observer.output(site, text_embeds.shallow_clone());
+        };
+        observer.module(site, Operation::Merge { text_embeds, is_image: &is_image, image_features }, || {
+            let rows = image_features.f_flatten(0, 1)?;
+            Ok(text_embeds.f_index_put(&[Some(&is_image)], &rows, false)?)
+        })
     }
 
     fn check_pixels(&self, pixel_values: &Tensor) -> Result<()> {

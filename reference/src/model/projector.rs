@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::layers::{LayerNorm, Linear, gelu};
 use crate::error::Result;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::weights::Weights;
 
 /// Its path in `modeling.py`.
@@ -41,7 +41,7 @@ impl MultiModalProjector {
 
     /// # Shapes
     /// [t, p, w] → [t, p · ratio², text width]
-    pub fn forward(&self, features: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, features: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let (tiles, patches, width) = features.size3()?;
         let side = patches.isqrt();
         let grid = features.f_reshape([tiles, side, side, width])?;
@@ -49,12 +49,11 @@ impl MultiModalProjector {
         let channels = *shuffled.size().last().unwrap_or(&0);
         let hidden_states = shuffled.f_reshape([tiles, -1, channels])?;
 
-        let hidden_states = self.layer_norm.forward(&hidden_states, recorder)?;
-        let hidden_states = self.linear_1.forward(&hidden_states, recorder)?;
-        let hidden_states = gelu(&hidden_states, "mlp1.2", recorder)?;
-        let image_features = self.linear_2.forward(&hidden_states, recorder)?;
-        recorder.activation(SITE, "Sequential", &image_features)?;
-        Ok(image_features)
+        let hidden_states = self.layer_norm.forward(&hidden_states, observer)?;
+        let hidden_states = self.linear_1.forward(&hidden_states, observer)?;
+        let hidden_states = gelu(&hidden_states, "mlp1.2", observer)?;
+        let image_features = self.linear_2.forward(&hidden_states, observer)?;
+        observer.output(Site::new(SITE, "Sequential"), image_features)
     }
 }
 

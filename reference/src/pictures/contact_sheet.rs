@@ -7,10 +7,10 @@ use std::path::Path;
 use converter::normalized::ImageProcessorConfig;
 use tch::{Kind, Tensor};
 
-use super::{PictureError, Preprocessed};
+use super::{Picture, PictureError};
 use crate::scalar::ScalarOps as _;
 
-/// The tiles as rows of pixels: a row of tiles for each picture, its tiles from left to right, black where it has fewer than
+/// The tiles of `pictures` as rows of pixels: a row of tiles for each picture, its tiles from left to right, black where it has fewer than
 /// the longest.
 ///
 /// # Shapes
@@ -19,17 +19,17 @@ use crate::scalar::ScalarOps as _;
 /// # Errors
 /// Where libtorch refuses.
 pub fn contact_sheet(
-    preprocessed: &Preprocessed,
+    pixel_values: &Tensor,
+    pictures: &[Picture],
     config: &ImageProcessorConfig,
-) -> Result<Option<Tensor>, PictureError> {
-    let Some(pixel_values) = &preprocessed.pixel_values else { return Ok(None) };
+) -> Result<Tensor, PictureError> {
     let pixels = to_bytes(pixel_values, config)?; // [t, 3, side, side]
     let side = config.image_size as i64;
-    let counts = preprocessed.tiles_per_picture();
-    let columns = counts.iter().copied().max().unwrap_or(0) as i64;
+    let counts = || pictures.iter().map(|picture| picture.num_tiles);
+    let columns = counts().max().unwrap_or(0) as i64;
     let mut rows = Vec::new();
     let mut first = 0;
-    for count in counts {
+    for count in counts() {
         let count = count as i64;
         let tiles = pixels.f_narrow(0, first, count)?;
         let black = Tensor::f_zeros([columns - count, 3, side, side], (Kind::Uint8, pixels.device()))?;
@@ -37,7 +37,7 @@ pub fn contact_sheet(
         rows.push(row.f_permute([2, 0, 3, 1])?.f_reshape([side, columns * side, 3])?);
         first += count;
     }
-    Ok(Some(Tensor::f_cat(&rows, 0)?))
+    Ok(Tensor::f_cat(&rows, 0)?)
 }
 
 /// Writes [`contact_sheet`] as a PNG file.
@@ -46,10 +46,11 @@ pub fn contact_sheet(
 /// [`PictureError::Write`] where the file cannot be written.
 pub fn write_contact_sheet(
     path: &Path,
-    preprocessed: &Preprocessed,
+    pixel_values: &Tensor,
+    pictures: &[Picture],
     config: &ImageProcessorConfig,
 ) -> Result<(), PictureError> {
-    let Some(sheet) = contact_sheet(preprocessed, config)? else { return Ok(()) };
+    let sheet = contact_sheet(pixel_values, pictures, config)?;
     let size = sheet.size();
     let mut bytes = vec![0; sheet.numel()];
     sheet.f_contiguous()?.f_copy_data_u8(&mut bytes, sheet.numel())?;

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::decode::Format;
-use super::grid::MAX_NUM_TILES_LIMIT;
+use super::format::Format;
 
 /// An error of [`crate::pictures`].
 #[derive(Debug, thiserror::Error)]
@@ -40,24 +39,26 @@ pub enum PictureError {
         *.available as f64 / 1e9
     )]
     NoMemory {
-        /// Tiles, one for a picture and each frame of a film.
+        /// Tiles, one for a picture and each frame of a video.
         tiles: usize,
         /// Bytes that they take at least.
         needed: u64,
         /// Bytes that are free.
         available: u64,
     },
-    /// A film gives no frames.
-    #[error("film `{path}`: {reason}")]
-    Film {
-        /// The film.
+    /// A video gives no frames.
+    #[error("video `{path}`: {reason}")]
+    Video {
+        /// The video.
         path: PathBuf,
         /// Why.
         reason: String,
     },
     /// `max_num_tiles` of the configuration.
-    #[error("`image_processor.max_num_tiles`: expected 1 to {MAX_NUM_TILES_LIMIT}, found {found}")]
+    #[error("`image_processor.max_num_tiles`: expected 1 to {limit}, found {found}")]
     MaxNumTiles {
+        /// The largest.
+        limit: usize,
         /// The value.
         found: usize,
     },
@@ -91,7 +92,7 @@ impl PictureError {
         match self {
             Self::Decode { source, .. } => source.hint(),
             Self::NoMemory { .. } => Some("ask about fewer pictures or frames at a time"),
-            Self::Film { .. } => Some(
+            Self::Video { .. } => Some(
                 "a folder of pictures is a film as well, its frames in the order of their names; \
                  a film's file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
             ),

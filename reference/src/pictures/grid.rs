@@ -34,7 +34,7 @@ impl Grid {
 /// `image_processing.py`, `LlamaNemotronNanoVLImageProcessor.dynamic_preprocess`
 pub fn candidates(max_num_tiles: usize) -> Result<Vec<Grid>, PictureError> {
     if max_num_tiles == 0 || max_num_tiles > MAX_NUM_TILES_LIMIT {
-        return Err(PictureError::MaxNumTiles { found: max_num_tiles });
+        return Err(PictureError::MaxNumTiles { limit: MAX_NUM_TILES_LIMIT, found: max_num_tiles });
     }
     // Each grid where the public code's three nested loops meet it first: at n = max(columns, rows).
     let in_order_of_insertion = (1..=max_num_tiles).flat_map(|n| {
@@ -147,7 +147,7 @@ mod tests {
     fn no_tile_and_too_many_tiles_are_refused() {
         for max_num_tiles in [0, MAX_NUM_TILES_LIMIT + 1, usize::MAX] {
             let error = candidates(max_num_tiles).unwrap_err();
-            assert!(matches!(error, PictureError::MaxNumTiles { found } if found == max_num_tiles));
+            assert!(matches!(error, PictureError::MaxNumTiles { found, .. } if found == max_num_tiles));
         }
     }
 }

@@ -6,6 +6,7 @@
 mod contact_sheet;
 pub mod decode;
 mod error;
+mod format;
 pub mod grid;
 mod preprocess;
 pub mod raster;

@@ -59,7 +59,7 @@ pub struct Picture {
 pub enum MediaFile {
     /// A picture.
     Image(PathBuf),
-    /// A film: a folder of pictures, or a file for ffmpeg.
+    /// A video: a folder of pictures, or a file for ffmpeg.
     Video {
         /// Its path.
         path: PathBuf,
@@ -86,12 +86,12 @@ pub fn preprocess(
     tiler.finish()
 }
 
-/// Reads pictures and films, and cuts them into tiles: a frame of a film is a picture of one tile.
+/// Reads pictures and videos, and cuts them into tiles: a frame of a video is a picture of one tile.
 ///
-/// Returns beside the tiles what each file is, for [`place_films`](crate::prompt::place_films).
+/// Returns beside the tiles what each file is, for [`place_videos`](crate::prompt::place_videos).
 ///
 /// # Errors
-/// As [`preprocess`]; or a film gives no frames.
+/// As [`preprocess`]; or a video gives no frames.
 pub fn preprocess_media(
     files: &[MediaFile],
     config: &ImageProcessorConfig,
@@ -115,7 +115,7 @@ pub fn preprocess_media(
     Ok((preprocessed, media.iter().map(OpenMedium::medium).collect()))
 }
 
-/// A file whose frames are counted, if it is a film.
+/// A file whose frames are counted, if it is a video.
 enum OpenMedium<'a> {
     Image(&'a Path),
     Video(Frames),

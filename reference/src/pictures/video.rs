@@ -1,4 +1,4 @@
-//! A film as pictures: the public `chat` has no path for films, and is given their frames as pictures.
+//! A video as pictures: the public `chat` has no path for videos, and is given their frames as pictures.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::PictureError;
 use super::grid::Grid;
 
-/// The frames of a film that the model sees: files, in order.
+/// The frames of a video that the model sees: files, in order.
 #[derive(Debug)]
 pub struct Frames {
     /// The files.
@@ -18,28 +18,28 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// At most `num_frames` frames of a film, evenly spaced. A folder is a film whose frames are its files, in the
+    /// At most `num_frames` frames of a video, evenly spaced. A folder is a video whose frames are its files, in the
     /// order of their names; of a file, the frames are read by `ffmpeg`, where it is installed.
     ///
     /// # Errors
     /// There are no frames, or `ffmpeg` is missing or fails.
-    pub fn open(film: &Path, num_frames: usize) -> Result<Self, PictureError> {
-        let metadata = std::fs::metadata(film).map_err(|source| read_error(film, source))?;
+    pub fn open(video: &Path, num_frames: usize) -> Result<Self, PictureError> {
+        let metadata = std::fs::metadata(video).map_err(|source| read_error(video, source))?;
         if metadata.is_dir() {
-            return Self { paths: frames_of_folder(film, num_frames)?, extracted: None }.checked(film);
+            return Self { paths: frames_of_folder(video, num_frames)?, extracted: None }.checked(video);
         }
         // ffmpeg would wait for a pipe.
-        store::open(film).map_err(|source| read_error(film, source))?;
-        let count = count_frames(film)?;
+        store::open(video).map_err(|source| read_error(video, source))?;
+        let count = count_frames(video)?;
         let indices = frame_indices(count, num_frames);
-        let dir = tempfile::tempdir().map_err(|source| read_error(film, source))?;
-        extract_frames(film, &indices, dir.path())?;
+        let dir = tempfile::tempdir().map_err(|source| read_error(video, source))?;
+        extract_frames(video, &indices, dir.path())?;
         let paths = files_in_order(dir.path())?;
         if paths.len() != indices.len() {
             let reason = format!("expected {} frames, found {}", indices.len(), paths.len());
-            return Err(PictureError::Film { path: film.to_owned(), reason });
+            return Err(PictureError::Video { path: video.to_owned(), reason });
         }
-        Self { paths, extracted: Some(dir) }.checked(film)
+        Self { paths, extracted: Some(dir) }.checked(video)
     }
 
     /// Whether the files are temporary ones, which `ffmpeg` made.
@@ -47,9 +47,12 @@ impl Frames {
         self.extracted.is_some()
     }
 
-    fn checked(self, film: &Path) -> Result<Self, PictureError> {
+    fn checked(self, video: &Path) -> Result<Self, PictureError> {
         if self.paths.is_empty() {
-            return Err(PictureError::Film { path: film.to_owned(), reason: "it has no frames".to_owned() });
+            return Err(PictureError::Video {
+                path: video.to_owned(),
+                reason: "it has no frames".to_owned(),
+            });
         }
         Ok(self)
     }
@@ -58,13 +61,13 @@ impl Frames {
 /// The grids of a frame: one tile.
 ///
 /// # Source
-/// InternVL's recipe for films (`load_video`, `max_num=1`)
+/// InternVL's recipe for videos (`load_video`, `max_num=1`)
 pub const FRAME_CANDIDATES: [Grid; 1] = [Grid { columns: 1, rows: 1 }];
 
 /// The frames that are taken of `count`: all where they are few, else the middles of `num_frames` equal parts.
 ///
 /// # Source
-/// InternVL's recipe for films (`get_index`): the distance of the first and last frame is divided; the start of each
+/// InternVL's recipe for videos (`get_index`): the distance of the first and last frame is divided; the start of each
 /// part is rounded, half to even, and half a part added
 pub fn frame_indices(count: usize, num_frames: usize) -> Vec<usize> {
     if count <= num_frames {
@@ -80,7 +83,7 @@ pub(crate) fn frames_of_folder(dir: &Path, num_frames: usize) -> Result<Vec<Path
     Ok(frame_indices(files.len(), num_frames).into_iter().map(|index| files[index].clone()).collect())
 }
 
-/// The files of a folder in the order of their names; hidden ones are none of the film's.
+/// The files of a folder in the order of their names; hidden ones are none of the video's.
 fn files_in_order(dir: &Path) -> Result<Vec<PathBuf>, PictureError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|source| read_error(dir, source))? {
@@ -94,23 +97,23 @@ fn files_in_order(dir: &Path) -> Result<Vec<PathBuf>, PictureError> {
     Ok(files)
 }
 
-fn count_frames(film: &Path) -> Result<usize, PictureError> {
+fn count_frames(video: &Path) -> Result<usize, PictureError> {
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-select_streams", "v:0", "-count_frames"]);
     command.args(["-show_entries", "stream=nb_read_frames", "-of", "default=nokey=1:noprint_wrappers=1"]);
-    command.arg(input(film));
-    let output = run(command, film)?;
+    command.arg(input(video));
+    let output = run(command, video)?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines()
         .next()
         .and_then(|line| line.trim().parse().ok())
-        .ok_or_else(|| PictureError::Film { path: film.to_owned(), reason: "it has no frames".to_owned() })
+        .ok_or_else(|| PictureError::Video { path: video.to_owned(), reason: "it has no frames".to_owned() })
 }
 
-fn extract_frames(film: &Path, indices: &[usize], dir: &Path) -> Result<(), PictureError> {
+fn extract_frames(video: &Path, indices: &[usize], dir: &Path) -> Result<(), PictureError> {
     let chosen: Vec<String> = indices.iter().map(|index| format!("eq(n\\,{index})")).collect();
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin", "-i"]).arg(input(film));
+    command.args(["-v", "error", "-nostdin", "-i"]).arg(input(video));
     command.args([
         "-map",
         "0:v:0",
@@ -120,19 +123,19 @@ fn extract_frames(film: &Path, indices: &[usize], dir: &Path) -> Result<(), Pict
         "passthrough",
     ]);
     command.args(["-pix_fmt", "rgb24"]).arg(dir.join("frame-%06d.png"));
-    run(command, film).map(|_| ())
+    run(command, video).map(|_| ())
 }
 
-/// The film as an argument that cannot be taken for an option or for an address on a network.
-fn input(film: &Path) -> std::ffi::OsString {
+/// The video as an argument that cannot be taken for an option or for an address on a network.
+fn input(video: &Path) -> std::ffi::OsString {
     let mut input = std::ffi::OsString::from("file:");
-    input.push(film);
+    input.push(video);
     input
 }
 
-fn run(mut command: Command, film: &Path) -> Result<Output, PictureError> {
+fn run(mut command: Command, video: &Path) -> Result<Output, PictureError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let refuse = |reason| PictureError::Film { path: film.to_owned(), reason };
+    let refuse = |reason| PictureError::Video { path: video.to_owned(), reason };
     let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             refuse(format!("expected the program `{program}` to read it, found none"))
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_short_film_all_frames_are_taken_once() {
+    fn of_a_short_video_all_frames_are_taken_once() {
         assert_eq!(frame_indices(3, 8), [0, 1, 2]);
         assert_eq!(frame_indices(8, 8), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(frame_indices(0, 8), [0; 0]);

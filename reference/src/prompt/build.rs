@@ -9,7 +9,8 @@ use super::{PromptError, Result, Tokenizer};
 
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Turn {
+#[serde(rename = "Turn")]
+pub struct AnsweredTurn {
     /// The question, with its placeholders.
     pub user: String,
     /// The answer.
@@ -22,7 +23,7 @@ pub struct Conversation<'a> {
     /// The system prompt.
     pub system: Option<&'a str>,
     /// Earlier turns. None and no turn differ: only without a history are placeholders put in front of the question.
-    pub history: Option<&'a [Turn]>,
+    pub history: Option<&'a [AnsweredTurn]>,
     /// The question.
     pub question: &'a str,
 }
@@ -105,7 +106,7 @@ impl PromptBuilder {
         };
         let mut messages = Vec::new();
         messages.extend(system.map(|content| Message { role: "system", content }));
-        for Turn { user, assistant } in history.unwrap_or_default() {
+        for AnsweredTurn { user, assistant } in history.unwrap_or_default() {
             messages.push(Message { role: "user", content: user });
             messages.push(Message { role: "assistant", content: assistant });
         }

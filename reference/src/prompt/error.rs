@@ -112,7 +112,7 @@ pub enum PromptError {
         /// Placeholders.
         found: usize,
     },
-    /// The conversation names a picture where a film is next, or the other way round.
+    /// The conversation names a picture where a video is next, or the other way round.
     #[error(
         "the conversation has `{placeholder}` where {} {expected} is next: expected the placeholders in the order of the files",
         if *.expected == "image" { "an" } else { "a" }
@@ -131,7 +131,7 @@ pub enum PromptError {
         /// Tokens in the ids.
         found: usize,
     },
-    /// The model takes pictures and films.
+    /// The model takes pictures and videos.
     #[error("only image or video modality is supported, found `{found}`")]
     Modality {
         /// The modality that was asked for.

@@ -14,10 +14,10 @@ mod stream;
 pub mod tokenizer;
 mod tokenizer_config;
 
-pub use build::{Conversation, Prompt, PromptBuilder, Turn};
+pub use build::{AnsweredTurn, Conversation, Prompt, PromptBuilder};
 pub use chat_template::ChatTemplate;
 pub use error::{PromptError, Result};
-pub use media::{Medium, place_films};
+pub use media::{Medium, place_videos};
 pub use placeholder::placeholder_for;
 pub use stream::AnswerStream;
 pub use tokenizer::Tokenizer;

@@ -1,4 +1,4 @@
-//! What stands in a question where a picture or a film belongs.
+//! What stands in a question where a picture or a video belongs.
 
 use super::{PromptError, Result};
 
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_and_films_have_one_and_nothing_else_has() {
+    fn pictures_and_videos_have_one_and_nothing_else_has() {
         assert_eq!(placeholder_for("image").unwrap(), "<image>");
         assert_eq!(placeholder_for("video").unwrap(), "<video>");
         let error = placeholder_for("audio").unwrap_err();

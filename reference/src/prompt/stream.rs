@@ -30,7 +30,8 @@ struct Window {
 }
 
 impl<'a> AnswerStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+    /// The answer of this tokenizer, from its first id on; all pieces together are [`Tokenizer::answer`].
+    pub fn new(tokenizer: &'a Tokenizer) -> Self {
         Self { tokenizer, ids: Vec::new(), text: String::new(), emitted: 0, window: Window::default() }
     }
 

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::python::strip;
-use super::stream::AnswerStream;
 use super::tokenizer_config::{TokenizerConfig, read_text};
 use super::{PromptError, Result};
 use crate::panics::caught;
@@ -122,11 +121,6 @@ impl Tokenizer {
     /// `modeling.py`, `Llama_Nemotron_Nano_VL.chat`
     pub fn answer(&self, ids: &[i64]) -> Result<String> {
         Ok(answer_in(&self.decode(ids)?, &self.eos_token).to_owned())
-    }
-
-    /// The answer piece by piece, as its ids are generated; all pieces together are [`Self::answer`].
-    pub fn answer_stream(&self) -> AnswerStream<'_> {
-        AnswerStream::new(self)
     }
 
     /// Calls the library; what it reports, and its panic at a file that is damaged where it was not looked at before, name

@@ -11,8 +11,8 @@ pub(crate) use inputs::kind_of;
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
 use crate::math::AttnImplementation;
-use crate::model::{CONDITIONER, Dtypes, NemotronVl, VISION_MODEL};
-use crate::record::{ATTN_WEIGHTS, dtype_of, with_bytes};
+use crate::model::{ATTN_WEIGHTS, CONDITIONER, Dtypes, NemotronVl, VISION_MODEL};
+use crate::record::{dtype_of, with_bytes};
 
 /// How a recorded run computed, as far as its dump tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

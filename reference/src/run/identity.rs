@@ -1,4 +1,4 @@
-//! What a row answers: the request, field by field, and the way it was computed.
+//! What a row answers: the request, field by field, and how it was computed.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub struct Identity(Map<String, Value>);
 
 /// What is the same for all requests of a run, and changes their answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Way {
+pub struct RunConfig {
     /// Of [`checkpoint_sha256`].
     pub checkpoint: String,
     /// The dtype that the model runs in.
@@ -51,13 +51,13 @@ pub struct Difference {
 
 impl Identity {
     /// That of a line of the requests; `files` has the hashes of files that were read before.
-    pub fn of(line: &SourceLine, base: &Path, way: &Way, files: &FileHashes) -> Self {
+    pub fn of(line: &SourceLine, base: &Path, config: &RunConfig, files: &FileHashes) -> Self {
         let mut fields = match &line.request {
             Ok(request) => of_request(request, base, files),
             Err(_) => Map::from_iter([("text".to_owned(), Value::from(line.sha256.as_str()))]),
         };
-        if let Ok(Value::Object(way)) = serde_json::to_value(way) {
-            fields.extend(way);
+        if let Ok(Value::Object(config)) = serde_json::to_value(config) {
+            fields.extend(config);
         }
         Self(fields)
     }
@@ -96,7 +96,7 @@ fn of_request(request: &RequestLine, base: &Path, files: &FileHashes) -> Map<Str
         .videos
         .iter()
         .map(|path| {
-            let frames = film_files(&base.join(path), request.num_frames);
+            let frames = video_files(&base.join(path), request.num_frames);
             frames.iter().map(|path| files.of(path)).collect::<Value>()
         })
         .collect();
@@ -124,12 +124,12 @@ fn of_request(request: &RequestLine, base: &Path, files: &FileHashes) -> Map<Str
 
 /// The files that a request names and that are there.
 pub fn files_of(request: &RequestLine, base: &Path) -> Vec<PathBuf> {
-    let films = request.videos.iter().flat_map(|path| film_files(&base.join(path), request.num_frames));
-    request.images.iter().map(|path| base.join(path)).chain(films).collect()
+    let videos = request.videos.iter().flat_map(|path| video_files(&base.join(path), request.num_frames));
+    request.images.iter().map(|path| base.join(path)).chain(videos).collect()
 }
 
 /// The frames of a folder, or the file itself.
-fn film_files(path: &Path, num_frames: usize) -> Vec<PathBuf> {
+fn video_files(path: &Path, num_frames: usize) -> Vec<PathBuf> {
     if path.is_dir() { frames_of_folder(path, num_frames).unwrap_or_default() } else { vec![path.to_owned()] }
 }
 

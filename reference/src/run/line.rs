@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
-use crate::prompt::Turn;
+use crate::prompt::AnsweredTurn;
 use crate::request::{ChatRequest, DEFAULT_NUM_FRAMES};
 
 /// A request. `turns` is as in a dump's manifest; a single question may be given as `prompt`.
@@ -28,10 +28,10 @@ pub struct RequestLine {
     /// Files of the pictures, absolute or relative to the request file's folder.
     #[serde(default)]
     pub images: Vec<PathBuf>,
-    /// Films: folders of pictures, or files for ffmpeg.
+    /// Videos: folders of pictures, or files for ffmpeg.
     #[serde(default)]
     pub videos: Vec<PathBuf>,
-    /// The most frames to take of a film.
+    /// The most frames to take of a video.
     #[serde(default = "default_num_frames")]
     pub num_frames: usize,
     /// The most tokens to generate.
@@ -121,14 +121,14 @@ impl RequestLine {
 }
 
 /// The turns in front of the last; none where there are none, since placeholders are put in front of a question only then.
-fn history(last: &RequestTurn, earlier: &[RequestTurn]) -> Result<Option<Vec<Turn>>> {
+fn history(last: &RequestTurn, earlier: &[RequestTurn]) -> Result<Option<Vec<AnsweredTurn>>> {
     if last.assistant.is_some() {
         return Err(refuse("`turns`: expected a last turn without `assistant`, found one that is answered"));
     }
     let answered = |turn: &RequestTurn| {
         let assistant = turn.assistant.clone();
         let missing = || refuse("`turns`: expected `assistant` in every turn but the last, found none");
-        Ok(Turn { user: turn.user.clone(), assistant: assistant.ok_or_else(missing)? })
+        Ok(AnsweredTurn { user: turn.user.clone(), assistant: assistant.ok_or_else(missing)? })
     };
     let turns = earlier.iter().map(answered).collect::<Result<Vec<_>>>()?;
     Ok(if turns.is_empty() { None } else { Some(turns) })
@@ -167,7 +167,7 @@ mod tests {
         );
         let chat = line.chat(Path::new("/base")).unwrap();
         assert_eq!(chat.question, "c");
-        assert_eq!(chat.history, Some(vec![Turn { user: "a".into(), assistant: "b".into() }]));
+        assert_eq!(chat.history, Some(vec![AnsweredTurn { user: "a".into(), assistant: "b".into() }]));
         assert_eq!(chat.images, [PathBuf::from("/base/x.png"), PathBuf::from("/y.png")]);
     }
 

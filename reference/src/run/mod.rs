@@ -5,42 +5,32 @@ mod line;
 mod outcomes;
 mod requests;
 mod row;
+mod row_bytes;
 mod shard;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-pub use identity::{Difference, FileHashes, Identity, Way, checkpoint_sha256, files_of};
+pub use identity::{Difference, FileHashes, Identity, RunConfig, checkpoint_sha256, files_of};
 pub use line::{RequestLine, RequestTurn};
 pub use outcomes::{Done, Outcomes};
 pub use requests::{Requests, SourceLine};
 pub use row::{AnsweredRow, Outcome, Row, RowImage};
 pub use shard::Shard;
 
-use crate::answer::answer;
 use crate::arguments::RecordingArguments;
 use crate::error::{Error, Result};
 use crate::generate::GenerationConfig;
-use crate::model::NemotronVl;
-use crate::prompt::PromptBuilder;
 use crate::record::Recorder;
-use crate::settings::{Settings, producer};
+use crate::session::Session;
 
 /// What stays the same for all requests of a run.
 pub struct Runner {
-    /// The model.
-    pub model: NemotronVl,
-    /// Its tokenizer and chat template.
-    pub prompts: PromptBuilder,
-    /// What a dump's manifest tells of the machine.
-    pub settings: Settings,
-    /// Name of the checkpoint in a dump's manifest.
-    pub checkpoint: Option<String>,
+    /// What answers.
+    pub session: Session,
     /// Where to write a dump of each request, and what it has.
     pub record: Option<(PathBuf, RecordingArguments)>,
-    /// Whether the user has asked to stop: asked at each module and each token, since a request may take hours.
-    pub is_stopped: fn() -> bool,
 }
 
 impl Runner {
@@ -51,10 +41,10 @@ impl Runner {
     pub fn answer(&self, line: &SourceLine, request: &RequestLine, base: &Path) -> Result<Outcome> {
         let sampling = request.sampling();
         sampling.check()?;
-        let prepared = request.chat(base)?.prepare(self.model.config(), &self.prompts)?;
+        let prepared = self.session.prepare(&request.chat(base)?)?;
         let config = GenerationConfig {
             max_new_tokens: request.max_new_tokens,
-            eos_token_ids: self.prompts.tokenizer().end_token_ids(&request.eos_token_ids)?,
+            eos_token_ids: self.session.end_token_ids(&request.eos_token_ids)?,
             sampling,
             logprobs: request.logprobs,
         };
@@ -65,17 +55,8 @@ impl Runner {
             }
             None => Recorder::off(),
         };
-        let mut recorder = recorder.stopping(self.is_stopped);
-        let tokenizer = self.prompts.tokenizer();
-        let answer =
-            answer(&self.model, tokenizer, &prepared.inputs, &config, &request.stop, &mut recorder, |_| {
-                if (self.is_stopped)() { Err(Error::Interrupted) } else { Ok(()) }
-            })?;
-        if let Some(writer) = recorder.into_writer() {
-            let producer = producer(&self.model, &self.settings, &prepared.inputs);
-            writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), &prepared, &config))?;
-        }
-        Ok(Outcome::answered(&prepared, &answer))
+        let answer = self.session.answer(&prepared, &config, &request.stop, recorder, |_| Ok(()))?;
+        Outcome::answered(&prepared, &answer)
     }
 }
 
@@ -102,7 +83,7 @@ pub struct RunFiles {
     /// Whether answers that are there are to be removed.
     pub begin_anew: bool,
     /// How they are computed.
-    pub way: Way,
+    pub config: RunConfig,
 }
 
 /// Answers the requests of a file, each once, into another; those that are in the other already are left as they are.
@@ -127,11 +108,9 @@ pub fn run(
     let runner = load()?;
     let total = left.len();
     for (index, line) in left.into_iter().enumerate() {
-        if (runner.is_stopped)() {
-            return Err(Error::Interrupted);
-        }
+        runner.session.check_not_stopped()?;
         // Of the files as they are now, before they are looked at.
-        let identity = Identity::of(line, base, &files.way, &FileHashes::default());
+        let identity = Identity::of(line, base, &files.config, &FileHashes::default());
         let row = Row::new(line, outcome(&runner, line, base)?, identity);
         outcomes.append(&row)?;
         if row.is_error() {
@@ -159,7 +138,7 @@ fn left_to_do<'a>(
     let mut summary = RunSummary::default();
     let mut left = Vec::new();
     for line in lines {
-        match outcomes.of(line, || Identity::of(line, base, &files.way, &hashes))? {
+        match outcomes.of(line, || Identity::of(line, base, &files.config, &hashes))? {
             None => left.push(line),
             Some(done) => {
                 summary.done_before += 1;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
 use super::requests::SourceLine;
-use super::row::{DoneRow, Row, begins_as_row, is_cut_off};
+use super::row::{DoneRow, Row};
+use super::row_bytes::{begins_as_row, is_cut_off};
 use crate::error::{Error, Result};
 
 /// The file of answers, held by one process at a time.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use store::json::{Fault, Text};
 
 use super::line::RequestLine;
-use super::row::begins_as_row;
+use super::row_bytes::begins_as_row;
 use crate::error::{Error, Result};
 
 /// The largest file of requests.

@@ -1,14 +1,15 @@
 //! A row of the file of answers, and how one that is whole is told from one that is not.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::identity::Identity;
 use super::requests::SourceLine;
+use super::row_bytes::{add_hash, begins_as_row, split_hash};
 use crate::answer::Answer;
 use crate::error::Error;
 use crate::generate::{FinishReason, StepLogprobs};
+use crate::record::with_bytes;
 use crate::request::PreparedRequest;
 
 /// What became of a request.
@@ -84,41 +85,33 @@ pub struct RowImage {
 }
 
 impl Outcome {
-    pub(super) fn answered(prepared: &PreparedRequest, answer: &Answer) -> Self {
+    pub(super) fn answered(prepared: &PreparedRequest, answer: &Answer) -> Result<Self, Error> {
         let generation = &answer.generation;
-        let images = prepared.preprocessed.pictures.iter().map(|picture| RowImage {
+        let images = prepared.pictures.iter().map(|picture| RowImage {
             file: picture.file.clone(),
             sha256: picture.sha256.clone(),
             tiles: picture.num_tiles,
         });
-        let ids: Vec<u8> = prepared.input_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        Self::Answered(Box::new(AnsweredRow {
+        let input_ids_sha256 = with_bytes(&prepared.inputs.input_ids, |_, ids| Ok(golden::sha256_hex(ids)))?;
+        Ok(Self::Answered(Box::new(AnsweredRow {
             text: answer.text.clone(),
             generated_ids: generation.token_ids.clone(),
             finish_reason: generation.finish_reason,
             logprobs: generation.logprobs.clone(),
-            prompt_tokens: prepared.input_ids.len(),
+            prompt_tokens: prepared.inputs.input_ids.numel(),
             prompt_sha256: golden::sha256_hex(prepared.prompt.as_bytes()),
-            input_ids_sha256: golden::sha256_hex(&ids),
+            input_ids_sha256,
             images: images.collect(),
             warnings: prepared.warnings().map(|(file, warning)| format!("{file}: {warning}")).collect(),
             prefill_secs: generation.prefill_time.as_secs_f64(),
             decode_secs: generation.decode_time.as_secs_f64(),
-        }))
+        })))
     }
 
     pub(super) fn failed(error: &Error) -> Self {
         Self::Failed { error: error.to_string(), hint: error.hint() }
     }
 }
-
-/// What every row begins with: a number follows, then [`BEFORE_ID`].
-const BEFORE_LINE: &[u8] = br#"{"line":"#;
-const BEFORE_ID: &[u8] = br#","id":""#;
-/// What stands in front of the hash over the row, which ends it.
-const BEFORE_HASH: &[u8] = br#","row_sha256":""#;
-const BEHIND_HASH: &[u8] = br#""}"#;
-const HASH_BYTES: usize = 64;
 
 impl Row {
     pub(super) fn new(line: &SourceLine, outcome: Outcome, request: Identity) -> Self {
@@ -134,9 +127,7 @@ impl Row {
     /// The row as a line of JSON, without the line break. Its last field is the hash over all before it.
     pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self)?;
-        let hash = golden::sha256_hex(&bytes);
-        bytes.pop();
-        bytes.extend([BEFORE_HASH, hash.as_bytes(), BEHIND_HASH].concat());
+        add_hash(&mut bytes);
         Ok(bytes)
     }
 }
@@ -172,25 +163,6 @@ impl DoneRow {
 }
 
 const DAMAGED: &str = "expected a row as it was written, found a changed one";
-
-/// Whether bytes begin as a row does, with its number and the start of its id: nobody else's lines do.
-pub(super) fn begins_as_row(bytes: &[u8]) -> bool {
-    let Some(rest) = bytes.strip_prefix(BEFORE_LINE) else { return false };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    digits > 0 && rest[digits..].starts_with(BEFORE_ID)
-}
-
-/// Whether bytes are the beginning of a row, and no more than that.
-pub(super) fn is_cut_off(bytes: &[u8]) -> bool {
-    begins_as_row(bytes) && serde_json::from_slice::<IgnoredAny>(bytes).is_err()
-}
-
-/// All in front of the hash, and the hash.
-fn split_hash(row: &[u8]) -> Option<(&[u8], &[u8])> {
-    let row = row.strip_suffix(BEHIND_HASH)?;
-    let (row, hash) = row.split_at_checked(row.len().checked_sub(HASH_BYTES)?)?;
-    Some((row.strip_suffix(BEFORE_HASH)?, hash))
-}
 
 fn is_of_earlier_release(row: &[u8]) -> bool {
     let row: Option<Map<String, Value>> = serde_json::from_slice(row).ok();

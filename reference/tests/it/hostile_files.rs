@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use golden::Dump;
-use reference::prompt::Tokenizer;
+use reference::prompt::{AnswerStream, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -128,10 +128,10 @@ fn pipes_and_devices_in_place_of_files_are_refused_and_nothing_waits() {
     }
     let said = said_by(generate(&model, &["--history", "/dev/zero"]).assert().code(2));
     assert!(said.contains("expected a regular file, found a device"), "{said}");
-    let pipe = dir.path().join("film.mp4");
+    let pipe = dir.path().join("video.mp4");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let said = said_by(generate(&model, &["--video", pipe.to_str().unwrap()]).assert().code(2));
-    assert!(said.contains("film.mp4") && said.contains("expected a regular file, found a pipe"), "{said}");
+    assert!(said.contains("video.mp4") && said.contains("expected a regular file, found a pipe"), "{said}");
 }
 
 /// A generator of numbers that does the same every time.
@@ -238,7 +238,7 @@ fn a_damaged_tokenizer_never_panics_and_its_file_is_named() {
             let ids =
                 tokenizer.encode("<|begin_of_text|>A question about <image>, na\u{ef}ve \u{1f600}?\n")?;
             tokenizer.answer(&ids)?;
-            let mut stream = tokenizer.answer_stream();
+            let mut stream = AnswerStream::new(&tokenizer);
             for id in ids.into_iter().chain([0, 7, 490, 511]) {
                 stream.push(id)?;
             }

@@ -3,10 +3,10 @@
 // Functions outside a `#[test]` are tests as well: a failed `unwrap` is the assertion.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod as_recorded;
 mod bundled;
 mod chat_template;
 mod checkpoint_files;
-mod films;
 mod fixtures;
 mod formats;
 mod generate;
@@ -20,4 +20,4 @@ mod refused_pictures;
 mod replay;
 mod resumed;
 mod run;
-mod ways;
+mod videos;

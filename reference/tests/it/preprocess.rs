@@ -107,18 +107,18 @@ fn decode(path: &std::path::Path) -> ((u32, u32), Vec<u8>) {
 }
 
 #[test]
-fn a_film_is_its_frames() {
+fn a_video_is_its_frames() {
     let dir = tempfile::tempdir().unwrap();
-    let film = dir.path().join("film");
-    std::fs::create_dir(&film).unwrap();
+    let video = dir.path().join("video");
+    std::fs::create_dir(&video).unwrap();
     for (index, name) in ["purple-square", "red-circle-above-blue-square", "purple-square"].iter().enumerate()
     {
-        std::fs::copy(picture(&format!("{name}.png")), film.join(format!("{index}.png"))).unwrap();
+        std::fs::copy(picture(&format!("{name}.png")), video.join(format!("{index}.png"))).unwrap();
     }
     let out = dir.path().join("dump");
     let assert = preprocess(&out)
         .args(["--prompt", "<image> and <video> differ how?", "--num-frames", "2", "--video"])
-        .arg(&film)
+        .arg(&video)
         .arg("--image")
         .arg(picture("purple-square.png"))
         .assert()

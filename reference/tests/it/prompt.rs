@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use converter::normalized::{Config, ImageTagType};
-use reference::prompt::{Conversation, PromptBuilder, PromptError, Tokenizer, Turn};
+use reference::prompt::{AnswerStream, AnsweredTurn, Conversation, PromptBuilder, PromptError, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::fixtures;
@@ -39,7 +39,7 @@ fn prompt_ids_and_answer_of_every_golden_are_equal() {
         let request = &manifest["request"];
         let turns = request["turns"].as_array().unwrap();
         let (last, earlier) = turns.split_last().unwrap();
-        let earlier: Vec<Turn> =
+        let earlier: Vec<AnsweredTurn> =
             earlier.iter().map(|turn| serde_json::from_value(turn.clone()).unwrap()).collect();
         let tiles: Vec<usize> = request["images"]
             .as_array()
@@ -121,7 +121,7 @@ fn a_streamed_answer_is_the_answer() {
         let mut ids = tokenizer.encode(text).unwrap();
         ids.push(tokenizer.eos_token_id());
         ids.extend(tokenizer.encode("never seen").unwrap());
-        let mut stream = tokenizer.answer_stream();
+        let mut stream = AnswerStream::new(&tokenizer);
         let mut pieces = Vec::new();
         for &id in &ids {
             let piece = stream.push(id).unwrap();
@@ -138,7 +138,7 @@ fn a_streamed_answer_is_the_answer() {
 fn words_are_streamed_as_soon_as_they_are_there() {
     let tokenizer = Tokenizer::load(&fixtures::path(CHECKPOINT)).unwrap();
     let ids = tokenizer.encode("a red circle above a blue square").unwrap();
-    let mut stream = tokenizer.answer_stream();
+    let mut stream = AnswerStream::new(&tokenizer);
     let pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
     assert!(pieces.iter().filter(|piece| !piece.is_empty()).count() > 4, "{pieces:?}");
     assert_eq!(pieces.concat(), "a red circle above a blue square");
@@ -174,7 +174,7 @@ fn an_answer_is_cleaned_up_where_the_tokenizer_says_so_streamed_or_not() {
     ] {
         let ids = tokenizer.encode(text).unwrap();
         assert_eq!(tokenizer.answer(&ids).unwrap(), expected);
-        let mut stream = tokenizer.answer_stream();
+        let mut stream = AnswerStream::new(&tokenizer);
         let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
         pieces.push(stream.finish().unwrap());
         assert_eq!(pieces.concat(), expected, "{pieces:?}");

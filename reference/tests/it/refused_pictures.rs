@@ -42,11 +42,11 @@ fn errors_of(files: &[(&str, &[u8])]) -> Vec<String> {
 #[test]
 fn a_file_that_is_no_picture_is_named_with_what_it_is() {
     let files: [(&str, &[u8]); 3] =
-        [("empty.png", b""), ("page.jpg", b"<!doctype html>"), ("film.mp4", b"\0\0\0\x20ftypisom")];
+        [("empty.png", b""), ("page.jpg", b"<!doctype html>"), ("video.mp4", b"\0\0\0\x20ftypisom")];
     insta::assert_snapshot!(errors_of(&files).join("\n"), @r"
     `empty.png`: expected a picture, found an empty file
     `page.jpg`: expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a web page
-    `film.mp4`: expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a film (MP4 or a relative)
+    `video.mp4`: expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a video (MP4 or a relative)
     ");
 }
 

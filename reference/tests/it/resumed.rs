@@ -11,15 +11,15 @@ use super::run::{describe, requests, rows, run, said_by};
 /// A request that says everything, and its pictures beside it.
 fn everything() -> (TempDir, PathBuf, PathBuf) {
     let request = json!({"id": "all", "system": "Answer in one word.", "prompt": "<image> <video> What is it?",
-        "images": ["a.png"], "videos": ["film"], "num_frames": 1, "max_new_tokens": 2, "temperature": 0.5, "top_k": 3,
+        "images": ["a.png"], "videos": ["video"], "num_frames": 1, "max_new_tokens": 2, "temperature": 0.5, "top_k": 3,
         "top_p": 0.9, "repetition_penalty": 1.1, "seed": 7, "eos_token_ids": [490], "stop": ["never"], "logprobs": 1});
     let (dir, file) = requests(&[request]);
     std::fs::copy(picture("purple-square.png"), dir.path().join("a.png")).unwrap();
-    std::fs::create_dir(dir.path().join("film")).unwrap();
+    std::fs::create_dir(dir.path().join("video")).unwrap();
     for (frame, file) in
         [("0.png", "purple-square.png"), ("1.png", "green-triangle-left-of-yellow-circle.png")]
     {
-        std::fs::copy(picture(file), dir.path().join("film").join(frame)).unwrap();
+        std::fs::copy(picture(file), dir.path().join("video").join(frame)).unwrap();
     }
     let out = dir.path().join("out.jsonl");
     run(&file, &out).assert().success();
@@ -81,7 +81,7 @@ fn any_field_that_was_another_is_named() {
     assert!(refused(&file, &out, &[]).contains("is `another`, and was `all` when it was answered"));
 
     write(&request);
-    for (field, path) in [("images", "a.png"), ("videos", "film/0.png")] {
+    for (field, path) in [("images", "a.png"), ("videos", "video/0.png")] {
         let path = dir.path().join(path);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::copy(picture("red-circle-above-blue-square.png"), &path).unwrap();

@@ -6,17 +6,21 @@ use tch::{Kind, Tensor};
 use super::kv_cache::KvCache;
 use super::rotary::{PositionEmbeddings, apply_rotary_pos_emb};
 use crate::error::Result;
-use crate::faults::fault;
 use crate::math::{AttnImplementation, SharedMath};
 use crate::model::layers::Linear;
-use crate::record::Recorder;
+use crate::model::observer::{AttentionInputs, Observer, Operation, Site};
 use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
+
+/// What the weights of an attention are called, behind its own name.
+pub(crate) const ATTN_WEIGHTS: &str = "attn_weights";
+const ATTN_WEIGHTS_MODULE: &str = "LlamaAttention attn_weights";
 
 /// # Source
 /// transformers 4.57.6, `models/llama/modeling_llama.py`, class `LlamaAttention`.
 pub struct Attention {
     site: String,
+    attn_weights: String,
     layer: usize,
     q_proj: Linear,
     k_proj: Linear,
@@ -43,6 +47,7 @@ impl Attention {
             scaling: (config.head_dim as f64).powf(-0.5),
             math: weights.math(),
             layer,
+            attn_weights: format!("{site}.{ATTN_WEIGHTS}"),
             site,
         })
     }
@@ -58,88 +63,98 @@ impl Attention {
         position_embeddings: &PositionEmbeddings,
         attention_mask: Option<&Tensor>,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let (batch, sequence, _) = hidden_states.size3()?;
         let mut heads = |projection: &Linear| -> Result<Tensor> {
-            let states = projection.forward(hidden_states, recorder)?;
+            let states = projection.forward(hidden_states, observer)?;
             Ok(states.f_view([batch, sequence, -1, self.head_dim])?.f_transpose(1, 2)?)
         };
         let query_states = heads(&self.q_proj)?; // [b, h, s, d]
         let key_states = heads(&self.k_proj)?; // [b, kv, s, d]
         let value_states = heads(&self.v_proj)?; // [b, kv, s, d]
 
-        let query_states = apply_rotary_pos_emb(&query_states, position_embeddings)?;
-        let key_states =
-            fault!(KeysNotRotated => key_states, apply_rotary_pos_emb(&key_states, position_embeddings)?);
-        let (key_states, value_states) = cache.update(self.layer, &key_states, &value_states)?; // [b, kv, k, d]
+        let site = Site::new(&self.site, "LlamaAttention");
+        let (cos, sin) = (position_embeddings.cos.f_unsqueeze(1)?, position_embeddings.sin.f_unsqueeze(1)?); // [1, 1, s, d]
+        let mut rotated = |states: &Tensor, is_key| {
+            let operation = Operation::Rotate { states, cos: &cos, sin: &sin, is_key };
+            observer.instead(site, operation, || apply_rotary_pos_emb(states, &cos, &sin))
+        };
+        let query = rotated(&query_states, false)?;
+        let key_states = rotated(&key_states, true)?;
+        let (key, value) = cache.update(self.layer, &key_states, &value_states, observer)?; // [b, kv, k, d]
 
-        let scaling =
-            fault!(ScaledByWidth => (query_states.size()[1] as f64).powf(-0.5) * self.scaling, self.scaling);
-        let scaling = fault!(NotScaled => 1.0, scaling);
-        let states = [&query_states, &key_states, &value_states];
+        let mut inputs = AttentionInputs {
+            mask: attention_mask.map(Tensor::shallow_clone),
+            is_causal: attention_mask.is_some() && sequence == key.size()[2],
+            scaling: self.scaling,
+            num_key_value_groups: self.num_key_value_groups,
+            softmax_kind: Kind::Float,
+            query,
+            key,
+            value,
+        };
+        observer.operation(site, &mut Operation::Attention(&mut inputs))?;
         let (attn_output, attn_weights) = match self.math.attention() {
             AttnImplementation::Eager => {
-                let (output, weights) = self.eager(states, attention_mask, scaling)?;
+                let (output, weights) = eager(&inputs)?;
                 (output, Some(weights))
             }
-            AttnImplementation::Sdpa => (self.sdpa(states, attention_mask, scaling)?, None),
+            AttnImplementation::Sdpa => (sdpa(&inputs)?, None),
         }; // [b, h, s, d], [b, h, s, k]
         let attn_output = attn_output.f_transpose(1, 2)?.f_contiguous()?.f_reshape([batch, sequence, -1])?;
-        let attn_output = self.o_proj.forward(&attn_output, recorder)?;
-        recorder.activation(&self.site, "LlamaAttention", &attn_output)?;
+        let attn_output = self.o_proj.forward(&attn_output, observer)?;
+        let attn_output = observer.output(site, attn_output)?;
         if let Some(attn_weights) = attn_weights {
-            recorder.attn_weights(&self.site, "LlamaAttention", &attn_weights)?;
+            // Nothing is computed of them any more.
+            drop(observer.output(Site::new(&self.attn_weights, ATTN_WEIGHTS_MODULE), attn_weights)?);
         }
         Ok(attn_output)
     }
+}
 
-    /// # Shapes
-    /// → output [b, h, s, d], weights [b, h, s, k]
-    ///
-    /// # Source
-    /// transformers 4.57.6, `models/llama/modeling_llama.py`, `eager_attention_forward`.
-    fn eager(
-        &self,
-        [query, key, value]: [&Tensor; 3],
-        mask: Option<&Tensor>,
-        scaling: f64,
-    ) -> Result<(Tensor, Tensor)> {
-        let key_states = repeat_kv(key, self.num_key_value_groups)?; // [b, h, k, d]
-        let value_states = repeat_kv(value, self.num_key_value_groups)?;
-        let scores = query.f_matmul(&key_states.f_transpose(2, 3)?)?; // [b, h, s, k]
-        let mut attn_weights = scores.try_mul_scalar(scaling)?;
-        if let Some(mask) = mask {
-            attn_weights = attn_weights.f_add(mask)?;
-        }
-        let softmax_kind = fault!(SoftmaxInDtype => query.kind(), Kind::Float);
-        let attn_weights = attn_weights.f_softmax(-1, softmax_kind)?.f_to_kind(query.kind())?;
-        Ok((attn_weights.f_matmul(&value_states)?, attn_weights))
+/// # Shapes
+/// → output [b, h, s, d], weights [b, h, s, k]
+///
+/// # Source
+/// transformers 4.57.6, `models/llama/modeling_llama.py`, `eager_attention_forward`.
+fn eager(inputs: &AttentionInputs) -> Result<(Tensor, Tensor)> {
+    let AttentionInputs { query, key, value, num_key_value_groups, .. } = inputs;
+    let key_states = repeat_kv(key, *num_key_value_groups)?; // [b, h, k, d]
+    let value_states = repeat_kv(value, *num_key_value_groups)?;
+    let scores = query.f_matmul(&key_states.f_transpose(2, 3)?)?; // [b, h, s, k]
+    let mut attn_weights = scores.try_mul_scalar(inputs.scaling)?;
+    if let Some(mask) = &inputs.mask {
+        attn_weights = attn_weights.f_add(mask)?;
     }
+    let attn_weights = attn_weights.f_softmax(-1, inputs.softmax_kind)?.f_to_kind(query.kind())?;
+    Ok((attn_weights.f_matmul(&value_states)?, attn_weights))
+}
 
-    /// # Source
-    /// transformers 4.57.6, `integrations/sdpa_attention.py`, `sdpa_attention_forward`.
-    fn sdpa(&self, [query, key, value]: [&Tensor; 3], mask: Option<&Tensor>, scaling: f64) -> Result<Tensor> {
-        // A prompt from its first token on needs no mask in memory: the kernel can skip what is hidden.
-        let is_causal = mask.is_some() && query.size()[2] == key.size()[2];
-        let is_causal = fault!(MaskOneAhead => false, is_causal);
-        let mask = mask.filter(|_| !is_causal);
-        // Without a mask the kernel shares keys and values among the heads of a group itself.
-        let enable_gqa = fault!(KvHeadsInTurn => false, mask.is_none());
-        let shared = |states: &Tensor| {
-            if enable_gqa { Ok(states.shallow_clone()) } else { repeat_kv(states, self.num_key_value_groups) }
-        };
-        Ok(Tensor::f_scaled_dot_product_attention(
-            query,
-            &shared(key)?,
-            &shared(value)?,
-            mask,
-            0.0,
-            is_causal,
-            Some(scaling),
-            enable_gqa,
-        )?)
-    }
+/// # Shapes
+/// → [b, h, s, d]
+///
+/// # Source
+/// transformers 4.57.6, `integrations/sdpa_attention.py`, `sdpa_attention_forward`.
+fn sdpa(inputs: &AttentionInputs) -> Result<Tensor> {
+    let AttentionInputs { query, key, value, is_causal, scaling, .. } = inputs;
+    // A prompt from its first token on needs no mask in memory: the kernel can skip what is hidden.
+    let mask = inputs.mask.as_ref().filter(|_| !is_causal);
+    // Without a mask the kernel shares keys and values among the heads of a group itself.
+    let enable_gqa = mask.is_none();
+    let shared = |states: &Tensor| {
+        if enable_gqa { Ok(states.shallow_clone()) } else { repeat_kv(states, inputs.num_key_value_groups) }
+    };
+    Ok(Tensor::f_scaled_dot_product_attention(
+        query,
+        &shared(key)?,
+        &shared(value)?,
+        mask,
+        0.0,
+        *is_causal,
+        Some(*scaling),
+        enable_gqa,
+    )?)
 }
 
 /// Each key-value head once for every query head of its group, next to each other.
@@ -151,7 +166,6 @@ fn repeat_kv(states: &Tensor, groups: i64) -> Result<Tensor> {
         return Ok(states.shallow_clone());
     }
     let (batch, heads, keys, head_dim) = states.size4()?;
-    fault!(KvHeadsInTurn => return Ok(states.f_repeat([1, groups, 1, 1])?), ());
     Ok(states.f_unsqueeze(2)?.f_expand([batch, heads, groups, keys, head_dim], false)?.f_reshape([
         batch,
         heads * groups,

@@ -8,9 +8,8 @@ use super::kv_cache::KvCache;
 use super::rms_norm::RmsNorm;
 use super::rotary::PositionEmbeddings;
 use crate::error::Result;
-use crate::faults::fault;
 use crate::model::layers::Linear;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 
 /// # Source
@@ -45,20 +44,19 @@ impl DecoderLayer {
         position_embeddings: &PositionEmbeddings,
         attention_mask: Option<&Tensor>,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let residual = hidden_states;
-        let normed = self.input_layernorm.forward(hidden_states, recorder)?;
+        let normed = self.input_layernorm.forward(hidden_states, observer)?;
         let attn_output =
-            self.self_attn.forward(&normed, position_embeddings, attention_mask, cache, recorder)?;
+            self.self_attn.forward(&normed, position_embeddings, attention_mask, cache, observer)?;
         let hidden_states = residual.f_add(&attn_output)?;
 
         let residual = &hidden_states;
-        let normed = self.post_attention_layernorm.forward(&hidden_states, recorder)?;
-        let mlp_output = self.mlp.forward(&normed, recorder)?;
+        let normed = self.post_attention_layernorm.forward(&hidden_states, observer)?;
+        let mlp_output = self.mlp.forward(&normed, observer)?;
         let hidden_states = residual.f_add(&mlp_output)?;
-        recorder.activation(&self.site, "LlamaDecoderLayer", &hidden_states)?;
-        Ok(hidden_states)
+        observer.output(Site::new(&self.site, "LlamaDecoderLayer"), hidden_states)
     }
 }
 
@@ -86,13 +84,12 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let gate = self.gate_proj.forward(hidden_states, recorder)?;
-        let gate = fault!(GeluForSilu => gate.f_gelu("none")?, gate.f_silu()?);
-        recorder.activation(&self.act_fn, "SiLUActivation", &gate)?;
-        let up = self.up_proj.forward(hidden_states, recorder)?;
-        let output = self.down_proj.forward(&gate.f_mul(&up)?, recorder)?;
-        recorder.activation(&self.site, "LlamaMLP", &output)?;
-        Ok(output)
+    fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let gate = self.gate_proj.forward(hidden_states, observer)?;
+        let site = Site::new(&self.act_fn, "SiLUActivation");
+        let gate = observer.module(site, Operation::Silu { input: &gate }, || Ok(gate.f_silu()?))?;
+        let up = self.up_proj.forward(hidden_states, observer)?;
+        let output = self.down_proj.forward(&gate.f_mul(&up)?, observer)?;
+        observer.output(Site::new(&self.site, "LlamaMLP"), output)
     }
 }

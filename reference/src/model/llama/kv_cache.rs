@@ -4,7 +4,7 @@ use converter::normalized::TextConfig;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::faults::fault;
+use crate::model::observer::{Counter, Observer};
 
 /// The key-value cache of all layers.
 pub struct KvCache {
@@ -47,10 +47,11 @@ impl KvCache {
         layer: usize,
         keys: &Tensor,
         values: &Tensor,
+        observer: &mut dyn Observer,
     ) -> Result<(Tensor, Tensor)> {
         let sequence = keys.size()[2];
         let (all_keys, all_values) = &self.layers[layer];
-        let len = fault!(CacheOverwrites => (self.len - 1).max(0), self.len);
+        let len = observer.count(Counter::CacheSlot, self.len);
         all_keys.f_narrow(2, len, sequence)?.f_copy_(keys)?;
         all_values.f_narrow(2, len, sequence)?.f_copy_(values)?;
         let total = len + sequence;

@@ -14,13 +14,14 @@ use tch::Tensor;
 
 use super::layers::{Embedding, Linear, lowest};
 use crate::error::Result;
-use crate::faults::fault;
 use crate::math::{AttnImplementation, SharedMath};
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::weights::Weights;
+pub(crate) use attention::ATTN_WEIGHTS;
 use decoder_layer::DecoderLayer;
 pub use kv_cache::KvCache;
 use rms_norm::RmsNorm;
+pub(crate) use rms_norm::rms_norm;
 use rotary::RotaryEmbedding;
 
 /// Its path in `modeling.py`.
@@ -78,8 +79,8 @@ impl LlamaForCausalLm {
     ///
     /// # Shapes
     /// [b, s] int64 → [b, s, w]
-    pub fn embed(&self, input_ids: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        self.embed_tokens.forward(input_ids, recorder)
+    pub fn embed(&self, input_ids: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        self.embed_tokens.forward(input_ids, observer)
     }
 
     /// Bytes of weights that a decoded token reads.
@@ -112,13 +113,12 @@ impl LlamaForCausalLm {
         &self,
         inputs_embeds: &Tensor,
         cache: &mut KvCache,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let past = cache.len();
         let sequence = inputs_embeds.size()[1];
-        let position_embeddings = self.rotary_emb.forward(past, sequence, recorder)?;
-        let attention_mask =
-            fault!(MaskLeak => None, causal_mask(inputs_embeds, past, self.math.attention())?);
+        let position_embeddings = self.rotary_emb.forward(past, sequence, observer)?;
+        let attention_mask = causal_mask(inputs_embeds, past, self.math.attention())?;
 
         let mut hidden_states = inputs_embeds.shallow_clone();
         for layer in &self.layers {
@@ -127,22 +127,18 @@ impl LlamaForCausalLm {
                 &position_embeddings,
                 attention_mask.as_ref(),
                 cache,
-                recorder,
+                observer,
             )?;
         }
         cache.advance(sequence);
-        let hidden_states = self.norm.forward(&hidden_states, recorder)?;
-        let hidden_states =
-            fault!(NormTwice => self.norm.forward(&hidden_states, &mut Recorder::off())?, hidden_states);
-        recorder.activation(MODEL, "LlamaModel", &hidden_states)?;
+        let hidden_states = self.norm.forward(&hidden_states, observer)?;
+        let hidden_states = observer.output(Site::new(MODEL, "LlamaModel"), hidden_states)?;
 
-        let last = fault!(LastButOne => (sequence - 2).max(0), sequence - 1);
         // A tensor of its own: of a view into many rows libtorch makes a batched product, which sums in another order than the
         // public code's, whose parameters require gradients (`aten/src/ATen/native/LinearAlgebra.cpp`, `should_fold`).
-        let last = hidden_states.f_narrow(1, last, 1)?.f_reshape([1, -1])?.f_unsqueeze(1)?;
-        let logits = self.lm_head.forward(&last, recorder)?;
-        recorder.activation(SITE, "LlamaForCausalLM", &logits)?;
-        Ok(logits)
+        let last = hidden_states.f_narrow(1, sequence - 1, 1)?.f_reshape([1, -1])?.f_unsqueeze(1)?;
+        let logits = self.lm_head.forward(&last, observer)?;
+        observer.output(Site::new(SITE, "LlamaForCausalLM"), logits)
     }
 }
 
@@ -161,15 +157,14 @@ fn causal_mask(inputs_embeds: &Tensor, past: i64, attention: AttnImplementation)
     }
     let options = (inputs_embeds.kind(), inputs_embeds.device());
     let shape = [1, 1, sequence, past + sequence];
-    let is_skipped = attention == AttnImplementation::Sdpa && past == 0;
-    if fault!(MaskOneAhead => false, is_skipped) {
+    if attention == AttnImplementation::Sdpa && past == 0 {
         return Ok(Some(Tensor::f_zeros([1], options)?.f_expand(shape, false)?));
     }
     let hidden = Tensor::f_from_slice(&[lowest(inputs_embeds.kind())])?
         .f_to_device(inputs_embeds.device())?
         .f_to_kind(inputs_embeds.kind())?
         .f_expand(shape, false)?;
-    Ok(Some(hidden.f_triu(fault!(MaskOneAhead => past + 2, past + 1))?))
+    Ok(Some(hidden.f_triu(past + 1)?))
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::faults::fault;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Operation, Site};
 use crate::scalar::ScalarOps as _;
 use crate::weights::Weights;
 
@@ -27,16 +26,22 @@ impl RmsNorm {
 
     /// # Shapes
     /// [b, s, w] → the same
-    pub fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let input_kind = hidden_states.kind();
-        let hidden_states = hidden_states.f_to_kind(Kind::Float)?;
-        let variance = hidden_states.try_pow_scalar(2)?.f_mean_dim(-1, true, None)?;
-        let scale = variance.try_add_scalar(self.variance_epsilon)?.f_rsqrt()?;
-        let normed = hidden_states.f_mul(&scale)?;
-        let normed = fault!(NormCastLast => normed, normed.f_to_kind(input_kind)?);
-        let output = self.weight.f_mul(&normed)?;
-        let output = fault!(NormCastLast => output.f_to_kind(input_kind)?, output);
-        recorder.activation(&self.site, "LlamaRMSNorm", &output)?;
-        Ok(output)
+    pub fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let (weight, eps) = (&self.weight, self.variance_epsilon);
+        observer.module(
+            Site::new(&self.site, "LlamaRMSNorm"),
+            Operation::RmsNorm { input: hidden_states, weight, eps },
+            || rms_norm(hidden_states, weight, eps),
+        )
     }
+}
+
+/// # Shapes
+/// [.., w] and [w] → [.., w]
+pub fn rms_norm(hidden_states: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let input_kind = hidden_states.kind();
+    let hidden_states = hidden_states.f_to_kind(Kind::Float)?;
+    let variance = hidden_states.try_pow_scalar(2)?.f_mean_dim(-1, true, None)?;
+    let scale = variance.try_add_scalar(eps)?.f_rsqrt()?;
+    Ok(weight.f_mul(&hidden_states.f_mul(&scale)?.f_to_kind(input_kind)?)?)
 }

@@ -5,14 +5,13 @@ use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::faults::fault;
-use crate::record::Recorder;
+use crate::model::observer::{Counter, Observer, Site};
 use crate::scalar::ScalarOps as _;
 
 /// cos and sin of each position's angles, both [1, s, d].
 pub struct PositionEmbeddings {
-    cos: Tensor,
-    sin: Tensor,
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
 }
 
 /// # Source
@@ -51,7 +50,12 @@ impl RotaryEmbedding {
 
     /// # Shapes
     /// positions `past` to `past + sequence` → cos and sin, [1, s, d]
-    pub fn forward(&self, past: i64, sequence: i64, recorder: &mut Recorder) -> Result<PositionEmbeddings> {
+    pub fn forward(
+        &self,
+        past: i64,
+        sequence: i64,
+        observer: &mut dyn Observer,
+    ) -> Result<PositionEmbeddings> {
         let inv_freq = match &self.rope_scaling {
             Some(RopeScaling::Dynamic { factor, .. })
                 if past + sequence > self.max_position_embeddings as i64 =>
@@ -60,9 +64,8 @@ impl RotaryEmbedding {
             }
             _ => self.inv_freq.shallow_clone(),
         };
-        let past = fault!(PositionsFromOne => past + 1, past);
-        let past = fault!(PositionStands => (past - 1).max(0), past);
-        let positions: Vec<i64> = (past..past + sequence).collect();
+        let first = observer.count(Counter::FirstPosition, past);
+        let positions: Vec<i64> = (first..first + sequence).collect();
         let position_ids = Tensor::f_from_slice(&positions)?.f_to_device(self.device)?;
         let freqs = inv_freq
             .f_view([1, -1, 1])?
@@ -71,8 +74,10 @@ impl RotaryEmbedding {
         let angles = Tensor::f_cat(&[&freqs, &freqs], -1)?; // [1, s, d]
         let cos = angles.f_cos()?.try_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
         let sin = angles.f_sin()?.try_mul_scalar(self.attention_scaling)?.f_to_kind(self.kind)?;
-        recorder.activation(&format!("{}.cos", self.site), "LlamaRotaryEmbedding cos", &cos)?;
-        recorder.activation(&format!("{}.sin", self.site), "LlamaRotaryEmbedding sin", &sin)?;
+        let cos =
+            observer.output(Site::new(&format!("{}.cos", self.site), "LlamaRotaryEmbedding cos"), cos)?;
+        let sin =
+            observer.output(Site::new(&format!("{}.sin", self.site), "LlamaRotaryEmbedding sin"), sin)?;
         Ok(PositionEmbeddings { cos, sin })
     }
 
@@ -207,26 +212,12 @@ fn llama3(inv_freq: &Tensor, factor: f64, low: f64, high: f64, original: f64) ->
 /// `x · cos + rotate_half(x) · sin`.
 ///
 /// # Shapes
-/// [b, h, s, d] → the same
+/// [b, h, s, d], [1, 1, s, d] twice → [b, h, s, d]
 ///
 /// # Source
 /// transformers 4.57.6, `models/llama/modeling_llama.py`, `apply_rotary_pos_emb`.
-pub fn apply_rotary_pos_emb(states: &Tensor, position_embeddings: &PositionEmbeddings) -> Result<Tensor> {
-    let cos = position_embeddings.cos.f_unsqueeze(1)?; // [1, 1, s, d]
-    let sin = position_embeddings.sin.f_unsqueeze(1)?;
-    fault!(RotaryPairs => return rotate_pairs(states, &cos, &sin), ());
-    Ok(states.f_mul(&cos)?.f_add(&rotate_half(states)?.f_mul(&sin)?)?)
-}
-
-/// Rotates neighbours by the angles of the first half.
-#[cfg(feature = "faults")]
-fn rotate_pairs(states: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let dim = *states.size().last().unwrap_or(&0);
-    let part = |tensor: &Tensor, first: i64, step: i64, last: i64| tensor.f_slice(-1, first, last, step);
-    let (even, odd) = (part(states, 0, 2, dim)?, part(states, 1, 2, dim)?);
-    let (cos, sin) = (part(cos, 0, 1, dim / 2)?, part(sin, 0, 1, dim / 2)?);
-    let rotated = [even.f_mul(&cos)?.f_sub(&odd.f_mul(&sin)?)?, odd.f_mul(&cos)?.f_add(&even.f_mul(&sin)?)?];
-    Ok(Tensor::f_stack(&rotated, -1)?.f_flatten(-2, -1)?)
+pub fn apply_rotary_pos_emb(states: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    Ok(states.f_mul(cos)?.f_add(&rotate_half(states)?.f_mul(sin)?)?)
 }
 
 /// The second half of each head, negated, in front of the first.
@@ -243,6 +234,7 @@ mod tests {
     use approx::assert_relative_eq;
 
     use super::*;
+    use crate::model::observer::Unobserved;
 
     /// A rotary embedding of 8 dimensions over a context of 64 tokens.
     fn rotary(rope_scaling: Option<RopeScaling>) -> RotaryEmbedding {
@@ -299,10 +291,10 @@ mod tests {
 
     #[test]
     fn dynamic_scaling_begins_beyond_the_context() {
-        let plain = rotary(None).forward(63, 1, &mut Recorder::off()).unwrap().cos;
+        let plain = rotary(None).forward(63, 1, &mut Unobserved).unwrap().cos;
         let rotary =
             rotary(Some(RopeScaling::Dynamic { factor: 2.0, original_max_position_embeddings: None }));
-        let angles = |past, sequence| rotary.forward(past, sequence, &mut Recorder::off()).unwrap().cos;
+        let angles = |past, sequence| rotary.forward(past, sequence, &mut Unobserved).unwrap().cos;
         assert_eq!(values(&angles(63, 1)), values(&plain));
         // 128 tokens: the base grows by (2 · 128/64 − 1)^(8/6).
         let base = 10_000.0_f64 * 3.0_f64.powf(8.0 / 6.0);

@@ -4,9 +4,8 @@ use converter::normalized::VisionConfig;
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::faults::fault;
 use crate::model::layers::{LayerNorm, Linear, gelu};
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 
 /// `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
@@ -46,33 +45,21 @@ impl Block {
 
     /// # Shapes
     /// [t, n, w] → the same
-    pub fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        fault!(NormAfter => return self.forward_norm_after(hidden_states, recorder), ());
-        let normed = self.norm1.forward(hidden_states, recorder)?;
-        let mut attn_output = self.attn.forward(&normed, recorder)?;
+    pub fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let normed = self.norm1.forward(hidden_states, observer)?;
+        let mut attn_output = self.attn.forward(&normed, observer)?;
         if let Some(ls1) = &self.ls1 {
-            attn_output = ls1.forward(&attn_output, recorder)?;
+            attn_output = ls1.forward(&attn_output, observer)?;
         }
-        let hidden_states = fault!(ResidualLost => attn_output, hidden_states.f_add(&attn_output)?);
+        let hidden_states = hidden_states.f_add(&attn_output)?;
 
-        let normed = self.norm2.forward(&hidden_states, recorder)?;
-        let mut mlp_output = self.mlp.forward(&normed, recorder)?;
+        let normed = self.norm2.forward(&hidden_states, observer)?;
+        let mut mlp_output = self.mlp.forward(&normed, observer)?;
         if let Some(ls2) = &self.ls2 {
-            mlp_output = ls2.forward(&mlp_output, recorder)?;
+            mlp_output = ls2.forward(&mlp_output, observer)?;
         }
         let hidden_states = hidden_states.f_add(&mlp_output)?;
-        recorder.activation(&self.site, "Block", &hidden_states)?;
-        Ok(hidden_states)
-    }
-
-    #[cfg(feature = "faults")]
-    fn forward_norm_after(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let attn_output = self.attn.forward(hidden_states, recorder)?;
-        let hidden_states = hidden_states.f_add(&self.norm1.forward(&attn_output, recorder)?)?;
-        let mlp_output = self.mlp.forward(&hidden_states, recorder)?;
-        let hidden_states = hidden_states.f_add(&self.norm2.forward(&mlp_output, recorder)?)?;
-        recorder.activation(&self.site, "Block", &hidden_states)?;
-        Ok(hidden_states)
+        observer.output(Site::new(&self.site, "Block"), hidden_states)
     }
 }
 
@@ -106,14 +93,21 @@ impl Attention {
 
     /// # Shapes
     /// [t, n, w] → the same
-    fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let (tiles, tokens, width) = hidden_states.size3()?;
-        let head_dim = width / self.num_heads;
-        let qkv = self.qkv.forward(hidden_states, recorder)?; // [t, n, 3w]
-        let qkv = fault!(
-            QkvByHead => qkv.f_reshape([tiles, tokens, self.num_heads, 3, head_dim])?.f_permute([3, 0, 2, 1, 4])?,
-            qkv.f_reshape([tiles, tokens, 3, self.num_heads, head_dim])?.f_permute([2, 0, 3, 1, 4])?
-        ); // [3, t, h, n, d]
+    fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let qkv = self.qkv.forward(hidden_states, observer)?; // [t, n, 3w]
+        let site = Site::new(&self.site, "Attention");
+        let operation = Operation::FusedAttention { qkv: &qkv, num_heads: self.num_heads };
+        let attn_output = observer.instead(site, operation, || self.attend(&qkv))?;
+        let attn_output = self.proj.forward(&attn_output, observer)?;
+        observer.output(site, attn_output)
+    }
+
+    /// # Shapes
+    /// [t, n, 3w] → [t, n, w]
+    fn attend(&self, qkv: &Tensor) -> Result<Tensor> {
+        let (tiles, tokens, width) = qkv.size3()?;
+        let head_dim = width / 3 / self.num_heads;
+        let qkv = qkv.f_reshape([tiles, tokens, 3, self.num_heads, head_dim])?.f_permute([2, 0, 3, 1, 4])?; // [3, t, h, n, d]
         let (query, key, value) = (qkv.f_select(0, 0)?, qkv.f_select(0, 1)?, qkv.f_select(0, 2)?);
         let attn_output = Tensor::f_scaled_dot_product_attention(
             &query,
@@ -121,14 +115,11 @@ impl Attention {
             &value,
             None::<&Tensor>,
             0.0,
-            fault!(CausalTower => true, false),
+            false,
             None,
             false,
         )?; // [t, h, n, d]
-        let attn_output = attn_output.f_transpose(1, 2)?.f_reshape([tiles, tokens, width])?;
-        let attn_output = self.proj.forward(&attn_output, recorder)?;
-        recorder.activation(&self.site, "Attention", &attn_output)?;
-        Ok(attn_output)
+        Ok(attn_output.f_transpose(1, 2)?.f_reshape([tiles, tokens, width / 3])?)
     }
 }
 
@@ -153,12 +144,11 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let hidden_states = self.fc1.forward(hidden_states, recorder)?;
-        let hidden_states = gelu(&hidden_states, &self.act, recorder)?;
-        let output = self.fc2.forward(&hidden_states, recorder)?;
-        recorder.activation(&self.site, "Mlp", &output)?;
-        Ok(output)
+    fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let hidden_states = self.fc1.forward(hidden_states, observer)?;
+        let hidden_states = gelu(&hidden_states, &self.act, observer)?;
+        let output = self.fc2.forward(&hidden_states, observer)?;
+        observer.output(Site::new(&self.site, "Mlp"), output)
     }
 }
 
@@ -172,9 +162,8 @@ struct LayerScale {
 }
 
 impl LayerScale {
-    fn forward(&self, hidden_states: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    fn forward(&self, hidden_states: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let output = hidden_states.f_mul(&self.gamma)?;
-        recorder.activation(&self.site, "LayerScale", &output)?;
-        Ok(output)
+        observer.output(Site::new(&self.site, "LayerScale"), output)
     }
 }

@@ -11,8 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::layers::LayerNorm;
 use crate::error::Result;
-use crate::faults::fault;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Operation, Site};
 use crate::weights::Weights;
 use block::Block;
 use patch_generator::PatchGenerator;
@@ -49,7 +48,11 @@ impl VisionModel {
         };
         Ok(Self {
             input_conditioner: InputConditioner::new(config, weights)?,
-            patch_generator: PatchGenerator::load(config, &weights.pp("embeddings"))?,
+            patch_generator: PatchGenerator::load(
+                config,
+                &weights.pp("embeddings"),
+                format!("{MODEL}.patch_generator"),
+            )?,
             blocks,
             norm,
             num_prefix_tokens: config.num_prefix_tokens() as i64,
@@ -60,26 +63,25 @@ impl VisionModel {
     ///
     /// # Shapes
     /// [t, c, rows · patch, columns · patch] in 0..=1 → [t, p, w]
-    pub fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let pixels = self.condition(pixel_values, recorder)?;
-        let mut hidden_states = self.patch_generator.forward(&pixels, recorder)?;
+    pub fn forward(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let pixels = self.condition(pixel_values, observer)?;
+        let mut hidden_states = self.patch_generator.forward(&pixels, observer)?;
         for block in &self.blocks {
-            hidden_states = block.forward(&hidden_states, recorder)?;
+            hidden_states = block.forward(&hidden_states, observer)?;
         }
-        recorder.activation(&format!("{MODEL}.blocks"), "Sequential", &hidden_states)?;
+        let mut hidden_states =
+            observer.output(Site::new(&format!("{MODEL}.blocks"), "Sequential"), hidden_states)?;
         if let Some(norm) = &self.norm {
-            hidden_states = norm.forward(&hidden_states, recorder)?;
+            hidden_states = norm.forward(&hidden_states, observer)?;
         }
         let num_patches = hidden_states.size()[1] - self.num_prefix_tokens;
-        let first_patch = fault!(RegistersKept => self.num_prefix_tokens / 2, self.num_prefix_tokens);
-        let features = hidden_states.f_narrow(1, first_patch, num_patches)?;
-        recorder.activation(SITE, "RADIOModel", &features)?;
-        Ok(features)
+        let features = hidden_states.f_narrow(1, self.num_prefix_tokens, num_patches)?;
+        observer.output(Site::new(SITE, "RADIOModel"), features)
     }
 
     /// Pixels normalized by the tower's own mean and standard deviation, in the tower's dtype.
-    pub fn condition(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        self.input_conditioner.forward(pixel_values, recorder)
+    pub fn condition(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        self.input_conditioner.forward(pixel_values, observer)
     }
 }
 
@@ -107,11 +109,12 @@ impl InputConditioner {
         })
     }
 
-    fn forward(&self, pixel_values: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
-        let normalise = |pixels: &Tensor| pixels.f_sub(&self.norm_mean)?.f_div(&self.norm_std);
-        let output = normalise(pixel_values)?;
-        let output = fault!(NormalisedTwice => normalise(&output)?, output).f_to_kind(self.kind)?;
-        recorder.activation(CONDITIONER, "InputConditioner", &output)?;
-        Ok(output)
+    fn forward(&self, pixel_values: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
+        let (mean, std, kind) = (&self.norm_mean, &self.norm_std, self.kind);
+        observer.module(
+            Site::new(CONDITIONER, "InputConditioner"),
+            Operation::Normalise { pixels: pixel_values, mean, std, kind },
+            || Ok(pixel_values.f_sub(mean)?.f_div(std)?.f_to_kind(kind)?),
+        )
     }
 }

@@ -3,11 +3,9 @@
 use converter::normalized::VisionConfig;
 use tch::{Kind, Tensor};
 
-use super::MODEL;
 use crate::error::Result;
-use crate::faults::fault;
 use crate::model::layers::Linear;
-use crate::record::Recorder;
+use crate::model::observer::{Observer, Site};
 use crate::weights::Weights;
 
 /// The patch generator with its cropped position embedding (CPE), as it runs in inference.
@@ -29,8 +27,7 @@ pub struct PatchGenerator {
 
 impl PatchGenerator {
     /// Loads from `vision_model.embeddings`.
-    pub fn load(config: &VisionConfig, weights: &Weights) -> Result<Self> {
-        let site = format!("{MODEL}.patch_generator");
+    pub fn load(config: &VisionConfig, weights: &Weights, site: String) -> Result<Self> {
         let embedder = Linear::load(&weights.pp("patch_projection"), false, format!("{site}.embedder"))?;
         Ok(Self {
             embedder: embedder.with_module("ViTPatchLinear"),
@@ -45,19 +42,17 @@ impl PatchGenerator {
 
     /// # Shapes
     /// [t, c, rows · patch, columns · patch] → [t, n, w]
-    pub fn forward(&self, pixels: &Tensor, recorder: &mut Recorder) -> Result<Tensor> {
+    pub fn forward(&self, pixels: &Tensor, observer: &mut dyn Observer) -> Result<Tensor> {
         let size = pixels.size();
         let (rows, columns) = (size[2] / self.patch_size, size[3] / self.patch_size);
-        let patches = self.im_to_patches(pixels, rows, columns, recorder)?;
-        let patches = self.embedder.forward(&patches, recorder)?;
+        let patches = self.im_to_patches(pixels, rows, columns, observer)?;
+        let patches = self.embedder.forward(&patches, observer)?;
         let patches = patches.f_add(&self.pos_embeddings(rows, columns)?)?;
 
         let tokens = self.cls_token.f_unsqueeze(0)?.f_expand([size[0], -1, -1], false)?;
-        let parts = fault!(PrefixBehind => [&patches, &tokens], [&tokens, &patches]);
-        let output = Tensor::f_cat(&parts, 1)?; // [t, n, w]
-        recorder.activation(&format!("{}.cls_token", self.site), "ClsToken", &output)?;
-        recorder.activation(&self.site, "ViTPatchGenerator", &output)?;
-        Ok(output)
+        let output = Tensor::f_cat(&[&tokens, &patches], 1)?; // [t, n, w]
+        let output = observer.output(Site::new(&format!("{}.cls_token", self.site), "ClsToken"), output)?;
+        observer.output(Site::new(&self.site, "ViTPatchGenerator"), output)
     }
 
     /// # Shapes
@@ -67,15 +62,14 @@ impl PatchGenerator {
         pixels: &Tensor,
         rows: i64,
         columns: i64,
-        recorder: &mut Recorder,
+        observer: &mut dyn Observer,
     ) -> Result<Tensor> {
         let (tiles, channels, patch) = (pixels.size()[0], pixels.size()[1], self.patch_size);
         let patches = pixels
             .f_reshape([tiles, channels, rows, patch, columns, patch])?
-            .f_permute(fault!(ColoursLast => [0, 2, 4, 3, 5, 1], [0, 2, 4, 1, 3, 5]))? // [t, rows, columns, c, patch, patch]
+            .f_permute([0, 2, 4, 1, 3, 5])? // [t, rows, columns, c, patch, patch]
             .f_reshape([tiles, rows * columns, channels * patch * patch])?;
-        recorder.activation(&format!("{}.im_to_patches", self.site), "Im2Patches", &patches)?;
-        Ok(patches)
+        observer.output(Site::new(&format!("{}.im_to_patches", self.site), "Im2Patches"), patches)
     }
 
     /// The position table for a grid: as it is where the grid is the table's own; else resized bilinearly to the square
@@ -88,7 +82,7 @@ impl PatchGenerator {
         if (rows, columns) == (side, side) {
             return Ok(self.pos_embed.shallow_clone());
         }
-        let longer = fault!(PositionsCut => side, rows.max(columns));
+        let longer = rows.max(columns);
         let table = self.pos_embed.f_reshape([1, side, side, -1])?.f_permute([0, 3, 1, 2])?; // [1, w, side, side]
         let resized = table
             .f_to_kind(Kind::Float)?

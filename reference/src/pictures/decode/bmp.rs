@@ -2,8 +2,9 @@
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster, Rgb};
-use super::limits::checked_sides;
-use super::{Admit, Decoded, Format, Warning};
+use super::decoded::{Decoded, Warning};
+use super::limits::{Admit, checked_sides};
+use crate::pictures::format::Format;
 
 const FILE_HEADER_BYTES: usize = 14;
 const OS2_HEADER_BYTES: usize = 12;

@@ -1,6 +1,6 @@
 //! The one EXIF field that matters: the orientation, which is *not* applied.
 
-use super::Warning;
+use super::decoded::Warning;
 
 const ORIENTATION: u16 = 0x0112;
 const SHORT: u16 = 3;

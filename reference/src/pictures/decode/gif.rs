@@ -6,8 +6,9 @@ use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster, Rgb};
-use super::limits::{MAX_PIXELS, checked_sides};
-use super::{Admit, Decoded, Format, Warning};
+use super::decoded::{Decoded, Warning};
+use super::limits::{Admit, MAX_PIXELS, checked_sides};
+use crate::pictures::format::Format;
 
 /// Decodes a GIF. A palette that only numbers the greys is none: such a picture is grey, and is interpolated.
 ///

@@ -11,9 +11,10 @@ use mozjpeg_sys as ffi;
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
+use super::decoded::Decoded;
 use super::exif::orientation_warning;
-use super::limits::{MAX_PIXELS, checked_sides};
-use super::{Admit, Decoded, Format};
+use super::limits::{Admit, MAX_PIXELS, checked_sides};
+use crate::pictures::format::Format;
 
 /// The most scans of one picture. Progressive encoders make about ten; each costs a pass over all pixels, however few
 /// bytes it has.
@@ -92,7 +93,7 @@ fn decode_or_unwind(source: Source<'_>, admit: Admit<'_>) -> Result<Decoded, Dec
 }
 
 /// Scans of the picture: one more than [`MAX_SCANS`] where there are more. What stands behind the picture's end is none of
-/// it (a phone's film, a second picture), nor what stands in a marker's segment (a thumbnail).
+/// it (a phone's video, a second picture), nor what stands in a marker's segment (a thumbnail).
 fn count_scans(bytes: &[u8]) -> usize {
     const START_OF_IMAGE: u8 = 0xd8;
     const END_OF_IMAGE: u8 = 0xd9;

@@ -1,7 +1,6 @@
 //! How much a file may ask for.
 
-use super::super::DecodeError;
-use super::Admit;
+use crate::pictures::error::DecodeError;
 
 /// Pixels above which Pillow warns: a quarter of a gibibyte of RGB (`Image.MAX_IMAGE_PIXELS`).
 pub const WARN_PIXELS: u64 = 1024 * 1024 * 1024 / 4 / 3;
@@ -9,6 +8,9 @@ pub const WARN_PIXELS: u64 = 1024 * 1024 * 1024 / 4 / 3;
 pub const MAX_PIXELS: u64 = 2 * WARN_PIXELS;
 /// The largest file that is read: more than [`MAX_PIXELS`] of RGB without compression.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Whether a picture of this width and height is wanted, or why not.
+pub type Admit<'a> = &'a dyn Fn(usize, usize) -> Result<(), DecodeError>;
 
 /// The sides, where they are within the limits and admitted; called before anything is allocated for the pixels.
 pub fn checked_sides(

@@ -6,9 +6,10 @@ use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Limits};
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
+use super::decoded::{Decoded, Warning};
 use super::exif::orientation_warning;
-use super::limits::checked_sides;
-use super::{Admit, Decoded, Format, Warning};
+use super::limits::{Admit, checked_sides};
+use crate::pictures::format::Format;
 
 /// What the decoder may allocate beside the pixels: rows and chunks.
 const MAX_DECODER_BYTES: usize = 256 << 20;

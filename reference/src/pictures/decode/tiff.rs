@@ -8,8 +8,9 @@ use tiff::tags::Tag;
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
-use super::limits::{MAX_FILE_BYTES, checked_sides};
-use super::{Admit, Decoded, Format, Warning};
+use super::decoded::{Decoded, Warning};
+use super::limits::{Admit, MAX_FILE_BYTES, checked_sides};
+use crate::pictures::format::Format;
 
 const EXPECTED: &str = "8 bits of grey, RGB, RGBA or CMYK, 16 or 1 of grey, in one plane, upright, \
                         raw or compressed by LZW, Deflate or PackBits";

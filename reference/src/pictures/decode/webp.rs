@@ -7,9 +7,10 @@ use image_webp::{DecodingError, WebPDecodeOptions, WebPDecoder};
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster};
+use super::decoded::{Decoded, Warning};
 use super::exif::orientation_warning;
-use super::limits::checked_sides;
-use super::{Admit, Decoded, Format, Warning};
+use super::limits::{Admit, checked_sides};
+use crate::pictures::format::Format;
 
 /// What the decoder may allocate for a single chunk, beside the pixels.
 const MAX_CHUNK_BYTES: usize = 256 << 20;

@@ -13,12 +13,11 @@ const HEAD: &str = "\
 # Planted mistakes
 
 What `nvl-validate diff` says of mistakes that people make when they port the model, and of changes that are none. Written
-by `validate/tests/faults`, which plants each in the reference runtime's own computation, in the converted checkpoint or in
+by `reference/tests/faults`, which plants each in the reference runtime's own computation, in the converted checkpoint or in
 what the model is given, runs a bundled golden's request, and compares. `cargo test -p reference --test faults` checks that
 the table still holds; with `NVL_WRITE_FAULTS=1` it writes it anew.
 
-The faults in the computation are compiled in by the feature `faults` of the crate `reference` (`reference/src/faults.rs`),
-which its tests alone turn on.
+The mistakes in the computation are data beside the model (`reference/src/mistakes`), which an observer of the run puts into it.
 
 ## Mistakes
 

@@ -10,7 +10,7 @@ use converter::plan::{PlanOptions, ShardSize};
 use converter::write::Unwatched;
 use golden::{Dump, DumpWriter, Role, WriteOptions};
 use reference::Math;
-use reference::faults::{self, Fault};
+use reference::mistakes as bank;
 use reference::recorded::RecordedRun;
 use serde_json::json;
 use validate::tolerance::Preset;
@@ -175,9 +175,11 @@ fn all() -> Vec<Change> {
     let with = |arguments: &'static [&'static str], environment: &'static [(&'static str, &'static str)]| {
         Box::new(move |folder: &Path, golden: &Dump| program(folder, golden, arguments, environment))
     };
-    let planted = |fault: Fault| -> Make {
+    let planted = |mistake: bank::Mistake| -> Make {
         Box::new(move |folder, golden| {
-            faults::with(&[fault], || run_here(runs::checkpoint(), golden, None, Math::Exact, folder))
+            let out = folder.join("candidate");
+            runs::run_with(runs::checkpoint(), golden, None, Math::Exact, &[mistake], &out);
+            out
         })
     };
     const BASELINE: &[(&str, &str)] = &[
@@ -228,10 +230,10 @@ fn all() -> Vec<Change> {
             out
         }),
     );
-    add("norms cast back after their weights", B16, Held::Defaults, planted(Fault::NormCastLast));
-    add("softmax in bfloat16", B16, Held::Defaults, planted(Fault::SoftmaxInDtype));
-    add("products rounded before the bias is added", WIDE, Held::Defaults, planted(Fault::BiasApart));
-    add("products rounded before the bias is added, float32", F32, Held::Defaults, planted(Fault::BiasApart));
+    add(bank::NORM_CAST_LAST.what, B16, Held::Defaults, planted(bank::NORM_CAST_LAST));
+    add(bank::SOFTMAX_IN_DTYPE.what, B16, Held::Defaults, planted(bank::SOFTMAX_IN_DTYPE));
+    add(bank::BIAS_APART.what, WIDE, Held::Defaults, planted(bank::BIAS_APART));
+    add("products rounded before the bias is added, float32", F32, Held::Defaults, planted(bank::BIAS_APART));
 
     add(
         "bfloat16 against float32: rounding only",

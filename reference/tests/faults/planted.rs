@@ -1,12 +1,12 @@
 //! The mistakes, each with the site where it must be found and the name that it must be called by.
 
 use converter::normalized::TorchDtype;
-use reference::faults::Fault;
+use reference::mistakes as bank;
 use serde_json::{Value, json};
 use validate::diagnosis::Mistake;
 
 use crate::edit::Edit;
-use crate::mistakes::{Plant, Planted};
+use crate::plant::{Plant, Planted};
 use crate::runs::{B16, F32, WIDE};
 
 const TOWER: &str = "vision_model.radio_model.model";
@@ -40,8 +40,11 @@ pub fn all() -> Vec<Planted> {
         site: site.to_owned(),
         mistake,
     };
+    let code = |mistake: bank::Mistake, golden, site: &str, told| {
+        planted(mistake.what, Plant::Code(mistake), golden, site, told)
+    };
     use Mistake as M;
-    use Plant::{Checkpoint, Code, CodeOn, Given, Pictures, Pixels, Recorded};
+    use Plant::{Checkpoint, CodeOn, Given, Pictures, Pixels, Recorded};
     vec![
         // What the model is given.
         planted(
@@ -111,9 +114,8 @@ pub fn all() -> Vec<Planted> {
             "vision_model.radio_model.input_conditioner",
             Some(M::Normalisation),
         ),
-        planted(
-            "pixels are normalised twice",
-            Code(Fault::NormalisedTwice),
+        code(
+            bank::NORMALISED_TWICE,
             B16,
             "vision_model.radio_model.input_conditioner",
             Some(M::Normalisation),
@@ -149,13 +151,7 @@ pub fn all() -> Vec<Planted> {
             "vision_model.radio_model.input_conditioner",
             Some(M::PixelRounding),
         ),
-        planted(
-            "patches are flattened with their colours last",
-            Code(Fault::ColoursLast),
-            B16,
-            &tower("patch_generator.im_to_patches"),
-            Some(M::PatchOrder),
-        ),
+        code(bank::COLOURS_LAST, B16, &tower("patch_generator.im_to_patches"), Some(M::PatchOrder)),
         planted(
             "positions are resized without `align_corners`",
             Checkpoint(|edit| {
@@ -165,20 +161,8 @@ pub fn all() -> Vec<Planted> {
             &tower("patch_generator.cls_token"),
             Some(M::AlignCorners),
         ),
-        planted(
-            "positions are cut from the table, and not resized",
-            Code(Fault::PositionsCut),
-            B16,
-            &tower("patch_generator.cls_token"),
-            None,
-        ),
-        planted(
-            "class tokens and registers stand behind the patches",
-            Code(Fault::PrefixBehind),
-            B16,
-            &tower("patch_generator.cls_token"),
-            Some(M::Shift),
-        ),
+        code(bank::POSITIONS_CUT, B16, &tower("patch_generator.cls_token"), None),
+        code(bank::PREFIX_BEHIND, B16, &tower("patch_generator.cls_token"), Some(M::Shift)),
         planted(
             "registers are dropped: class tokens alone stand in front",
             Checkpoint(|edit| {
@@ -189,13 +173,7 @@ pub fn all() -> Vec<Planted> {
             &tower("patch_generator.cls_token"),
             Some(M::MissingRows),
         ),
-        planted(
-            "registers are kept among the features",
-            Code(Fault::RegistersKept),
-            B16,
-            "vision_model",
-            Some(M::Shift),
-        ),
+        code(bank::REGISTERS_KEPT, B16, "vision_model", Some(M::Shift)),
         planted(
             "queries and keys are exchanged",
             Checkpoint(|edit| {
@@ -219,27 +197,9 @@ pub fn all() -> Vec<Planted> {
             &tower("blocks.2.attn.qkv"),
             Some(M::Scale),
         ),
-        planted(
-            "the fused `qkv` is read head by head",
-            Code(Fault::QkvByHead),
-            B16,
-            &tower("blocks.0.attn.proj"),
-            Some(M::HeadLayout),
-        ),
-        planted(
-            "the tower's attention hides later tokens",
-            Code(Fault::CausalTower),
-            B16,
-            &tower("blocks.0.attn.proj"),
-            Some(M::Mask),
-        ),
-        planted(
-            "GELU by tanh, and not by the error function",
-            Code(Fault::TanhGelu),
-            F32,
-            &tower("blocks.0.mlp.act"),
-            Some(M::Activation),
-        ),
+        code(bank::QKV_BY_HEAD, B16, &tower("blocks.0.attn.proj"), Some(M::HeadLayout)),
+        code(bank::CAUSAL_TOWER, B16, &tower("blocks.0.attn.proj"), Some(M::Mask)),
+        code(bank::TANH_GELU, F32, &tower("blocks.0.mlp.act"), Some(M::Activation)),
         planted(
             "the bias of `fc2` is missing",
             Checkpoint(|edit| {
@@ -258,14 +218,8 @@ pub fn all() -> Vec<Planted> {
             &tower("blocks.0.norm1"),
             Some(M::Epsilon),
         ),
-        planted(
-            "norms stand behind the branches, and not in front of them",
-            Code(Fault::NormAfter),
-            B16,
-            &tower("blocks.0.norm1"),
-            None,
-        ),
-        planted("a residual is forgotten", Code(Fault::ResidualLost), B16, &tower("blocks.0.norm2"), None),
+        code(bank::NORM_AFTER, B16, &tower("blocks.0.norm1"), None),
+        code(bank::RESIDUAL_LOST, B16, &tower("blocks.0.norm2"), None),
         planted(
             "a final norm too many behind the tower",
             Checkpoint(|edit| {
@@ -290,10 +244,10 @@ pub fn all() -> Vec<Planted> {
             Some(M::Transposed),
         ),
         planted(
-            "the features of a float32 tower are not cast to bfloat16",
+            bank::FEATURES_NOT_CAST.what,
             CodeOn {
                 checkpoint: |edit| edit.config["vision_config"]["dtype"] = json!("float32"),
-                fault: Fault::FeaturesNotCast,
+                mistake: bank::FEATURES_NOT_CAST,
             },
             B16,
             "mlp1.0",
@@ -308,20 +262,8 @@ pub fn all() -> Vec<Planted> {
             "mlp1.0",
             Some(M::Epsilon),
         ),
-        planted(
-            "image embeddings are put one token too late",
-            Code(Fault::MergedOneLate),
-            B16,
-            "inputs_embeds",
-            Some(M::Shift),
-        ),
-        planted(
-            "image embeddings are put in the reverse order of the tiles",
-            Code(Fault::MergedTilesReversed),
-            WIDE,
-            "inputs_embeds",
-            Some(M::TileOrder),
-        ),
+        code(bank::MERGED_ONE_LATE, B16, "inputs_embeds", Some(M::Shift)),
+        code(bank::MERGED_TILES_REVERSED, WIDE, "inputs_embeds", Some(M::TileOrder)),
         // The decoder.
         planted(
             "embeddings are multiplied by the root of their width",
@@ -350,13 +292,7 @@ pub fn all() -> Vec<Planted> {
             &llama("rotary_emb.cos"),
             Some(M::Frequencies),
         ),
-        planted(
-            "positions are counted from one",
-            Code(Fault::PositionsFromOne),
-            F32,
-            &llama("rotary_emb.cos"),
-            Some(M::Shift),
-        ),
+        code(bank::POSITIONS_FROM_ONE, F32, &llama("rotary_emb.cos"), Some(M::Shift)),
         planted(
             "rows of `q_proj` and `k_proj` for pairs, and not for halves",
             Checkpoint(to_pairs),
@@ -364,55 +300,13 @@ pub fn all() -> Vec<Planted> {
             &llama("layers.0.self_attn.q_proj"),
             Some(M::Interleaved),
         ),
-        planted(
-            "pairs are rotated, and not halves",
-            Code(Fault::RotaryPairs),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::Interleaved),
-        ),
-        planted(
-            "keys are not rotated",
-            Code(Fault::KeysNotRotated),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::NotRotated),
-        ),
-        planted(
-            "later tokens are visible",
-            Code(Fault::MaskLeak),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::Mask),
-        ),
-        planted(
-            "each token sees the one behind it",
-            Code(Fault::MaskOneAhead),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::Mask),
-        ),
-        planted(
-            "scores are divided by the root of the width, and not of `head_dim`",
-            Code(Fault::ScaledByWidth),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::AttentionScale),
-        ),
-        planted(
-            "scores are not scaled",
-            Code(Fault::NotScaled),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::AttentionScale),
-        ),
-        planted(
-            "key-value heads are repeated in turn, and not side by side",
-            Code(Fault::KvHeadsInTurn),
-            B16,
-            &llama("layers.0.self_attn.o_proj"),
-            Some(M::KvHeads),
-        ),
+        code(bank::ROTARY_PAIRS, B16, &llama("layers.0.self_attn.o_proj"), Some(M::Interleaved)),
+        code(bank::KEYS_NOT_ROTATED, B16, &llama("layers.0.self_attn.o_proj"), Some(M::NotRotated)),
+        code(bank::MASK_LEAK, B16, &llama("layers.0.self_attn.o_proj"), Some(M::Mask)),
+        code(bank::MASK_ONE_AHEAD, B16, &llama("layers.0.self_attn.o_proj"), Some(M::Mask)),
+        code(bank::SCALED_BY_WIDTH, B16, &llama("layers.0.self_attn.o_proj"), Some(M::AttentionScale)),
+        code(bank::NOT_SCALED, B16, &llama("layers.0.self_attn.o_proj"), Some(M::AttentionScale)),
+        code(bank::KV_HEADS_IN_TURN, B16, &llama("layers.0.self_attn.o_proj"), Some(M::KvHeads)),
         planted(
             "the decoder's norms have an epsilon of 1e-6, and not 1e-5",
             Checkpoint(|edit| {
@@ -422,13 +316,7 @@ pub fn all() -> Vec<Planted> {
             &llama("layers.0.input_layernorm"),
             Some(M::Epsilon),
         ),
-        planted(
-            "GELU in the decoder, and not SiLU",
-            Code(Fault::GeluForSilu),
-            B16,
-            &llama("layers.0.mlp.act_fn"),
-            Some(M::Activation),
-        ),
+        code(bank::GELU_FOR_SILU, B16, &llama("layers.0.mlp.act_fn"), Some(M::Activation)),
         planted(
             "`gate_proj` and `up_proj` are exchanged",
             Checkpoint(|edit| {
@@ -467,14 +355,8 @@ pub fn all() -> Vec<Planted> {
             &llama("norm"),
             None,
         ),
-        planted("the final norm is applied twice", Code(Fault::NormTwice), B16, LLAMA, None),
-        planted(
-            "logits of the last token but one",
-            Code(Fault::LastButOne),
-            B16,
-            "language_model.lm_head",
-            None,
-        ),
+        code(bank::NORM_TWICE, B16, LLAMA, None),
+        code(bank::LAST_BUT_ONE, B16, "language_model.lm_head", None),
         planted(
             "`lm_head` is taken for tied to the embedding",
             Checkpoint(|edit| {
@@ -494,19 +376,7 @@ pub fn all() -> Vec<Planted> {
             Some(M::Bfloat16),
         ),
         // Decoding.
-        planted(
-            "the cache forgets the last position of the prompt",
-            Code(Fault::CacheOverwrites),
-            F32,
-            "step_logits",
-            Some(M::Decoding),
-        ),
-        planted(
-            "the position stands still while decoding",
-            Code(Fault::PositionStands),
-            B16,
-            "step_logits",
-            Some(M::Decoding),
-        ),
+        code(bank::CACHE_OVERWRITES, F32, "step_logits", Some(M::Decoding)),
+        code(bank::POSITION_STANDS, B16, "step_logits", Some(M::Decoding)),
     ]
 }

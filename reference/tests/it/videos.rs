@@ -1,4 +1,4 @@
-//! Films, as their frames.
+//! Videos, as their frames.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use tch::IndexOp;
 
 use crate::fixtures;
 
-fn film(path: &Path, num_frames: usize) -> MediaFile {
+fn video(path: &Path, num_frames: usize) -> MediaFile {
     MediaFile::Video { path: path.to_owned(), num_frames }
 }
 
@@ -26,10 +26,10 @@ fn folder_of(names: &[(&str, &str)]) -> tempfile::TempDir {
 const WIDE: &str = "green-triangle-left-of-yellow-circle.png";
 
 #[test]
-fn a_folder_is_a_film_in_the_order_of_names_with_a_tile_a_frame() {
+fn a_folder_is_a_video_in_the_order_of_names_with_a_tile_a_frame() {
     let dir = folder_of(&[("2.png", WIDE), ("1.png", "purple-square.png"), (".hidden", WIDE)]);
     let image = fixtures::path(&format!("goldens/images/{WIDE}"));
-    let files = [MediaFile::Image(image.clone()), film(dir.path(), 8)];
+    let files = [MediaFile::Image(image.clone()), video(dir.path(), 8)];
     let (preprocessed, media) = preprocess_media(&files, &fixtures::image_processor()).unwrap();
     assert_eq!(media, [Medium::Image, Medium::Video { frames: 2 }]);
     let names: Vec<_> = preprocessed.pictures.iter().map(|picture| picture.file.as_str()).collect();
@@ -54,16 +54,16 @@ fn a_long_folder_is_sampled() {
 }
 
 #[test]
-fn a_film_without_frames_is_refused() {
+fn a_video_without_frames_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for num_frames in [0, 8] {
         let error =
-            preprocess_media(&[film(dir.path(), num_frames)], &fixtures::image_processor()).unwrap_err();
+            preprocess_media(&[video(dir.path(), num_frames)], &fixtures::image_processor()).unwrap_err();
         assert!(error.to_string().ends_with("it has no frames"), "{error}");
         assert!(error.hint().is_some());
     }
     let missing = dir.path().join("missing.mp4");
-    let error = preprocess_media(&[film(&missing, 8)], &fixtures::image_processor()).unwrap_err();
+    let error = preprocess_media(&[video(&missing, 8)], &fixtures::image_processor()).unwrap_err();
     assert!(matches!(error, PictureError::Read { .. }), "{error}");
 }
 
@@ -72,18 +72,18 @@ fn has_ffmpeg() -> bool {
 }
 
 #[test]
-fn a_file_that_is_no_film_is_refused_whether_ffmpeg_is_there_or_not() {
+fn a_file_that_is_no_video_is_refused_whether_ffmpeg_is_there_or_not() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("film.mp4");
-    std::fs::write(&path, "not a film").unwrap();
-    let error = preprocess_media(&[film(&path, 8)], &fixtures::image_processor()).unwrap_err();
-    assert!(matches!(error, PictureError::Film { .. }), "{error}");
+    let path = dir.path().join("video.mp4");
+    std::fs::write(&path, "not a video").unwrap();
+    let error = preprocess_media(&[video(&path, 8)], &fixtures::image_processor()).unwrap_err();
+    assert!(matches!(error, PictureError::Video { .. }), "{error}");
     let expected =
         if has_ffmpeg() { "`ffprobe`: " } else { "expected the program `ffprobe` to read it, found none" };
     assert!(error.to_string().contains(expected), "{error}");
 }
 
-/// Needs ffmpeg to make a film; where there is none, the test above shows what a user is told.
+/// Needs ffmpeg to make a video; where there is none, the test above shows what a user is told.
 #[test]
 fn ffmpeg_gives_the_frames_that_are_asked_for() {
     if !has_ffmpeg() {

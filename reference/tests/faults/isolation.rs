@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 
 use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter};
-use reference::faults::{self, Fault};
-use reference::isolate::{in_any_way, isolate};
+use reference::isolate::{in_any_variant, isolate};
+use reference::mistakes as bank;
 use reference::{Math, NemotronVl};
 use serde_json::Value;
 use tch::Device;
@@ -20,11 +20,11 @@ const TOWER: &str = "vision_model.radio_model.model";
 const LLAMA: &str = "language_model.model";
 
 /// A run of a golden's request with faults planted.
-fn faulty(golden: &str, planted: &[Fault], math: Math) -> (TempDir, PathBuf) {
+fn faulty(golden: &str, planted: &[bank::Mistake], math: Math) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("candidate");
     let golden = Dump::open(runs::golden(golden)).unwrap();
-    faults::with(planted, || runs::run(runs::checkpoint(), &golden, None, math, &out));
+    runs::run_with(runs::checkpoint(), &golden, None, math, planted, &out);
     (folder, out)
 }
 
@@ -34,12 +34,13 @@ fn at_fault(golden: &str, candidate: &Path) -> Vec<String> {
     let dtype = runs::dtype_of(&golden);
     let mut model = NemotronVl::load(runs::checkpoint(), Some(dtype), Device::Cpu, Math::Exact).unwrap();
     model.set_pixel_values_dtype(runs::pixel_values_dtype_of(&golden));
-    let inputs = runs::inputs_of(runs::checkpoint(), &model, &Dump::open(candidate).unwrap());
-    let ways = [Math::Exact, Math::Fast].map(|math| {
+    let candidate = Dump::open(candidate).unwrap();
+    let inputs = runs::inputs_of(runs::checkpoint(), &model, &candidate);
+    let variants = [Math::Exact, Math::Fast].map(|math| {
         model.set_math(math);
-        isolate(&model, &golden, Dump::open(candidate).unwrap(), &inputs).unwrap()
+        isolate(&model, &golden, &candidate, &inputs).unwrap()
     });
-    let found = in_any_way(ways.into());
+    let found = in_any_variant(variants.into());
     assert!(found.iter().all(|isolated| isolated.fault.is_some() || isolated.measurement.is_some()));
     found
         .into_iter()
@@ -86,7 +87,7 @@ fn nothing_is_at_fault_in_a_right_run_however_it_is_computed() {
 #[test]
 fn the_second_of_two_faults_is_found_behind_the_first() {
     runs::prepare();
-    let (_folder, candidate) = faulty(F32, &[Fault::TanhGelu, Fault::KvHeadsInTurn], Math::Exact);
+    let (_folder, candidate) = faulty(F32, &[bank::TANH_GELU, bank::KV_HEADS_IN_TURN], Math::Exact);
     let tower = (0..3).map(|block| format!("{TOWER}.blocks.{block}.mlp.act"));
     let decoder = (0..4).map(|layer| format!("{LLAMA}.layers.{layer}.self_attn.o_proj"));
     let expected: Vec<String> =
@@ -148,7 +149,7 @@ fn what_a_run_was_given_is_compared_with_the_golden_run() {
 #[test]
 fn a_site_that_was_not_recorded_is_computed_on_the_way() {
     runs::prepare();
-    let (folder, candidate) = faulty(F32, &[Fault::TanhGelu], Math::Exact);
+    let (folder, candidate) = faulty(F32, &[bank::TANH_GELU], Math::Exact);
     let without = folder.path().join("without");
     let dump = Dump::open(&candidate).unwrap();
     let mut writer = DumpWriter::create(&without).unwrap();
@@ -170,7 +171,7 @@ fn the_exit_status_tells_whether_a_module_is_at_fault() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text, "105 of 105 entries computed again from the run's own inputs; at fault: 0\n");
 
-    let (_wrong, candidate) = faulty(B16, &[Fault::GeluForSilu], Math::Exact);
+    let (_wrong, candidate) = faulty(B16, &[bank::GELU_FOR_SILU], Math::Exact);
     let output = program(B16, &candidate, &[]);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -189,7 +190,7 @@ fn a_model_that_is_told_to_compute_otherwise_does_as_one_that_was_loaded_so() {
     // Prefill and decoding: how far each entry is from what this model computes of the same inputs.
     let computed = |model: &NemotronVl| {
         let inputs = runs::inputs_of(runs::checkpoint(), model, &golden);
-        let found = isolate(model, &golden, Dump::open(runs::golden(F32)).unwrap(), &inputs).unwrap();
+        let found = isolate(model, &golden, &golden, &inputs).unwrap();
         found.iter().map(|isolated| isolated.relative_l2()).collect::<Vec<_>>()
     };
     let mut model = load(Math::Exact);
@@ -238,7 +239,7 @@ fn a_golden_of_sketches_judges_a_run_in_full() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text, "105 of 105 entries computed again from the run's own inputs; at fault: 0\n");
 
-    let (_wrong, wrong) = faulty(B16, &[Fault::TanhGelu, Fault::GeluForSilu], Math::Exact);
+    let (_wrong, wrong) = faulty(B16, &[bank::TANH_GELU, bank::GELU_FOR_SILU], Math::Exact);
     let sites = |golden: &Path| {
         let output = program_on(runs::checkpoint(), golden, &wrong, &[&images[..], &["--json"]].concat());
         assert_eq!(output.status.code(), Some(1), "{}", said(&output).1);

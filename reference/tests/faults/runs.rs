@@ -12,6 +12,8 @@ use converter::write::Unwatched;
 use golden::{Dtype, Dump, DumpWriter, ManifestHead};
 use half::bf16;
 use reference::generate::{ModelInputs, Sampling};
+use reference::mistakes::{self, Mistake};
+use reference::model::observer::Observer as _;
 use reference::prompt::{PromptBuilder, Tokenizer};
 use reference::record::Recorder;
 use reference::recorded::{InputSource, RecordedRun};
@@ -88,7 +90,19 @@ pub fn inputs_of(checkpoint: &Path, model: &NemotronVl, run: &Dump) -> ModelInpu
 
 /// Runs a golden's request on a checkpoint, in its dtype, and records it to `out`.
 pub fn run(checkpoint: &Path, golden: &Dump, dtype: Option<TorchDtype>, math: Math, out: &Path) {
-    run_on_pixels(checkpoint, golden, dtype, math, pixel_values_dtype_of(golden), out);
+    run_with(checkpoint, golden, dtype, math, &[], out);
+}
+
+/// The same with mistakes.
+pub fn run_with(
+    checkpoint: &Path,
+    golden: &Dump,
+    dtype: Option<TorchDtype>,
+    math: Math,
+    mistakes: &[Mistake],
+    out: &Path,
+) {
+    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype_of(golden), mistakes), out);
 }
 
 /// The same with pixels that reach the tower in this dtype.
@@ -100,8 +114,19 @@ pub fn run_on_pixels(
     pixel_values_dtype: TorchDtype,
     out: &Path,
 ) {
+    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype, &[]), out);
+}
+
+fn replayed(
+    checkpoint: &Path,
+    golden: &Dump,
+    dtype: Option<TorchDtype>,
+    math: Math,
+    (pixel_values_dtype, mistakes): (TorchDtype, &[Mistake]),
+    out: &Path,
+) {
     let dtype = dtype.unwrap_or(dtype_of(golden));
-    let mut model = NemotronVl::load(checkpoint, Some(dtype), Device::Cpu, math).unwrap();
+    let mut model = mistakes::load(checkpoint, Some(dtype), Device::Cpu, math, mistakes).unwrap();
     model.set_pixel_values_dtype(pixel_values_dtype);
     if let Some(attention) = RecordedRun::of(golden).attention().filter(|_| math == Math::Exact) {
         model.set_attention(attention);
@@ -110,7 +135,7 @@ pub fn run_on_pixels(
     let tokenizer = Tokenizer::load(checkpoint).unwrap();
     let decode = |ids: &[i64]| Ok(tokenizer.answer(ids)?);
     let settings = reference::settings::Settings::of(&golden.manifest().producer);
-    let options = ReplayOptions { settings: &settings, attn_weights: false, sketch_seed: None };
+    let options = ReplayOptions { settings: &settings, attn_weights: false, sketch_seed: None, mistakes };
     let writer = DumpWriter::create(out).unwrap();
     replay(&model, golden, &inputs, options, vec![tokenizer.eos_token_id()], decode, writer).unwrap();
 }

@@ -3,54 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use converter::normalized::TorchDtype;
 use golden::{Dump, DumpWriter, Role};
 use reference::Math;
-use reference::faults::{self, Fault};
+use reference::mistakes as bank;
 use serde_json::Value;
 use validate::diagnosis::Mistake;
 use validate::tolerance::Preset;
 use validate::{DiffReport, Policy, report};
 
 use crate::edit::Edit;
+use crate::plant::{Given, Plant, Planted};
 use crate::{planted, runs};
-
-/// Where a mistake is planted.
-#[derive(Clone, Copy)]
-pub enum Plant {
-    /// In the computation of the reference runtime.
-    Code(Fault),
-    /// In the converted checkpoint.
-    Checkpoint(fn(&mut Edit)),
-    /// In what the model is given.
-    Given(fn(&mut Given)),
-    /// In what the model is given for this picture, of a request that the runtime itself has answered before.
-    Pictures { file: &'static str, change: fn(&mut Edit) },
-    /// In what is recorded: the numbers of this golden in float32.
-    Recorded { run: &'static str },
-    /// In the dtype in which pixels reach the tower, which was another when the runtime itself answered the request before; held
-    /// to every bit, since it changes no more than the last.
-    Pixels { golden: TorchDtype, candidate: TorchDtype },
-    /// In the computation, of a request that the runtime itself has answered before on a checkpoint so changed.
-    CodeOn { checkpoint: fn(&mut Edit), fault: Fault },
-}
-
-/// What a golden gives to the model.
-pub struct Given {
-    pub pixels: Vec<f32>,
-    pub shape: Vec<usize>,
-    pub ids: Vec<i64>,
-    pub prompt: String,
-}
-
-pub struct Planted {
-    pub what: &'static str,
-    pub plant: Plant,
-    pub golden: &'static str,
-    pub site: String,
-    /// The mistake that must be told first; none where no pattern is known: then none may be told.
-    pub mistake: Option<Mistake>,
-}
 
 /// What the comparison says of a planted mistake.
 pub struct Outcome {
@@ -145,12 +108,13 @@ fn carry_out(planted: &Planted, folder: &Path) -> (PathBuf, PathBuf) {
         edit.write(runs::checkpoint(), &dir);
         dir
     };
-    let run = |checkpoint: &Path, golden: &Path, out: &Path| {
-        runs::run(checkpoint, &Dump::open(golden).unwrap(), None, Math::Exact, out);
+    let wrongly = |checkpoint: &Path, golden: &Path, mistakes: &[bank::Mistake], out: &Path| {
+        runs::run_with(checkpoint, &Dump::open(golden).unwrap(), None, Math::Exact, mistakes, out);
     };
+    let run = |checkpoint: &Path, golden: &Path, out: &Path| wrongly(checkpoint, golden, &[], out);
     match &planted.plant {
-        Plant::Code(fault) => {
-            faults::with(&[*fault], || run(runs::checkpoint(), &bundled, &out));
+        Plant::Code(mistake) => {
+            wrongly(runs::checkpoint(), &bundled, &[*mistake], &out);
             (bundled, out)
         }
         Plant::Checkpoint(change) => {
@@ -186,10 +150,10 @@ fn carry_out(planted: &Planted, folder: &Path) -> (PathBuf, PathBuf) {
             }
             (folder, out)
         }
-        Plant::CodeOn { checkpoint, fault } => {
+        Plant::CodeOn { checkpoint, mistake } => {
             let (checkpoint, golden) = (edited(*checkpoint, "checkpoint"), folder.join("golden"));
             run(&checkpoint, &bundled, &golden);
-            faults::with(&[*fault], || run(&checkpoint, &bundled, &out));
+            wrongly(&checkpoint, &bundled, &[*mistake], &out);
             (golden, out)
         }
     }

@@ -1,0 +1,54 @@
+//! What a mistake is.
+
+use tch::Tensor;
+
+use crate::error::Result;
+use crate::model::observer::{Counter, Observer, Operation, Site};
+use crate::weights::Loading;
+
+/// A change of the computation.
+#[derive(Clone, Copy)]
+pub struct Mistake {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done wrongly.
+    pub what: &'static str,
+    pub(super) change: Change,
+}
+
+/// Where a mistake stands.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    /// In what is loaded.
+    Loaded(&'static dyn Loading),
+    /// In what a module computes: gives that, or changes what it is computed of.
+    Computation(fn(Site<'_>, &mut Operation<'_>) -> Result<Option<Tensor>>),
+    /// In what sites give.
+    Outputs(fn() -> Box<dyn AtWork>),
+    /// In what is counted.
+    Count(fn(Counter, i64) -> i64),
+}
+
+/// A mistake at work: an observer that passes on what it does not change.
+pub(super) trait AtWork {
+    /// As [`Observer::operation`].
+    fn operation(&mut self, _site: Site<'_>, _operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// As [`Observer::output`], which is to be told `next`.
+    fn output(&mut self, site: Site<'_>, output: Tensor, next: &mut dyn Observer) -> Result<Tensor> {
+        next.output(site, output)
+    }
+
+    /// As [`Observer::count`].
+    fn count(&mut self, _counter: Counter, count: i64) -> i64 {
+        count
+    }
+}
+
+impl std::fmt::Debug for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}

@@ -1,0 +1,259 @@
+//! Who looks at a run while the model computes it.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+
+/// A place of the model whose output can be observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site<'a> {
+    /// Its path in the public `modeling.py`.
+    pub name: &'a str,
+    /// Its class there.
+    pub module: &'a str,
+}
+
+impl<'a> Site<'a> {
+    /// The site of this path and class.
+    pub fn new(name: &'a str, module: &'a str) -> Self {
+        Self { name, module }
+    }
+}
+
+/// What a module is about to compute, and of what.
+///
+/// Shapes as in the modules' own documentation.
+#[derive(Debug)]
+pub enum Operation<'a> {
+    /// `input weightᵀ + bias`
+    Linear {
+        /// [.., in]
+        input: &'a Tensor,
+        /// [out, in]
+        weight: &'a Tensor,
+        /// [out]
+        bias: Option<&'a Tensor>,
+    },
+    /// Layer normalization.
+    LayerNorm {
+        /// [.., width]
+        input: &'a Tensor,
+        /// [width]
+        weight: &'a Tensor,
+        /// [width]
+        bias: &'a Tensor,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// Root-mean-square normalization.
+    RmsNorm {
+        /// [.., width]
+        input: &'a Tensor,
+        /// [width]
+        weight: &'a Tensor,
+        /// Added to the mean of the squares.
+        eps: f64,
+    },
+    /// GELU.
+    Gelu {
+        /// [.., width]
+        input: &'a Tensor,
+    },
+    /// SiLU.
+    Silu {
+        /// [.., width]
+        input: &'a Tensor,
+    },
+    /// Pixels to their normalized values.
+    Normalise {
+        /// As they reach the tower.
+        pixels: &'a Tensor,
+        /// [c, 1, 1] float32
+        mean: &'a Tensor,
+        /// [c, 1, 1] float32
+        std: &'a Tensor,
+        /// What the result is rounded to.
+        kind: Kind,
+    },
+    /// Attention of the tower, from the fused projection to in front of the last one.
+    FusedAttention {
+        /// [t, n, 3w]: queries, keys and values one behind the other.
+        qkv: &'a Tensor,
+        /// Heads.
+        num_heads: i64,
+    },
+    /// The rotation of queries or keys by their positions.
+    Rotate {
+        /// [b, h, s, d]
+        states: &'a Tensor,
+        /// [1, 1, s, d]
+        cos: &'a Tensor,
+        /// [1, 1, s, d]
+        sin: &'a Tensor,
+        /// Keys, and not queries.
+        is_key: bool,
+    },
+    /// Attention of the decoder. It gives more than one tensor: what it is computed of can be changed, and what an observer gives
+    /// for it is not used.
+    Attention(&'a mut AttentionInputs),
+    /// The embeddings of text with those of pictures in the places that are kept for them.
+    Merge {
+        /// [1, s, w]
+        text_embeds: &'a Tensor,
+        /// [1, s] bool
+        is_image: &'a Tensor,
+        /// [t, language-model tokens a tile, w]
+        image_features: &'a Tensor,
+    },
+}
+
+/// What the attention of the decoder is computed of.
+#[derive(Debug)]
+pub struct AttentionInputs {
+    /// [b, h, s, d]
+    pub query: Tensor,
+    /// [b, kv, k, d], those of earlier tokens among them.
+    pub key: Tensor,
+    /// [b, kv, k, d], those of earlier tokens among them.
+    pub value: Tensor,
+    /// Added to the scores, [1, 1, s, k]; none hides nothing.
+    pub mask: Option<Tensor>,
+    /// Whether the mask hides later tokens and no others, as in a prompt from its first token on: the fused kernel then needs none.
+    pub is_causal: bool,
+    /// What scores are multiplied by.
+    pub scaling: f64,
+    /// Query heads that share a key-value head.
+    pub num_key_value_groups: i64,
+    /// The dtype of the softmax, where that is an operation of its own.
+    pub softmax_kind: Kind,
+}
+
+/// What the decoder counts by itself: no module computes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// The position of the first token, for the rotary embedding.
+    FirstPosition,
+    /// The place in the cache of the first token's key and value.
+    CacheSlot,
+}
+
+/// Sees what a run is given and what each module computes, and may put something else in its place.
+///
+/// Every method has a body that changes nothing: an observer has those that it needs.
+pub trait Observer {
+    /// What the whole run is given.
+    ///
+    /// # Errors
+    /// Where the observer cannot take it.
+    fn input(&mut self, _name: &str, _tensor: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a module is about to compute: what this returns takes the place of its result.
+    ///
+    /// # Errors
+    /// Where the observer's own computation fails.
+    fn operation(&mut self, _site: Site<'_>, _operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// What the decoder has counted; it goes on with what this returns.
+    fn count(&mut self, _counter: Counter, count: i64) -> i64 {
+        count
+    }
+
+    /// What a module has computed; the model goes on with what this returns.
+    ///
+    /// # Errors
+    /// Where the observer cannot take it, or wants the run to end.
+    fn output(&mut self, _site: Site<'_>, output: Tensor) -> Result<Tensor> {
+        Ok(output)
+    }
+
+    /// The prompt has been read: what follows is decoding.
+    fn end_of_prefill(&mut self) {}
+
+    /// Whether the logits of the steps are to be kept for [`Observer::step_logits`].
+    fn wants_step_logits(&self) -> bool {
+        false
+    }
+
+    /// The logits from which each token was chosen.
+    ///
+    /// # Shapes
+    /// [steps, v] float32, on the CPU
+    ///
+    /// # Errors
+    /// Where the observer cannot take them.
+    fn step_logits(&mut self, _logits: &Tensor) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<'o> dyn Observer + 'o {
+    /// What an observer has in the place of an operation, else what `compute` gives.
+    ///
+    /// # Errors
+    /// Of either.
+    pub fn instead(
+        &mut self,
+        site: Site<'_>,
+        mut operation: Operation<'_>,
+        compute: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        match self.operation(site, &mut operation)? {
+            Some(output) => Ok(output),
+            None => compute(),
+        }
+    }
+
+    /// What a module gives whose whole computation is one operation.
+    ///
+    /// # Errors
+    /// Of [`Observer::operation`], `compute` and [`Observer::output`].
+    pub fn module(
+        &mut self,
+        site: Site<'_>,
+        operation: Operation<'_>,
+        compute: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let output = self.instead(site, operation, compute)?;
+        self.output(site, output)
+    }
+}
+
+impl<O: Observer + ?Sized> Observer for &mut O {
+    fn input(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        (**self).input(name, tensor)
+    }
+
+    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+        (**self).operation(site, operation)
+    }
+
+    fn count(&mut self, counter: Counter, count: i64) -> i64 {
+        (**self).count(counter, count)
+    }
+
+    fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {
+        (**self).output(site, output)
+    }
+
+    fn end_of_prefill(&mut self) {
+        (**self).end_of_prefill();
+    }
+
+    fn wants_step_logits(&self) -> bool {
+        (**self).wants_step_logits()
+    }
+
+    fn step_logits(&mut self, logits: &Tensor) -> Result<()> {
+        (**self).step_logits(logits)
+    }
+}
+
+/// Looks at nothing, at no cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
