@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::digest::{hex, sha256};
 use crate::ledger::{
     LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
     ReadFile, Tool, WrittenFile,
@@ -22,6 +21,7 @@ use crate::source::{
 use crate::weights::{INDEX_FILE, LENGTH_BYTES, Tensor, WeightsFile};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
+use store::hash::{hex, sha256};
 
 /// Files that a normalized folder has as the source has them.
 const COPIED: [&str; 5] = [

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::sha256;
 use crate::normalized::Part;
 use crate::plan::Action;
 use crate::resolve::{DefaultedField, IgnoredField, ReadCode};
 use crate::source::Behaviour;
+use store::hash::sha256;
 
 /// The ledger's name in the normalized folder.
 pub const LEDGER_FILE: &str = "conversion.json";

@@ -6,7 +6,6 @@
 mod added;
 pub mod arguments;
 mod convert;
-pub mod digest;
 mod error;
 mod export;
 pub mod json;

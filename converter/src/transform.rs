@@ -264,7 +264,7 @@ mod tests {
         for Conversion { from, to, sha256 } in fixture.conversions {
             let source = if from == TorchDtype::Float32 { &floats } else { &halves };
             let mut converter = Converter::new(from, to);
-            let found = crate::digest::sha256(converter.convert(source));
+            let found = store::hash::sha256(converter.convert(source));
             assert_eq!(found, sha256, "{from} to {to}");
         }
     }

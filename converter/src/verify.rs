@@ -8,7 +8,6 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::added::added_files;
-use crate::digest::{Digest, sha256};
 use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerTarget, WrittenFile};
 use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
 use crate::parts::WHOLE_CONFIG_FILE;
@@ -18,6 +17,7 @@ use crate::source::{CodeCaches, Location};
 use crate::weights::{Folder, HeaderEntry, WeightsFile};
 use crate::write::{Nowhere, Observer, stream};
 use crate::{Conversion, Error, Export, json};
+use store::hash::{Digest, sha256};
 
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

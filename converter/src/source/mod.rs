@@ -18,9 +18,9 @@ pub use location::Location;
 use serde_json::Value;
 use store::{Content, Stamp};
 
-use crate::digest::sha256;
 use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
+use store::hash::sha256;
 
 pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;

@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use super::stream::{FileHash, OutputHash, Target};
 use super::{Observer, Sink};
 use crate::Error;
-use crate::digest::Digest;
 use crate::normalized::TorchDtype;
 use crate::plan::{Plan, Row};
 use crate::weights::{HeaderEntry, WeightsFile};
+use store::hash::Digest;
 
 /// Bytes handled at a time, so few that they are in the processor's cache from their reading to their writing; a whole number
 /// of elements of every dtype.

@@ -5,7 +5,6 @@ mod replaceable;
 mod shard_files;
 mod staging;
 mod stream;
-mod workplace;
 
 pub use staging::{Staging, check_place};
 pub use stream::{FileHash, OutputHash, Sink, Streamed, stream};

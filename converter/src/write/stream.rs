@@ -7,11 +7,11 @@ use rayon::prelude::*;
 use super::Observer;
 use super::lane::{Lane, RowHash};
 use crate::Error;
-use crate::digest::Digest;
 use crate::normalized::TorchDtype;
 use crate::plan::{Output, Plan};
 use crate::transform::Converter;
 use crate::weights::Weights;
+use store::hash::Digest;
 
 /// Takes what is written.
 pub trait Sink: Sync {

@@ -7,6 +7,7 @@ mod comparison;
 mod dlpack;
 mod dump;
 mod error;
+mod files;
 mod sites;
 mod stand_ins;
 mod threads;
@@ -29,6 +30,8 @@ mod _core {
     use super::error::GoldenError;
     #[pymodule_export]
     use super::error::terminal;
+    #[pymodule_export]
+    use super::files::replace_file;
     #[pymodule_export]
     use super::sites::Sites;
     #[pymodule_export]
