@@ -372,14 +372,10 @@ fn settings_of(ledger: &Ledger) -> Settings {
 fn options_of(ledger: &Ledger, path: &Path) -> Result<PlanOptions, Error> {
     let dtype = match ledger.options.dtype.as_str() {
         "keep" => None,
-        "float32" => Some(TorchDtype::Float32),
-        "bfloat16" => Some(TorchDtype::Bfloat16),
-        "float16" => Some(TorchDtype::Float16),
-        other => {
+        other => Some(TorchDtype::named(other).ok_or_else(|| {
             let found = format!("`{}`", other.escape_debug());
-            let expected = "`keep`, `float32`, `bfloat16` or `float16`";
-            return Err(Error::field(path, "options.dtype", expected, found));
-        }
+            Error::field(path, "options.dtype", format!("`keep`, {}", TorchDtype::NAMES), found)
+        })?),
     };
     let bytes = ledger.options.max_shard_bytes;
     let max_shard_size: ShardSize = bytes

@@ -7,7 +7,9 @@
 mod bus;
 mod content;
 mod disk;
+pub mod dtype;
 mod error;
+pub mod float8;
 pub mod hash;
 mod input;
 pub mod json;
@@ -19,6 +21,7 @@ mod stamp;
 
 pub use content::Content;
 pub use disk::{free_bytes, is_same_file, reserve, sync_folder};
+pub use dtype::{Dtype, UnknownDtype};
 pub use error::StagingError;
 pub use input::{open, read, read_to_string};
 pub use lock::try_lock;

@@ -248,7 +248,7 @@ impl Draft<'_> {
         let Some(from) = TorchDtype::from_dtype(source.dtype) else {
             self.problems.push(TensorProblem::Dtype {
                 name: source.name,
-                expected: "`F32`, `BF16` or `F16`",
+                expected: TorchDtype::CODES,
                 found: source.dtype,
             });
             return;

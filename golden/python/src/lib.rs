@@ -43,6 +43,18 @@ mod _core {
     #[expect(non_upper_case_globals, reason = "a Python module's own name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    /// The dtypes of a dump, by their torch names.
+    #[pymodule_export]
+    const DTYPES: [&str; golden::Dtype::ALL.len()] = {
+        let mut names = [""; golden::Dtype::ALL.len()];
+        let mut row = 0;
+        while row < names.len() {
+            names[row] = golden::Dtype::ALL[row].name();
+            row += 1;
+        }
+        names
+    };
+
     /// The commit, where it is known.
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cli::escape::{json, terminal};
-use converter::normalized::TorchDtype;
 use golden::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::arguments::{self, ModelArguments};
@@ -68,7 +67,7 @@ pub fn apply_settings(mut settings: Settings, args: &ModelArguments, run: &Dump)
 /// Where the run has none that the model can run in.
 pub fn dtypes_of(args: &ModelArguments, run: &Dump) -> reference::Result<Dtypes> {
     match args.dtype {
-        Some(dtype) => Ok(Some(TorchDtype::from(dtype)).into()),
+        Some(dtype) => Ok(Some(dtype).into()),
         None => recorded_dtypes(run),
     }
 }

@@ -60,7 +60,7 @@ pub fn run(args: RunArguments) -> Result<Outcome> {
 /// What the answers depend on beside the requests.
 fn way(args: &RunArguments, math: Math) -> Result<Way, Error> {
     let checkpoint = Checkpoint::open(&args.model.model)?;
-    let dtype = args.model.dtype.map_or(checkpoint.config().torch_dtype, TorchDtype::from);
+    let dtype = args.model.dtype.unwrap_or(checkpoint.config().torch_dtype);
     let pixels = args.model.pixel_values_dtype.map_or(TorchDtype::Float32, |pixels| pixels.dtype(dtype));
     let is_gpu = matches!(args.model.device.resolve()?, Device::Cuda(_));
     Ok(Way {
@@ -75,7 +75,7 @@ fn way(args: &RunArguments, math: Math) -> Result<Way, Error> {
 }
 
 fn load(args: &RunArguments, math: Math, settings: Settings) -> Result<Runner, Error> {
-    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
+    let model = load_model(&args.model, args.model.dtype, math)?;
     let prompts = PromptBuilder::load(&args.model.model, model.config())?;
     if let Some(dir) = &args.record {
         std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;
