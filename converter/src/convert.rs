@@ -52,7 +52,7 @@ impl Conversion {
     pub fn prepare(location: Location, settings: Settings, options: PlanOptions) -> Result<Self, Error> {
         let source = SourceCheckpoint::open(location)?;
         let dir = source.folder().path();
-        refuse_quantized(&source, &source.json(CONFIG_FILE)?)?;
+        refuse_quantized(source.folder(), source.weights(), &source.json(CONFIG_FILE)?)?;
         let buffers = Buffers::read(source.weights(), dir)?;
         let (config, mut findings) = resolve(&source, &buffers, settings)?;
         parts::check_vision(&config, &source.folder().file_path(CONFIG_FILE))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::Sink;
+use super::target::Sink;
 use crate::Error;
 use crate::plan::{Output, Plan, Shard};
 

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Watch;
 use super::cache::RepositoryCache;
 use super::client::{ATTEMPTS, Failure};
 use super::connection::{Connection, FileFound};
+use super::watch::Watch;
 use crate::Error;
 use crate::plan::human_bytes;
 use store::hash::sha256_of;
