@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::Error;
 use crate::convert::ADAPTER_FILE;
-use crate::ledger::{LEDGER_FILE, Ledger};
+use crate::ledger::{LEDGER_FILE, Ledger, read_ledger};
 use crate::normalized::CONFIG_FILE;
 use crate::parts::WHOLE_CONFIG_FILE;
 use crate::source::{
     CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE,
 };
 use crate::weights::{Folder, INDEX_FILE};
-use crate::{Error, read_ledger};
 
 /// Files beside weights that a program uses which loads the folder: this project's own or, of a part, transformers.
 const USED_BESIDE: [&str; 15] = [

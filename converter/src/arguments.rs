@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::normalized::{Part, TorchDtype};
@@ -98,7 +99,7 @@ pub struct ConvertArguments {
     #[arg(long, value_enum, default_value_t = PartArgument::All)]
     part: PartArgument,
     /// The dtype of the weights written
-    #[arg(long, value_enum, default_value_t = DtypeArgument::Keep)]
+    #[arg(long, value_parser = DtypeArgument::parser(), default_value = DtypeArgument::KEEP)]
     dtype: DtypeArgument,
     /// The largest file, unless a single tensor is larger
     #[arg(long, value_name = "SIZE", default_value = "5GB")]
@@ -130,12 +131,18 @@ enum PartArgument {
     Vision,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DtypeArgument {
-    Keep,
-    Float32,
-    Bfloat16,
-    Float16,
+/// `--dtype`: `keep`, or a dtype.
+#[derive(Debug, Clone, Copy)]
+struct DtypeArgument(Option<TorchDtype>);
+
+impl DtypeArgument {
+    const KEEP: &str = "keep";
+
+    fn parser() -> impl TypedValueParser<Value = Self> {
+        let names = TorchDtype::ALL.map(TorchDtype::as_str);
+        PossibleValuesParser::new([Self::KEEP].into_iter().chain(names))
+            .map(|name| Self(TorchDtype::named(&name)))
+    }
 }
 
 impl ConvertArguments {
@@ -156,12 +163,6 @@ impl ConvertArguments {
 
     /// How the checkpoint is to be written.
     pub fn options(&self) -> PlanOptions {
-        let dtype = match self.dtype {
-            DtypeArgument::Keep => None,
-            DtypeArgument::Float32 => Some(TorchDtype::Float32),
-            DtypeArgument::Bfloat16 => Some(TorchDtype::Bfloat16),
-            DtypeArgument::Float16 => Some(TorchDtype::Float16),
-        };
-        PlanOptions { dtype, max_shard_size: self.max_shard_size }
+        PlanOptions { dtype: self.dtype.0, max_shard_size: self.max_shard_size }
     }
 }

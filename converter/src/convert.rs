@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::digest::{hex, sha256};
 use crate::ledger::{
     LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
     ReadFile, Tool, WrittenFile,
@@ -22,6 +21,7 @@ use crate::source::{
 use crate::weights::{INDEX_FILE, LENGTH_BYTES, Tensor, WeightsFile};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
+use store::hash::{hex, sha256};
 
 /// Files that a normalized folder has as the source has them.
 const COPIED: [&str; 5] = [
@@ -52,7 +52,7 @@ impl Conversion {
     pub fn prepare(location: Location, settings: Settings, options: PlanOptions) -> Result<Self, Error> {
         let source = SourceCheckpoint::open(location)?;
         let dir = source.folder().path();
-        refuse_quantized(&source, &source.json(CONFIG_FILE)?)?;
+        refuse_quantized(source.folder(), source.weights(), &source.json(CONFIG_FILE)?)?;
         let buffers = Buffers::read(source.weights(), dir)?;
         let (config, mut findings) = resolve(&source, &buffers, settings)?;
         parts::check_vision(&config, &source.folder().file_path(CONFIG_FILE))?;

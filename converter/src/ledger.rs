@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::sha256;
 use crate::normalized::Part;
 use crate::plan::Action;
 use crate::resolve::{DefaultedField, IgnoredField, ReadCode};
 use crate::source::Behaviour;
+use crate::weights::Folder;
+use crate::{Error, json};
+use store::hash::sha256;
 
 /// The ledger's name in the normalized folder.
 pub const LEDGER_FILE: &str = "conversion.json";
@@ -206,4 +208,26 @@ pub struct LedgerTarget {
     pub sha256: String,
     /// Finite elements that became infinite when the dtype changed.
     pub overflows: u64,
+}
+
+/// Reads the ledger of the normalized folder `out`.
+///
+/// # Errors
+/// Where there is none, or none of this version.
+pub fn read_ledger(out: &Folder) -> Result<Ledger, Error> {
+    parse_ledger(out, &out.read(LEDGER_FILE)?)
+}
+
+pub(crate) fn parse_ledger(out: &Folder, bytes: &[u8]) -> Result<Ledger, Error> {
+    let path = out.file_path(LEDGER_FILE);
+    let ledger: Ledger = json::parse(&path, bytes)?;
+    if ledger.format != LEDGER_FORMAT {
+        let found = format!("`{}`", ledger.format.escape_debug());
+        return Err(Error::field(&path, "format", format!("`{LEDGER_FORMAT}`"), found));
+    }
+    if ledger.format_version != LEDGER_VERSION {
+        let found = format!("`{}`", ledger.format_version);
+        return Err(Error::field(&path, "format_version", format!("`{LEDGER_VERSION}`"), found));
+    }
+    Ok(ledger)
 }

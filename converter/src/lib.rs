@@ -6,7 +6,6 @@
 mod added;
 pub mod arguments;
 mod convert;
-pub mod digest;
 mod error;
 mod export;
 pub mod json;
@@ -28,4 +27,5 @@ pub use added::files_not_in_ledger;
 pub use convert::Conversion;
 pub use error::{Error, TensorProblem};
 pub use export::{Export, Exported};
-pub use verify::{Difference, Verification, read_ledger, verify, verify_source};
+pub use ledger::read_ledger;
+pub use verify::{Difference, Verification, verify, verify_source};

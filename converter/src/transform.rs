@@ -2,38 +2,8 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use safetensors::Dtype;
 
 use crate::normalized::TorchDtype;
-
-impl TorchDtype {
-    /// The dtype under its name in safetensors.
-    pub fn dtype(self) -> Dtype {
-        match self {
-            Self::Float32 => Dtype::F32,
-            Self::Bfloat16 => Dtype::BF16,
-            Self::Float16 => Dtype::F16,
-        }
-    }
-
-    /// The dtype that safetensors calls `dtype`, if it is one of the three.
-    pub fn from_dtype(dtype: Dtype) -> Option<Self> {
-        match dtype {
-            Dtype::F32 => Some(Self::Float32),
-            Dtype::BF16 => Some(Self::Bfloat16),
-            Dtype::F16 => Some(Self::Float16),
-            _ => None,
-        }
-    }
-
-    /// Size of an element in bytes.
-    pub fn elem_bytes(self) -> usize {
-        match self {
-            Self::Float32 => 4,
-            Self::Bfloat16 | Self::Float16 => 2,
-        }
-    }
-}
 
 /// What PyTorch makes of every NaN on the way to bfloat16, by the dtype before; on a processor with AVX2 or AVX-512, since
 /// elsewhere it gives others.
@@ -145,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [TorchDtype; 3] = [TorchDtype::Float32, TorchDtype::Bfloat16, TorchDtype::Float16];
+    const ALL: [TorchDtype; 3] = TorchDtype::ALL;
 
     fn narrow(value: f32, to: TorchDtype) -> (u16, u64) {
         let mut converter = Converter::new(TorchDtype::Float32, to);
@@ -264,7 +234,7 @@ mod tests {
         for Conversion { from, to, sha256 } in fixture.conversions {
             let source = if from == TorchDtype::Float32 { &floats } else { &halves };
             let mut converter = Converter::new(from, to);
-            let found = crate::digest::sha256(converter.convert(source));
+            let found = store::hash::sha256(converter.convert(source));
             assert_eq!(found, sha256, "{from} to {to}");
         }
     }

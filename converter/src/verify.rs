@@ -8,16 +8,16 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::added::added_files;
-use crate::digest::{Digest, sha256};
-use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerTarget, WrittenFile};
+use crate::ledger::{LEDGER_FILE, Ledger, LedgerTarget, WrittenFile, parse_ledger};
 use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
 use crate::parts::WHOLE_CONFIG_FILE;
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
 use crate::weights::{Folder, HeaderEntry, WeightsFile};
-use crate::write::{Nowhere, Observer, stream};
+use crate::write::{NullSink, Observer, stream};
 use crate::{Conversion, Error, Export, json};
+use store::hash::{Digest, sha256};
 
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,28 +58,6 @@ impl Verification {
     fn differ(&mut self, place: String, expected: impl Into<String>, found: impl Into<String>) {
         self.differences.push(Difference { place, expected: expected.into(), found: found.into() });
     }
-}
-
-/// Reads the ledger of the normalized folder `out`.
-///
-/// # Errors
-/// Where there is none, or none of this version.
-pub fn read_ledger(out: &Folder) -> Result<Ledger, Error> {
-    parse_ledger(out, &out.read(LEDGER_FILE)?)
-}
-
-fn parse_ledger(out: &Folder, bytes: &[u8]) -> Result<Ledger, Error> {
-    let path = out.file_path(LEDGER_FILE);
-    let ledger: Ledger = json::parse(&path, bytes)?;
-    if ledger.format != LEDGER_FORMAT {
-        let found = format!("`{}`", ledger.format.escape_debug());
-        return Err(Error::field(&path, "format", format!("`{LEDGER_FORMAT}`"), found));
-    }
-    if ledger.format_version != LEDGER_VERSION {
-        let found = format!("`{}`", ledger.format_version);
-        return Err(Error::field(&path, "format_version", format!("`{LEDGER_VERSION}`"), found));
-    }
-    Ok(ledger)
 }
 
 /// Hashes everything in the normalized folder `out` and compares it with the ledger.
@@ -283,7 +261,7 @@ pub fn verify_source(
     let small = conversion.source().files();
     verification.files += small.len();
     compare_files(small.iter().map(|file| (&file.name, &file.sha256)), ledger, &mut verification);
-    let streamed = stream(conversion.source().weights(), conversion.plan(), &Nowhere, observer)?;
+    let streamed = stream(conversion.source().weights(), conversion.plan(), &NullSink, observer)?;
     conversion.source().check_unchanged()?;
     let plan = conversion.plan();
     let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
@@ -372,14 +350,10 @@ fn settings_of(ledger: &Ledger) -> Settings {
 fn options_of(ledger: &Ledger, path: &Path) -> Result<PlanOptions, Error> {
     let dtype = match ledger.options.dtype.as_str() {
         "keep" => None,
-        "float32" => Some(TorchDtype::Float32),
-        "bfloat16" => Some(TorchDtype::Bfloat16),
-        "float16" => Some(TorchDtype::Float16),
-        other => {
+        other => Some(TorchDtype::named(other).ok_or_else(|| {
             let found = format!("`{}`", other.escape_debug());
-            let expected = "`keep`, `float32`, `bfloat16` or `float16`";
-            return Err(Error::field(path, "options.dtype", expected, found));
-        }
+            Error::field(path, "options.dtype", format!("`keep`, {}", TorchDtype::NAMES), found)
+        })?),
     };
     let bytes = ledger.options.max_shard_bytes;
     let max_shard_size: ShardSize = bytes

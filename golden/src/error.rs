@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{Dtype, manifest};
+use crate::{Dtype, format};
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -62,7 +62,7 @@ pub enum Error {
     },
 
     /// `format` names another format.
-    #[error("`{}`: field `format`: expected `{}`, found `{found}`", path.display(), manifest::FORMAT)]
+    #[error("`{}`: field `format`: expected `{}`, found `{found}`", path.display(), format::FORMAT)]
     Format {
         /// The manifest.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum Error {
     },
 
     /// `version` is not a version that this library reads.
-    #[error("`{}`: field `version`: expected {}, found {found}", path.display(), manifest::VERSION)]
+    #[error("`{}`: field `version`: expected {}, found {found}", path.display(), format::VERSION)]
     Version {
         /// The manifest.
         path: PathBuf,
@@ -355,7 +355,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Read { path, source } if source.kind() == io::ErrorKind::NotFound => (path.file_name()
-                == Some(manifest::FILE_NAME.as_ref()))
+                == Some(format::FILE_NAME.as_ref()))
             .then_some("a dump is a folder with a `manifest.json` and its safetensors files"),
             Error::Content { content, .. } => content.hint(),
             Error::Changed { .. } => Some("wait until whoever writes it has finished, and try again"),

@@ -34,26 +34,23 @@
 compile_error!("activation dumps are little-endian and their bytes are viewed in place");
 
 pub mod background;
-mod dtype;
 mod dump;
 mod error;
-pub mod float8;
-mod hash;
+mod format;
 pub mod manifest;
 mod processor;
 mod shard;
 pub mod sketch;
 mod tensor;
-mod workplace;
 mod writer;
 
 pub use background::BackgroundWriter;
-pub use dtype::{Dtype, UnknownDtype};
 pub use dump::Dump;
 pub use error::{Error, Result};
-pub use hash::sha256_hex;
 pub use manifest::{Entry, Manifest, ManifestHead, Role};
 pub use processor::cpu_vendor;
 pub use sketch::Sketch;
+pub use store::hash::sha256 as sha256_hex;
+pub use store::{Dtype, UnknownDtype, float8};
 pub use tensor::{Element, TensorView};
 pub use writer::{DumpWriter, WriteOptions};

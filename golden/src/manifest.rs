@@ -8,14 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{Dtype, Sketch};
 
-/// The value of `format`.
-pub const FORMAT: &str = "activation-dump";
-
-/// The value of `version`.
-pub const VERSION: u64 = 1;
-
-/// The manifest's file name.
-pub const FILE_NAME: &str = "manifest.json";
+pub use crate::format::{FILE_NAME, FORMAT, VERSION};
 
 /// A whole `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

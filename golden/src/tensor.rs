@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, CowArray, IxDyn};
+use store::dtype::Visit;
 
-use crate::{Dtype, Error, Result, float8};
+use crate::{Dtype, Error, Result};
 
 /// A tensor of a mapped dump: dtype, shape and little-endian bytes in row-major order.
 ///
@@ -116,27 +117,17 @@ impl<'data> TensorView<'data> {
 
     /// The elements as `f64`, whatever the dtype; exact but for 64-bit integers beyond 2⁵³.
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        fn convert<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
-            data.as_chunks::<N>().0.iter().map(|&bytes| value(bytes)).collect()
+        struct Collect<'a>(&'a [u8]);
+
+        impl Visit for Collect<'_> {
+            type Output = Vec<f64>;
+
+            fn visit<const BYTES: usize>(self, read: impl Fn([u8; BYTES]) -> f64) -> Vec<f64> {
+                self.0.as_chunks::<BYTES>().0.iter().map(|&element| read(element)).collect()
+            }
         }
-        let data = self.data;
-        match self.dtype {
-            Dtype::Bool => convert(data, |[byte]| f64::from(u8::from(byte != 0))),
-            Dtype::UInt8 => convert(data, |[byte]| f64::from(byte)),
-            Dtype::Int8 => convert(data, |bytes| f64::from(i8::from_le_bytes(bytes))),
-            Dtype::Float8E5M2 => convert(data, |[byte]| f64::from(float8::e5m2_to_f32(byte))),
-            Dtype::Float8E4M3Fn => convert(data, |[byte]| f64::from(float8::e4m3fn_to_f32(byte))),
-            Dtype::Int16 => convert(data, |bytes| f64::from(i16::from_le_bytes(bytes))),
-            Dtype::UInt16 => convert(data, |bytes| f64::from(u16::from_le_bytes(bytes))),
-            Dtype::Float16 => convert(data, |bytes| f16::from_le_bytes(bytes).to_f64()),
-            Dtype::BFloat16 => convert(data, |bytes| bf16::from_le_bytes(bytes).to_f64()),
-            Dtype::Int32 => convert(data, |bytes| f64::from(i32::from_le_bytes(bytes))),
-            Dtype::UInt32 => convert(data, |bytes| f64::from(u32::from_le_bytes(bytes))),
-            Dtype::Float32 => convert(data, |bytes| f64::from(f32::from_le_bytes(bytes))),
-            Dtype::Int64 => convert(data, |bytes| i64::from_le_bytes(bytes) as f64),
-            Dtype::UInt64 => convert(data, |bytes| u64::from_le_bytes(bytes) as f64),
-            Dtype::Float64 => convert(data, f64::from_le_bytes),
-        }
+
+        self.dtype.visit(Collect(self.data))
     }
 }
 

@@ -1,17 +1,20 @@
 //! Writing a dump.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use store::{Staging, StagingError};
 
 use crate::dump::MAX_MANIFEST_BYTES;
 use crate::manifest::{self, Entry, ManifestHead, Role};
 use crate::shard::{SINGLE_FILE, Shard, parse_shard_name, shard_name};
-use crate::workplace::Workplace;
 use crate::{Dtype, Dump, Error, Result, Sketch, TensorView, sha256_hex, sketch};
+
+/// How the name of the hidden folder ends in which a dump is made, so that it is nobody else's.
+const PART_SUFFIX: &str = ".dump-part";
 
 /// How a dump is laid out on disk, and what may be in its place.
 #[derive(Debug, Clone)]
@@ -46,8 +49,7 @@ impl Default for WriteOptions {
 #[derive(Debug)]
 pub struct DumpWriter {
     target: PathBuf,
-    parent: PathBuf,
-    workplace: Workplace,
+    staging: Staging,
     options: WriteOptions,
     shard: Shard,
     /// How many files are complete.
@@ -84,24 +86,21 @@ impl DumpWriter {
     /// Those of [`DumpWriter::create`] or [`DumpWriter::create_replacing`].
     pub fn create_with(target: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
         let target = target.as_ref();
-        let Some(name) = target.file_name() else {
+        if target.file_name().is_none() {
             return Err(Error::NoFolderName { path: target.to_owned() });
-        };
-        check_target(target, options.replace)?;
+        }
+        check_target(target, target, options.replace)?;
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })?;
-        let workplace = Workplace::make(parent, name)
-            .map_err(|source| Error::Write { path: parent.to_owned(), source })?;
-        workplace.clear_dead();
+        let staging = Staging::shared(target, PART_SUFFIX)?;
         // A dead process may have left the target aside, from where it is back now.
-        check_target(target, options.replace)?;
+        check_target(target, target, options.replace)?;
         Ok(DumpWriter {
             target: target.to_owned(),
-            parent: parent.to_owned(),
-            workplace,
+            staging,
             shard: Shard::new(options.buffer_bytes, options.header_room_bytes),
             options,
             finished_shards: 0,
@@ -275,7 +274,7 @@ impl DumpWriter {
         let count = self.finished_shards;
         let file_name =
             |index: usize| if count == 1 { SINGLE_FILE.to_owned() } else { shard_name(index + 1, count) };
-        let folder = self.workplace.new_dir();
+        let folder = self.staging.dir();
         for index in 0..count {
             let path = folder.join(file_name(index));
             fs::rename(self.unfinished_path(index), &path).map_err(|source| Error::Write { path, source })?;
@@ -287,19 +286,11 @@ impl DumpWriter {
         }
         let manifest = head.with_entries(std::mem::take(&mut self.entries));
         let path = folder.join(manifest::FILE_NAME);
-        write_synced(&path, manifest.to_json()).map_err(|source| Error::Write { path, source })?;
-        sync_folder(&folder)?;
-        self.publish()
-    }
-
-    /// Gives the complete folder its name.
-    fn publish(self) -> Result<()> {
-        check_target(&self.target, self.options.replace)?;
-        let occupied = self.target.is_dir() && !is_empty_folder(&self.target)?;
-        let named =
-            if occupied { self.workplace.replace(&self.target) } else { self.workplace.rename(&self.target) };
-        named.map_err(|source| Error::Write { path: self.target.clone(), source })?;
-        sync_folder(&self.parent)
+        let written =
+            manifest.to_json().map_err(io::Error::from).and_then(|json| store::write_new(&path, &json));
+        written.map_err(|source| Error::Write { path, source })?;
+        check_target(&self.target, &self.target, self.options.replace)?;
+        self.staging.publish_over(|replaced| check_target(replaced, &self.target, self.options.replace))
     }
 
     fn finish_shard(&mut self) -> Result<()> {
@@ -314,7 +305,7 @@ impl DumpWriter {
 
     /// The path of a file before the number of files is known.
     fn unfinished_path(&self, index: usize) -> PathBuf {
-        self.workplace.new_dir().join(format!("{index}.part"))
+        self.staging.dir().join(format!("{index}.part"))
     }
 }
 
@@ -328,15 +319,15 @@ fn is_kept_whole(role: Role, module: &str, dtype: Dtype, bytes: usize) -> bool {
     }
 }
 
-/// Refuses a target that a dump must not take the place of.
-fn check_target(target: &Path, replace: bool) -> Result<()> {
-    match fs::symlink_metadata(target) {
+/// Refuses what a dump must not take the place of: what is at `place` now, and called `target` before.
+fn check_target(place: &Path, target: &Path, replace: bool) -> Result<()> {
+    match fs::symlink_metadata(place) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(Error::Read { path: target.to_owned(), source }),
-        Ok(metadata) if metadata.is_dir() && is_empty_folder(target)? => Ok(()),
+        Ok(metadata) if metadata.is_dir() && is_empty_folder(place)? => Ok(()),
         Ok(_) if !replace => Err(Error::Exists { path: target.to_owned() }),
-        Ok(metadata) if metadata.is_dir() => match dump_at(target) {
-            Some(manifest) => check_nothing_else(target, &manifest),
+        Ok(metadata) if metadata.is_dir() => match dump_at(place) {
+            Some(manifest) => check_nothing_else(place, target, &manifest),
             None => Err(Error::NotADump { path: target.to_owned() }),
         },
         Ok(_) => Err(Error::NotADump { path: target.to_owned() }),
@@ -344,7 +335,7 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
 }
 
 /// Refuses a dump's folder in which there is anything that is no part of the dump.
-fn check_nothing_else(target: &Path, manifest: &Value) -> Result<()> {
+fn check_nothing_else(place: &Path, target: &Path, manifest: &Value) -> Result<()> {
     let read_error = |source| Error::Read { path: target.to_owned(), source };
     let named: HashSet<&str> = manifest["entries"]
         .as_array()
@@ -353,7 +344,7 @@ fn check_nothing_else(target: &Path, manifest: &Value) -> Result<()> {
         .filter_map(|entry| entry["file"].as_str())
         .chain([manifest::FILE_NAME, SINGLE_FILE])
         .collect();
-    for item in fs::read_dir(target).map_err(read_error)? {
+    for item in fs::read_dir(place).map_err(read_error)? {
         let item = item.map_err(read_error)?;
         let name = item.file_name().to_string_lossy().into_owned();
         let is_file = item.file_type().map_err(read_error)?.is_file();
@@ -376,16 +367,14 @@ fn dump_at(path: &Path) -> Option<Value> {
     (manifest["format"] == manifest::FORMAT).then_some(manifest)
 }
 
-fn write_synced(path: &Path, bytes: serde_json::Result<Vec<u8>>) -> io::Result<()> {
-    use io::Write as _;
-    let mut file = File::create(path)?;
-    file.write_all(&bytes?)?;
-    file.sync_all()
-}
-
-/// Asks the system to keep a folder's list of names.
-fn sync_folder(path: &Path) -> Result<()> {
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    // Not every system can open a folder as a file; the names are then kept when it sees fit.
-    if cfg!(unix) { synced.map_err(|source| Error::Write { path: path.to_owned(), source }) } else { Ok(()) }
+impl From<StagingError> for Error {
+    fn from(error: StagingError) -> Self {
+        match error {
+            StagingError::Io { path, source, .. } => Error::Write { path, source },
+            StagingError::Appeared { path } => Error::Exists { path },
+            StagingError::Busy { path } | StagingError::Foreign { path, .. } => {
+                Error::Write { path, source: io::ErrorKind::ResourceBusy.into() }
+            }
+        }
+    }
 }

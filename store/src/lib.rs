@@ -1,14 +1,31 @@
-//! How files are opened and read: regular ones only, never more than is allowed, with a word for what is not what its name
-//! says, and never in silence what somebody changed.
+//! Files, as every crate here reads and writes them.
+//!
+//! Reading: regular files only, never more than is allowed, with a word for what is not what its name says, and never in silence
+//! what somebody changed. Writing: a file or a folder has its name when it is complete, and what was there before is kept
+//! until then, whenever the process is killed.
 
 mod bus;
 mod content;
+mod disk;
+pub mod dtype;
+mod error;
+pub mod float8;
+pub mod hash;
 mod input;
 pub mod json;
+mod lock;
 mod map;
+mod replace;
+mod staging;
 mod stamp;
 
 pub use content::Content;
+pub use disk::{free_bytes, is_same_file, reserve, sync_folder};
+pub use dtype::{Dtype, UnknownDtype};
+pub use error::StagingError;
 pub use input::{open, read, read_to_string};
+pub use lock::try_lock;
 pub use map::Map;
+pub use replace::{replace_file, write_new};
+pub use staging::Staging;
 pub use stamp::Stamp;

@@ -1,9 +1,9 @@
 //! The small files of the source: those that the normalized folder has, and those whose text its ledger keeps.
 
 use crate::Error;
-use crate::digest::sha256;
 use crate::ledger::{LEDGER_FILE, Ledger};
 use crate::weights::Folder;
+use store::hash::sha256;
 
 /// Every file of the source that is not one of weights, as it was.
 ///

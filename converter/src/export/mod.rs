@@ -8,8 +8,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::Error;
-use crate::ledger::Ledger;
-use crate::verify::read_ledger;
+use crate::ledger::{Ledger, read_ledger};
 use crate::weights::{Folder, Weights};
 use crate::write::{Observer, Staging, check_place};
 

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::digest::Digest;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerRow};
 use crate::normalized::TorchDtype;
 use crate::transform::Narrower;
 use crate::weights::{Folder, Header, HeaderEntry, LENGTH_BYTES, Weights};
 use crate::write::Observer;
 use crate::{Error, TensorProblem};
+use store::hash::Digest;
 
 /// A file of weights to write back.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::Dtype;
 use store::Map;
 
-use super::{Config, Layers, check_layers, layout};
+use super::{Config, Layers, TorchDtype, check_layers, layout};
 use crate::weights::{Folder, Weights};
 use crate::{Error, TensorProblem, json};
 
@@ -154,10 +154,10 @@ fn check_tensors(folder: &Folder, config: &Config, weights: &Weights) -> Result<
                 expected: expected.shape.clone(),
                 found: found.shape.to_vec(),
             }),
-            Some(found) if !matches!(found.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
+            Some(found) if TorchDtype::from_dtype(found.dtype).is_none() => {
                 problems.push(TensorProblem::Dtype {
                     name: expected.name.clone(),
-                    expected: "`F32`, `BF16` or `F16`",
+                    expected: TorchDtype::CODES,
                     found: found.dtype,
                 });
             }

@@ -3,12 +3,11 @@
 use std::fmt::Debug;
 use std::path::Path;
 
+use super::limits::{MAX_SIZE, positive, within_float32};
 use super::rope_scaling::RopeFault;
 use super::{Config, FORMAT, FORMAT_VERSION, ImageTagType, RopeScaling};
 use crate::Error;
 
-/// Larger sizes would overflow the shapes that are computed from them.
-pub(super) const MAX_SIZE: usize = (1 << 31) - 1;
 /// More layers than any model has; a bound on the tensors that are listed before a file is looked at.
 const MAX_LAYERS: usize = 65_536;
 
@@ -153,23 +152,6 @@ impl Config {
         check.positive("image_processor.rescale_factor", processor.rescale_factor)?;
         check.means("image_processor.image_mean", &processor.image_mean, channels)?;
         check.deviations("image_processor.image_std", &processor.image_std, channels)
-    }
-}
-
-/// Whether a number that is not 0 is neither 0 nor infinite in float32, in which the model computes.
-fn within_float32(number: f64) -> bool {
-    let number = number as f32;
-    number.is_finite() && number != 0.0
-}
-
-/// Whether something can be multiplied with a number and divided by it; else what is expected.
-pub(crate) fn positive(number: f64) -> Result<(), &'static str> {
-    if number > 0.0 && within_float32(number) {
-        Ok(())
-    } else if number > 0.0 {
-        Err("a number above 0 that float32 holds")
-    } else {
-        Err("a number above 0")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::consistency::{self, MAX_SIZE};
+use super::limits::{self, MAX_SIZE};
 
 /// `rope_scaling` of the Llama family (transformers, `modeling_rope_utils.py`, `ROPE_INIT_FUNCTIONS`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl RopeScaling {
 }
 
 fn positive(field: &'static str, number: f64) -> Result<(), RopeFault> {
-    consistency::positive(number).or_else(|expected| fail(field, expected, number))
+    limits::positive(number).or_else(|expected| fail(field, expected, number))
 }
 
 fn original(tokens: Option<usize>) -> Result<(), RopeFault> {

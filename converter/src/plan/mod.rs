@@ -1,13 +1,14 @@
 //! Decides what is read and written: headers in, plan out, nothing touched.
 
+mod output;
 mod shards;
 mod size;
 
+pub use output::Output;
 pub use shards::Shard;
 pub use size::{ShardSize, human_bytes};
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -80,32 +81,6 @@ pub enum Action {
     Converted,
     /// It is not written.
     Skipped,
-}
-
-/// A tensor to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// Its name.
-    pub name: String,
-    /// Its dtype.
-    pub dtype: TorchDtype,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// The row that it is made of.
-    pub row: usize,
-    /// The bytes of the row's tensor that it is made of.
-    pub source_bytes: Range<usize>,
-    /// The file it goes to, as a place in [`Plan::shards`].
-    pub shard: usize,
-    /// Where its data begins in that file's data, in bytes.
-    pub offset: usize,
-}
-
-impl Output {
-    /// Size in bytes.
-    pub fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.elem_bytes()
-    }
 }
 
 impl SourceTensor {
@@ -248,7 +223,7 @@ impl Draft<'_> {
         let Some(from) = TorchDtype::from_dtype(source.dtype) else {
             self.problems.push(TensorProblem::Dtype {
                 name: source.name,
-                expected: "`F32`, `BF16` or `F16`",
+                expected: TorchDtype::CODES,
                 found: source.dtype,
             });
             return;

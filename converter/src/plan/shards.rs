@@ -3,7 +3,8 @@
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
-use super::{Output, ShardSize};
+use super::ShardSize;
+use super::output::Output;
 use crate::parts::{Buffer, PROJECTOR_FILE};
 use crate::weights::SINGLE_FILE;
 

@@ -9,17 +9,8 @@ pub(super) fn dtype(fields: &Fields<'_>, names: &[&str]) -> Result<Option<TorchD
     let mut found: Option<(TorchDtype, &str)> = None;
     for &name in names {
         let Some(text) = fields.text(name)? else { continue };
-        let dtype = match text.strip_prefix("torch.").unwrap_or(text) {
-            "float32" => TorchDtype::Float32,
-            "bfloat16" => TorchDtype::Bfloat16,
-            "float16" => TorchDtype::Float16,
-            _ => {
-                return Err(fields.wrong(
-                    name,
-                    "`float32`, `bfloat16` or `float16`",
-                    show(&serde_json::Value::from(text)),
-                ));
-            }
+        let Some(dtype) = TorchDtype::named(text.strip_prefix("torch.").unwrap_or(text)) else {
+            return Err(fields.wrong(name, TorchDtype::NAMES, show(&serde_json::Value::from(text))));
         };
         match found {
             Some((other, first)) if other != dtype => {

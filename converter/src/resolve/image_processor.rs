@@ -42,7 +42,7 @@ pub(super) fn image_processor(
         None => defaults.take("image_processor.max_num_tiles", fields, "max_num_tiles", 12, findings),
     };
     let mut truth = |name: &str, assumed: bool| match fields.truth(name)? {
-        Some(truth) => Ok(truth),
+        Some(truth) => Ok::<_, Error>(truth),
         None => Ok(defaults.take(&format!("image_processor.{name}"), fields, name, assumed, findings)),
     };
     let use_thumbnail = truth("use_thumbnail", true)?;

@@ -97,7 +97,7 @@ pub fn resolve(
         None => defaults.take("downsample_ratio", &fields, "downsample_ratio", 0.5, &mut findings),
     };
     let mut width = |name: &str, field: &str, assumed: usize| match fields.size(field)? {
-        Some(width) => Ok(width),
+        Some(width) => Ok::<_, Error>(width),
         None => Ok(defaults.take(name, &fields, field, assumed, &mut findings)),
     };
     let projector_hidden_size = width("projector_hidden_size", "projector_hidden_size", 4096)?;

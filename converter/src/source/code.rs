@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::SourceFile;
 use super::hub::{HubFolders, environment, is_revision};
-use crate::digest::sha256;
+use store::hash::sha256;
 
 /// Longer files are taken for absent: they are no code of this model.
 const MAX_BYTES: u64 = 1 << 20;

@@ -3,6 +3,7 @@
 mod buffers;
 mod code;
 mod evidence;
+mod files;
 mod hub;
 mod identity;
 mod location;
@@ -12,42 +13,26 @@ mod tokenizer;
 pub use buffers::Buffers;
 pub use code::CodeCaches;
 pub use evidence::{Behaviour, Evidence, How};
+pub use files::{
+    CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+};
 pub use hub::{FetchOptions, Fetched, Hub, HubSettings, RemoteFiles, Watch};
 pub use location::Location;
 
 use serde_json::Value;
 use store::{Content, Stamp};
 
-use crate::digest::sha256;
-use crate::weights::{Folder, INDEX_FILE, Weights};
+use crate::weights::{Folder, Weights};
 use crate::{Error, json};
+use store::hash::sha256;
 
 pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;
+use files::{NEEDED, OPTIONAL};
 pub(crate) use identity::MODEL;
-use quantization::QUANTIZATION_FILE;
 pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
-
-/// The file that describes the model.
-pub const CONFIG_FILE: &str = "config.json";
-/// The file that describes how a picture becomes tiles.
-pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
-/// The tokenizer.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// The tokenizer's settings.
-pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
-/// The chat template, where it has a file of its own.
-pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
-
-/// Settings of generation.
-pub const GENERATION_CONFIG_FILE: &str = "generation_config.json";
-
-/// Files without which there is no model, beside its configuration.
-const NEEDED: [&str; 3] = [PREPROCESSOR_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE];
-/// Files that are read where they are there.
-const OPTIONAL: [&str; 5] =
-    ["special_tokens_map.json", CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, INDEX_FILE, QUANTIZATION_FILE];
 
 /// A Hugging Face checkpoint: its small files read and hashed, its weights where they are.
 #[derive(Debug)]

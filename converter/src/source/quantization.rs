@@ -3,14 +3,11 @@
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::SourceCheckpoint;
+use super::files::QUANTIZATION_FILE;
 use crate::error::without_controls;
 use crate::names::{Fate, fate};
-use crate::weights::{Folder, INDEX_FILE};
+use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
-
-/// Where NVIDIA's ModelOpt describes what it did.
-pub(super) const QUANTIZATION_FILE: &str = "hf_quant_config.json";
 
 /// NVFP4 has scales of its scales.
 const NVFP4: &str = ".weight_scale_2";
@@ -31,8 +28,8 @@ const SUFFIXES: [(&str, &str); 9] = [
 ///
 /// # Errors
 /// [`Error::Quantized`]; those of a `hf_quant_config.json` that is no JSON.
-pub(crate) fn refuse_quantized(source: &SourceCheckpoint, config: &Value) -> Result<(), Error> {
-    refuse(source.folder(), config, first_tensor(source))
+pub(crate) fn refuse_quantized(folder: &Folder, weights: &Weights, config: &Value) -> Result<(), Error> {
+    refuse(folder, config, first_tensor(weights))
 }
 
 /// Refuses a quantized checkpoint of which the small files are there and no weights yet: by its configuration, or by the names
@@ -100,9 +97,9 @@ fn named(quantization: &Value) -> Option<String> {
 }
 
 /// The first tensor that is quantized, or belongs to one that is, with what it tells of the scheme.
-fn first_tensor(source: &SourceCheckpoint) -> Option<(String, String)> {
-    let is_nvfp4 = source.weights().iter().any(|tensor| tensor.name.ends_with(NVFP4));
-    source.weights().iter().find_map(|tensor| {
+fn first_tensor(weights: &Weights) -> Option<(String, String)> {
+    let is_nvfp4 = weights.iter().any(|tensor| tensor.name.ends_with(NVFP4));
+    weights.iter().find_map(|tensor| {
         let by_dtype = match tensor.dtype {
             Dtype::F8_E4M3 | Dtype::F8_E5M2 => Some("FP8"),
             Dtype::U8 | Dtype::I8 | Dtype::I32 => Some("packed integers"),

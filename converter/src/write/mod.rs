@@ -1,33 +1,18 @@
 //! Writes a normalized checkpoint: bytes streamed from the source, a folder that appears complete or not at all.
 
-mod lane;
+mod file_stream;
+mod observer;
 mod replaceable;
 mod shard_files;
 mod staging;
 mod stream;
-mod workplace;
+mod target;
 
+pub use file_stream::FileHash;
+pub use observer::{Observer, Unwatched};
 pub use staging::{Staging, check_place};
-pub use stream::{FileHash, OutputHash, Sink, Streamed, stream};
+pub use stream::{Streamed, stream};
+pub use target::{OutputHash, Sink};
 
 pub(crate) use shard_files::ShardFiles;
-pub(crate) use stream::Nowhere;
-
-/// Watches a long operation, and may stop it.
-pub trait Observer: Sync {
-    /// So many more bytes of the source are done.
-    fn advance(&self, bytes: u64);
-
-    /// Whether to stop now.
-    fn is_stopped(&self) -> bool {
-        false
-    }
-}
-
-/// Nobody watches.
-#[derive(Debug, Clone, Copy)]
-pub struct Unwatched;
-
-impl Observer for Unwatched {
-    fn advance(&self, _: u64) {}
-}
+pub(crate) use target::NullSink;

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::Error;
-use crate::digest::{sha256, sha256_of};
 use crate::ledger::{LEDGER_FILE, LEDGER_FORMAT};
+use store::hash::{sha256, sha256_of};
 
 /// The attribute of a folder that `export` wrote. In the folder itself there is nothing but the source's own files.
 const EXPORTED: &str = "user.nvl-convert.exported";

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::Sink;
+use super::target::Sink;
 use crate::Error;
 use crate::plan::{Output, Plan, Shard};
 
@@ -39,12 +39,12 @@ impl ShardFiles {
         for shard in &plan.shards {
             let path = dir.join(&shard.file);
             let file = File::create_new(&path).map_err(Error::io("create", &path))?;
-            reserve(&file, (shard.header.len() + shard.data_bytes) as u64).map_err(|error| {
-                match error.kind() {
+            store::reserve(&file, (shard.header.len() + shard.data_bytes) as u64).map_err(
+                |error| match error.kind() {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded => no_space(dir, plan, &files),
                     _ => Error::io("write", &path)(error),
-                }
-            })?;
+                },
+            )?;
             file.write_all_at(&shard.header, 0).map_err(Error::io("write", &path))?;
             files.push(ShardFile {
                 path,
@@ -95,27 +95,15 @@ impl ShardFiles {
     }
 }
 
-/// Gives the file its size, and the blocks for it: a full disk is told at once, and not after minutes.
-fn reserve(file: &File, bytes: u64) -> std::io::Result<()> {
-    use rustix::io::Errno;
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Ok(()) => Ok(()),
-        // A file system without it.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.set_len(bytes),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// What the files of `plan` need, those of them that have their space already not counted, and what there is.
 fn no_space(dir: &Path, plan: &Plan, reserved: &[ShardFile]) -> Error {
     let bytes = |shard: &Shard| (shard.header.len() + shard.data_bytes) as u64;
     let have: u64 = plan.shards.iter().take(reserved.len()).map(bytes).sum();
-    let free = rustix::fs::statvfs(dir).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
     Error::NoSpace {
         // The output's own folder: this one is in the temporary one.
         path: dir.ancestors().nth(2).unwrap_or(dir).to_path_buf(),
         expected: plan.shards.iter().map(bytes).sum(),
-        found: free + have,
+        found: store::free_bytes(dir).unwrap_or(0) + have,
     }
 }
 

@@ -4,23 +4,12 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::Observer;
-use super::lane::{Lane, RowHash};
+use super::file_stream::{FileHash, FileStream, RowHash};
+use super::observer::Observer;
+use super::target::{OutputHash, Sink};
 use crate::Error;
-use crate::digest::Digest;
-use crate::normalized::TorchDtype;
-use crate::plan::{Output, Plan};
-use crate::transform::Converter;
+use crate::plan::Plan;
 use crate::weights::Weights;
-
-/// Takes what is written.
-pub trait Sink: Sync {
-    /// Takes bytes of `output` that begin `offset` bytes into it.
-    ///
-    /// # Errors
-    /// Where they can't be written.
-    fn write(&self, output: &Output, offset: usize, bytes: &[u8]) -> Result<(), Error>;
-}
 
 /// What was learnt on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,26 +22,6 @@ pub struct Streamed {
     pub outputs: Vec<OutputHash>,
     /// Of each file of weights, in the order of their names.
     pub files: Vec<FileHash>,
-}
-
-/// What was learnt of an output.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OutputHash {
-    /// SHA-256 of its bytes.
-    pub sha256: String,
-    /// Finite elements that became infinite when the dtype changed.
-    pub overflows: u64,
-}
-
-/// What was learnt of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileHash {
-    /// Its name.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Its SHA-256.
-    pub sha256: String,
 }
 
 /// Streams every tensor of `weights` to `sink` as `plan` says.
@@ -71,7 +40,7 @@ pub fn stream(
     let walked: Vec<(FileHash, Vec<(usize, RowHash)>)> = weights
         .files()
         .par_iter()
-        .map(|file| Lane { file, rows: &rows, plan, sink, observer }.walk())
+        .map(|file| FileStream { file, rows: &rows, plan, sink, observer }.walk())
         .collect::<Result<_, Error>>()?;
     weights.check_unchanged()?;
 
@@ -92,58 +61,4 @@ pub fn stream(
         }
     }
     Ok(streamed)
-}
-
-/// An output on its way.
-pub(super) struct Target<'a> {
-    output: &'a Output,
-    /// Where the dtype changes.
-    converter: Option<Converter>,
-    /// Where the bytes are not exactly those of the source tensor.
-    digest: Option<Digest>,
-    written: usize,
-}
-
-impl<'a> Target<'a> {
-    pub(super) fn new(output: &'a Output, from: Option<TorchDtype>, source_bytes: usize) -> Self {
-        let converter =
-            from.filter(|&from| from != output.dtype).map(|from| Converter::new(from, output.dtype));
-        let is_whole = output.source_bytes == (0..source_bytes);
-        let digest = (converter.is_some() || !is_whole).then(Digest::default);
-        Self { output, converter, digest, written: 0 }
-    }
-
-    /// Takes what belongs to this output of a chunk that begins `start` bytes into the source tensor.
-    pub(super) fn take(&mut self, start: usize, chunk: &[u8], sink: &dyn Sink) -> Result<(), Error> {
-        let wanted = &self.output.source_bytes;
-        let from = wanted.start.max(start) - start;
-        let to = wanted.end.min(start + chunk.len()).saturating_sub(start);
-        let Some(piece) = chunk.get(from..to).filter(|piece| !piece.is_empty()) else { return Ok(()) };
-        let piece = match &mut self.converter {
-            Some(converter) => converter.convert(piece),
-            None => piece,
-        };
-        if let Some(digest) = &mut self.digest {
-            digest.update(piece);
-        }
-        sink.write(self.output, self.written, piece)?;
-        self.written += piece.len();
-        Ok(())
-    }
-
-    pub(super) fn finish(self, source_sha256: &str) -> OutputHash {
-        OutputHash {
-            sha256: self.digest.map_or_else(|| source_sha256.to_string(), Digest::finish),
-            overflows: self.converter.map_or(0, |converter| converter.overflows()),
-        }
-    }
-}
-
-/// Throws everything away: for hashes alone.
-pub(crate) struct Nowhere;
-
-impl Sink for Nowhere {
-    fn write(&self, _: &Output, _: usize, _: &[u8]) -> Result<(), Error> {
-        Ok(())
-    }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
-use converter::digest::sha256;
 use converter::normalized::Config;
 use converter::plan::{PlanOptions, ShardSize};
 use converter::resolve::{Findings, Settings};
@@ -12,6 +11,7 @@ use converter::source::{CodeCaches, Evidence, How, Location};
 use converter::write::Unwatched;
 use converter::{Conversion, Error, verify, verify_source};
 use serde_json::{Value, json};
+use store::hash::sha256;
 use tempfile::TempDir;
 
 use crate::hand_made_source::Source;

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use converter::digest::sha256;
 use converter::ledger::Ledger;
 use converter::normalized::{Checkpoint, TorchDtype};
 use converter::plan::{Action, PlanOptions, ShardSize};
@@ -16,6 +15,7 @@ use converter::{Conversion, Error};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
+use store::hash::sha256;
 use tempfile::TempDir;
 
 use crate::hand_made::Made;
@@ -183,7 +183,7 @@ fn the_ledger_has_every_source_tensor_once_with_true_hashes() {
     let mean = row("vision_model.radio_model.input_conditioner.norm_mean");
     assert_eq!((mean.action, mean.targets.len()), (Action::Skipped, 0));
     assert!(mean.reason.contains("`vision_config.norm_mean`"));
-    let stored = converter::digest::hex(&before[&mean.source].2);
+    let stored = store::hash::hex(&before[&mean.source].2);
     assert_eq!(mean.bytes_hex.as_deref(), Some(stored.as_str()));
     assert_eq!(row("language_model.lm_head.weight").action, Action::Kept);
     assert_eq!(row("mlp1.1.weight").action, Action::Renamed);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 
-use converter::digest::sha256;
 use serde_json::json;
+use store::hash::sha256;
 use tempfile::TempDir;
 
 use crate::hub_server::{

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use converter::digest::sha256;
+use store::hash::sha256;
 use tempfile::TempDir;
 
 use crate::hub_server::{

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use converter::digest::sha256;
 use serde_json::{Value, json};
+use store::hash::sha256;
 
 use crate::hand_made_source::Source;
 

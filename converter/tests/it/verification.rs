@@ -219,7 +219,7 @@ fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
         assert_ne!(changed, text);
         fs::write(out.join(name), &changed).unwrap();
         let row = ledger.files.iter_mut().find(|file| file.name == name).unwrap();
-        row.sha256 = converter::digest::sha256(changed.as_bytes());
+        row.sha256 = store::hash::sha256(changed.as_bytes());
         fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
         let found = differences(&out);
         assert_eq!(found.len(), 1, "{found:?}");

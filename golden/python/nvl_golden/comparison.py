@@ -38,9 +38,7 @@ class Comparison:
             path = Path(folder) / f"report.{extensions[name]}"
             if path.is_symlink() or path.exists():
                 _check_is_report(path)
-            partial = path.with_name(f".{path.name}.part")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            _core.replace_file(path, text.encode())
 
 
 def _check_is_report(path: Path) -> None:

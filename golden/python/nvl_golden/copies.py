@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _core
 from ._core import GoldenError
 from .rows import Rows, entry_fields
 
@@ -13,25 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 #: The element types of a dump; each is torch's own name.
-DTYPES = frozenset(
-    [
-        "bool",
-        "uint8",
-        "int8",
-        "int16",
-        "uint16",
-        "int32",
-        "uint32",
-        "int64",
-        "uint64",
-        "float8_e5m2",
-        "float8_e4m3fn",
-        "float16",
-        "bfloat16",
-        "float32",
-        "float64",
-    ]
-)
+DTYPES = frozenset(_core.DTYPES)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -7,6 +7,7 @@ mod comparison;
 mod dlpack;
 mod dump;
 mod error;
+mod files;
 mod sites;
 mod stand_ins;
 mod threads;
@@ -30,6 +31,8 @@ mod _core {
     #[pymodule_export]
     use super::error::terminal;
     #[pymodule_export]
+    use super::files::replace_file;
+    #[pymodule_export]
     use super::sites::Sites;
     #[pymodule_export]
     use super::stand_ins::refuse_stand_ins;
@@ -39,6 +42,18 @@ mod _core {
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "a Python module's own name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// The dtypes of a dump, by their torch names.
+    #[pymodule_export]
+    const DTYPES: [&str; golden::Dtype::ALL.len()] = {
+        let mut names = [""; golden::Dtype::ALL.len()];
+        let mut row = 0;
+        while row < names.len() {
+            names[row] = golden::Dtype::ALL[row].name();
+            row += 1;
+        }
+        names
+    };
 
     /// The commit, where it is known.
     #[pymodule_export]

@@ -8,11 +8,13 @@ mod elements;
 mod estimate;
 mod pass;
 mod projection;
+mod sizes;
 mod words;
 
 use serde::{Deserialize, Serialize};
 
 pub use projection::Projection;
+pub use sizes::BLOCK;
 pub use words::word;
 
 use crate::{Dtype, TensorView};
@@ -31,12 +33,6 @@ pub const WHOLE_INTEGER_BYTES: usize = 1 << 16;
 
 /// What the model is given (`pixel_values`) is kept as it is in a dump of sketches if it is no more bytes than this.
 pub const WHOLE_INPUT_BYTES: usize = 1 << 20;
-
-/// The numbers of a projection, and the elements of a block, which all go to different ones.
-pub const BLOCK: usize = 128;
-
-/// The elements whose sums begin at zero before they are added to the others'.
-const PART: usize = 1 << 16;
 
 /// What is known of a tensor that is not kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

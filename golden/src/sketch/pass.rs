@@ -3,10 +3,11 @@
 //! The order of every addition is fixed by the format, not by the number of threads or the processor's vectors.
 
 use rayon::prelude::*;
+use store::dtype::Visit;
 
-use super::elements::{Load, Visit, with_loader};
+use super::elements::{Fixed, Load};
+use super::sizes::{BLOCK, PART};
 use super::words::word;
-use super::{BLOCK, PART};
 use crate::TensorView;
 
 /// The sums of a block are kept in as many lanes: element `i` of the tensor is added to lane `i mod 8`.
@@ -80,9 +81,12 @@ impl Sums {
 /// The sums of a tensor, on all threads; each element is multiplied by `scale` before anything else is done with it.
 pub(super) fn sums(tensor: &TensorView<'_>, seed: u64, scale: Option<f64>) -> Sums {
     struct Parts<'a>(TensorView<'a>, u64, Option<f64>);
-    impl Visit<Sums> for Parts<'_> {
-        fn visit(self, loader: impl Load) -> Sums {
+    impl Visit for Parts<'_> {
+        type Output = Sums;
+
+        fn visit<const BYTES: usize>(self, read: impl Fn([u8; BYTES]) -> f64 + Copy + Send + Sync) -> Sums {
             let Parts(tensor, seed, scale) = self;
+            let loader = Fixed(read);
             let width = tensor.dtype().size_bytes();
             let parts = tensor.data().par_chunks(PART * width).enumerate();
             let parts: Vec<Sums> = parts
@@ -94,7 +98,7 @@ pub(super) fn sums(tensor: &TensorView<'_>, seed: u64, scale: Option<f64>) -> Su
             parts.iter().fold(Sums::new(), Sums::append)
         }
     }
-    with_loader(tensor.dtype(), Parts(*tensor, seed, scale))
+    tensor.dtype().visit(Parts(*tensor, seed, scale))
 }
 
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::BLOCK;
+use super::sizes::BLOCK;
 
 /// The numbers of a random projection; in JSON the base64 of their little-endian bytes.
 #[derive(Clone, Copy, PartialEq)]

@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::run::Shard;
 
-pub use model::{DtypeArgument, ModelArguments, PixelValuesArgument};
+pub use model::{ModelArguments, PixelValuesArgument};
 pub use recording::RecordingArguments;
 pub use request::RequestArguments;
 pub use sampling::SamplingArguments;

@@ -16,7 +16,7 @@ pub struct ModelArguments {
     pub model: PathBuf,
     /// dtype to compute in [default: the checkpoint's own; in `replay` the golden's; in `isolate` that of each run]
     #[arg(long, value_enum)]
-    pub dtype: Option<DtypeArgument>,
+    pub dtype: Option<TorchDtype>,
     /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
@@ -60,27 +60,6 @@ impl PixelValuesArgument {
         match self {
             Self::Float32 => TorchDtype::Float32,
             Self::Model => model,
-        }
-    }
-}
-
-/// A dtype on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeArgument {
-    /// IEEE 754 binary32
-    Float32,
-    /// 8 exponent and 7 fraction bits
-    Bfloat16,
-    /// IEEE 754 binary16
-    Float16,
-}
-
-impl From<DtypeArgument> for TorchDtype {
-    fn from(dtype: DtypeArgument) -> Self {
-        match dtype {
-            DtypeArgument::Float32 => Self::Float32,
-            DtypeArgument::Bfloat16 => Self::Bfloat16,
-            DtypeArgument::Float16 => Self::Float16,
         }
     }
 }

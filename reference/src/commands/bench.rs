@@ -4,7 +4,6 @@ use std::fmt::{self, Write as _};
 use std::time::Instant;
 
 use anyhow::Result;
-use converter::normalized::TorchDtype;
 use reference::Math;
 use reference::arguments::BenchArguments;
 use reference::benchmark::{Benchmark, BenchmarkConfig, benchmark};
@@ -35,7 +34,7 @@ struct Report {
 pub fn run(args: BenchArguments) -> Result<Verdict> {
     Settings { threads: args.model.threads, ..Settings::default() }.apply();
     let start = Instant::now();
-    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), Math::Fast)?;
+    let model = load_model(&args.model, args.model.dtype, Math::Fast)?;
     let load_secs = start.elapsed().as_secs_f64();
     let config = BenchmarkConfig {
         tiles: args.tiles,

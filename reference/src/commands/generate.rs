@@ -3,7 +3,6 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
-use converter::normalized::TorchDtype;
 use golden::DumpWriter;
 use reference::Error;
 use reference::Math;
@@ -28,7 +27,7 @@ pub fn run(args: GenerateArguments) -> Result<Verdict> {
     // A dump is for comparing: it gets the exact operations unless told otherwise.
     let math = if args.record.is_some() { Math::Exact } else { Math::Fast };
     args.recording.check(args.model.attention_with(math))?;
-    let model = load_model(&args.model, args.model.dtype.map(TorchDtype::from), math)?;
+    let model = load_model(&args.model, args.model.dtype, math)?;
     let session = Session::new(model, &args.model.model, settings, interrupt::is_stopped)?;
     let prepared = session.prepare(&request)?;
     warn(&prepared);

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cli::escape::{json, terminal};
-use converter::normalized::{Checkpoint, TorchDtype};
+use converter::normalized::Checkpoint;
 use golden::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
 use reference::arguments::{self, ModelArguments};
@@ -80,7 +80,7 @@ pub fn apply_settings(mut settings: Settings, args: &ModelArguments, run: &Dump)
 /// Where the run has none that the model can run in.
 pub fn dtypes_of(args: &ModelArguments, run: &Dump) -> reference::Result<Dtypes> {
     match args.dtype {
-        Some(dtype) => Ok(Some(TorchDtype::from(dtype)).into()),
+        Some(dtype) => Ok(Some(dtype).into()),
         None => recorded_dtypes(run),
     }
 }

@@ -1,6 +1,5 @@
 //! `nvl-reference preprocess`.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -46,9 +45,8 @@ pub fn run(args: PreprocessArguments) -> Result<Verdict> {
 /// Refuses to write the tiles over a picture or video that they are made of, and without `force` over anything.
 fn check_place(file: &Path, request: &ChatRequest, force: bool) -> std::result::Result<(), PictureError> {
     let Ok(there) = fs::metadata(file) else { return Ok(()) };
-    let is_there = |input: &PathBuf| {
-        fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (there.dev(), there.ino()))
-    };
+    let is_there =
+        |input: &PathBuf| fs::metadata(input).is_ok_and(|input| store::is_same_file(&input, &there));
     let found = if request.images.iter().chain(&request.videos).any(is_there) {
         "what they are made of"
     } else if force {

@@ -66,7 +66,7 @@ fn config(
     device: Device,
     math: Math,
 ) -> Result<RunConfig, Error> {
-    let dtype = args.model.dtype.map_or(checkpoint.config().torch_dtype, TorchDtype::from);
+    let dtype = args.model.dtype.unwrap_or(checkpoint.config().torch_dtype);
     let pixels = args.model.pixel_values_dtype.map_or(TorchDtype::Float32, |pixels| pixels.dtype(dtype));
     Ok(RunConfig {
         checkpoint: checkpoint_sha256(&args.model.model)?,
@@ -87,7 +87,7 @@ fn load(
     settings: Settings,
 ) -> Result<Runner, Error> {
     warn_of_added(&args.model.model);
-    let model = load_opened(checkpoint, &args.model, args.model.dtype.map(TorchDtype::from), device, math)?;
+    let model = load_opened(checkpoint, &args.model, args.model.dtype, device, math)?;
     let session = Session::new(model, &args.model.model, settings, interrupt::is_stopped)?;
     if let Some(dir) = &args.record {
         std::fs::create_dir_all(dir).map_err(|source| Error::Write { path: dir.clone(), source })?;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use converter::digest::Digest;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use store::hash::{Digest, sha256_of};
 
 use super::line::RequestLine;
 use super::requests::SourceLine;
@@ -158,15 +158,7 @@ impl FileHashes {
 }
 
 fn sha256_of_file(path: &Path) -> io::Result<String> {
-    let mut file = store::open(path)?;
-    let mut digest = Digest::default();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(digest.finish()),
-            read => digest.update(&buffer[..read]),
-        }
-    }
+    sha256_of(store::open(path)?)
 }
 
 /// The largest header of a safetensors file, as the format has it.

@@ -1,9 +1,8 @@
 //! The file of answers: a row for each request, appended whole.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
@@ -58,20 +57,15 @@ impl Outcomes {
             .truncate(false)
             .open(path)
             .map_err(failed)?;
-        let is_same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
         let asked = std::fs::metadata(requests)
             .map_err(|source| Error::Read { path: requests.to_owned(), source })?;
-        if is_same(&asked, &file.metadata().map_err(failed)?) {
+        if store::is_same_file(&asked, &file.metadata().map_err(failed)?) {
             let problem =
                 format!("expected a file for answers, found the file of requests, `{}`", requests.display());
             return Err(refuse(problem));
         }
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(refuse("another run is writing to it".to_owned()));
-            }
-            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        if !store::try_lock(&file).map_err(failed)? {
+            return Err(refuse("another run is writing to it".to_owned()));
         }
         let mut outcomes = Self { path: path.to_owned(), file, len: 0, done: HashMap::new() };
         if begin_anew {

@@ -1,7 +1,7 @@
 //! What the commands have to say, and where it goes.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -45,17 +45,8 @@ pub(super) fn write_new(folder: &Path, name: &str, text: &str) -> Result<()> {
     write_file(folder, name, text)
 }
 
-/// Writes a file under a temporary name first, so that a partial one never has the final name.
 fn write_file(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
-    let error = |source| Error::WriteReport { path: path.clone(), source };
-    fs::create_dir_all(folder).map_err(error)?;
-    let mut builder = tempfile::Builder::new();
-    // As readable as any new file, unlike a temporary one.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(error)?;
-    file.write_all(text.as_bytes()).map_err(error)?;
-    file.persist(&path).map_err(|persist| error(persist.error))?;
-    Ok(())
+    let written = fs::create_dir_all(folder).and_then(|()| store::replace_file(&path, text.as_bytes()));
+    written.map_err(|source| Error::WriteReport { path, source })
 }

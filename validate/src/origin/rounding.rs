@@ -55,16 +55,7 @@ const STEEP_GROWTH: f64 = 16.0;
 
 /// Half the distance from one to the next number.
 fn unit_roundoff(dtype: Dtype) -> Option<f64> {
-    let bits_of_precision = match dtype {
-        Dtype::Float8E5M2 => 3,
-        Dtype::Float8E4M3Fn => 4,
-        Dtype::BFloat16 => 8,
-        Dtype::Float16 => 11,
-        Dtype::Float32 => 24,
-        Dtype::Float64 => 53,
-        _ => return None,
-    };
-    Some(0.5_f64.powi(bits_of_precision))
+    dtype.unit_roundoff()
 }
 
 /// Whether a dtype has fewer digits than another.

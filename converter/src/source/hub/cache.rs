@@ -1,7 +1,7 @@
 //! The hub's cache on this machine, as `huggingface_hub` lays it out: `blobs` by the hash of their content, `snapshots` of links
 //! to them by commit, and in `refs` the commit that a branch or tag was when the hub was asked.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -44,9 +44,7 @@ impl RepositoryCache {
         let parent = path.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent)?;
         // In one step: another program may be reading it.
-        let new = parent.join(format!(".{}.tmp", std::process::id()));
-        fs::write(&new, commit)?;
-        fs::rename(&new, &path).inspect_err(|_| drop(fs::remove_file(&new)))
+        store::replace_file(&path, commit.as_bytes())
     }
 
     /// Notes, as `huggingface_hub` does, that the repository has no file `name` at `commit`.
@@ -99,11 +97,11 @@ impl RepositoryCache {
             .write(true)
             .open(self.locks.join(format!("{etag}.lock")))?;
         loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Some(lock)),
-                Err(TryLockError::WouldBlock) if wait() => {}
-                Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
-                Err(TryLockError::Error(_)) => return Ok(None),
+            match store::try_lock(&lock) {
+                Ok(true) => return Ok(Some(lock)),
+                Ok(false) if wait() => {}
+                Ok(false) => return Err(ErrorKind::WouldBlock.into()),
+                Err(_) => return Ok(None),
             }
         }
     }

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Watch;
 use super::cache::RepositoryCache;
 use super::client::{ATTEMPTS, Failure};
 use super::connection::{Connection, FileFound};
+use super::watch::Watch;
 use crate::Error;
-use crate::digest::sha256_of;
 use crate::plan::human_bytes;
+use store::hash::sha256_of;
 
 /// A download that broke off after so many bytes has brought something: its attempts are counted anew.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -218,8 +218,7 @@ impl Download<'_> {
 
     /// Refuses what the disk has no room for before it is full.
     fn check_space(&self, bytes: u64, part: &Path) -> io::Result<()> {
-        let Ok(disk) = rustix::fs::statvfs(part) else { return Ok(()) };
-        let free = disk.f_bavail * disk.f_frsize;
+        let Some(free) = store::free_bytes(part) else { return Ok(()) };
         if bytes <= free {
             return Ok(());
         }

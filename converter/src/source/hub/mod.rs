@@ -10,9 +10,11 @@ mod names;
 mod remote;
 mod settings;
 mod status;
+mod watch;
 
 pub use remote::RemoteFiles;
 pub use settings::HubSettings;
+pub use watch::Watch;
 
 pub(super) use names::{is_repository, is_revision};
 pub(super) use settings::{HubFolders, environment};
@@ -24,9 +26,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::files::{CONFIG_FILE, NEEDED, OPTIONAL, PREPROCESSOR_FILE};
 use super::identity::check_model;
 use super::quantization::refuse_before_weights;
-use super::{CONFIG_FILE, NEEDED, OPTIONAL, PREPROCESSOR_FILE};
 use crate::error::visible;
 use crate::weights::{Folder, INDEX_FILE, SINGLE_FILE};
 use crate::{Error, json};
@@ -41,16 +43,6 @@ use remote::RemoteFile;
 
 /// The revision of a repository where none is named.
 const MAIN: &str = "main";
-
-/// Watches files on their way.
-pub trait Watch {
-    /// A file of so many bytes begins, some of which may be there already.
-    fn begin(&self, file: &str, bytes: u64);
-    /// So many more bytes are there.
-    fn advance(&self, bytes: u64);
-    /// Something that the user should know, and that is no error.
-    fn note(&self, text: &str);
-}
 
 /// What is fetched of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -119,7 +119,7 @@ fn plant(branch: &str, source: &Source, file: &str, pointer: &str, names: &[&str
 }
 
 fn sha256(path: &Path) -> String {
-    converter::digest::sha256(&fs::read(path).unwrap())
+    store::hash::sha256(&fs::read(path).unwrap())
 }
 
 /// Fields of transformers' `LlamaConfig`, of its base, and of models like it.

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::stream::{FileHash, OutputHash, Target};
-use super::{Observer, Sink};
+use super::observer::Observer;
+use super::target::{OutputHash, Sink, Target};
 use crate::Error;
-use crate::digest::Digest;
 use crate::normalized::TorchDtype;
 use crate::plan::{Plan, Row};
 use crate::weights::{HeaderEntry, WeightsFile};
+use store::hash::Digest;
 
 /// Bytes handled at a time, so few that they are in the processor's cache from their reading to their writing; a whole number
 /// of elements of every dtype.
@@ -24,6 +24,17 @@ const AHEAD_BYTES: u64 = 32 << 20;
 /// Skipped tensors up to this size are kept.
 const KEPT_BYTES: usize = 4096;
 
+/// What was learnt of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHash {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
 /// What was learnt of a row.
 pub(super) struct RowHash {
     pub(super) sha256: String,
@@ -33,7 +44,7 @@ pub(super) struct RowHash {
 }
 
 /// A file, what it is for, and who takes its bytes.
-pub(super) struct Lane<'a> {
+pub(super) struct FileStream<'a> {
     pub(super) file: &'a WeightsFile,
     pub(super) rows: &'a HashMap<&'a str, usize>,
     pub(super) plan: &'a Plan,
@@ -47,7 +58,7 @@ struct Chunks {
     empty: Sender<Vec<u8>>,
 }
 
-impl Lane<'_> {
+impl FileStream<'_> {
     /// Goes through the file once.
     pub(super) fn walk(&self) -> Result<(FileHash, Vec<(usize, RowHash)>), Error> {
         let (to_tensors, full) = sync_channel(CHUNKS);

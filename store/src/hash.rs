@@ -1,4 +1,4 @@
-//! SHA-256 as the ledger writes it: 64 lower-case hexadecimal digits.
+//! SHA-256 as ledgers and dumps write it: 64 lower-case hexadecimal digits.
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
