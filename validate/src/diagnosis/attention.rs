@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use super::case::Case;
 use super::mistakes::{Diagnosis, Mistake};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
-use crate::origin::Step;
+use crate::entry::EntryReport;
+use measure::metric::value_at;
+use measure::origin::Step;
 
 /// How many queries are followed, and the most multiplications for attempts of one kind.
 const QUERIES: usize = 64;

@@ -2,8 +2,8 @@
 
 use golden::{Dtype, Role, TensorView};
 
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
+use measure::metric::value_at;
 
 /// The most rows that a test looks at, evenly spread.
 const ROWS: usize = 2048;

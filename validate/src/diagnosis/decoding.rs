@@ -1,10 +1,10 @@
 //! Mistakes that only decoding shows.
 
 use super::mistakes::{Diagnosis, Mistake};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
 use crate::names::Pairing;
-use crate::tolerance::Tolerance;
+use measure::metric::value_at;
+use measure::tolerance::Tolerance;
 
 /// Whether the logits of the prompt agree and those of a later step do not, though all tokens before it are the same: then
 /// it is what is kept from step to step.

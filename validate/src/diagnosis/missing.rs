@@ -3,9 +3,9 @@
 use golden::TensorView;
 
 use super::mistakes::{Diagnosis, Mistake};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
 use crate::names::Pairing;
+use measure::metric::value_at;
 
 /// The most numbers of a part that are compared.
 const NUMBERS: usize = 4096;

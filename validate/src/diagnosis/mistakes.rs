@@ -7,11 +7,11 @@ use super::layout::Layout;
 use super::order::{head_order, is_by_heads, shifted, tile_order};
 use super::position::other_align_corners;
 use super::{attention, decoding, norm, pixels, rotary};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
 use crate::names::Pairing;
-use crate::origin::Step;
 pub(super) use crate::report::digits;
+use measure::metric::value_at;
+use measure::origin::Step;
 
 /// How many explanations are told.
 const TOLD: usize = 3;

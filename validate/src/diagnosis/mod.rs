@@ -17,7 +17,7 @@ mod rotary;
 
 use golden::Dump;
 
-use crate::diff::EntryReport;
+use crate::entry::EntryReport;
 use crate::names::Pairing;
 
 pub use mistakes::{Diagnosis, Mistake};

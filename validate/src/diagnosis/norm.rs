@@ -4,8 +4,8 @@ use golden::{Dump, TensorView};
 
 use super::case::Case;
 use super::mistakes::{Diagnosis, Mistake};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
+use measure::metric::value_at;
 
 /// Values that an epsilon has in practice.
 const EPSILONS: [f64; 9] = [1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];

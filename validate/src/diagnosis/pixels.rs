@@ -5,9 +5,9 @@ use golden::{Dtype, Dump, TensorView};
 use super::case::{Case, in_dtype};
 use super::layout::Layout;
 use super::mistakes::{Mistake, Test};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
 use crate::names::Pairing;
+use measure::metric::value_at;
 
 /// The site whose output tells when the pixels were rounded.
 const CONDITIONER: &str = "vision_model.radio_model.input_conditioner";

@@ -3,8 +3,8 @@
 use super::case::Case;
 use super::layout::{Layout, Token};
 use super::order::is_by_heads;
-use crate::diff::EntryReport;
-use crate::metric::RowError;
+use crate::entry::EntryReport;
+use measure::metric::RowError;
 
 /// How many tokens or channels are listed singly.
 const LISTED: usize = 4;

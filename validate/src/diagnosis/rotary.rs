@@ -4,8 +4,8 @@ use golden::TensorView;
 
 use super::case::Case;
 use super::mistakes::{Diagnosis, Mistake, digits};
-use crate::metric::value_at;
 use crate::names::Pairing;
+use measure::metric::value_at;
 
 /// Frequencies are equal if they are so near to each other.
 const EQUAL: f64 = 0.02;

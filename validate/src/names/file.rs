@@ -9,9 +9,9 @@ use store::Content;
 use super::pattern::{Pattern, Template};
 use super::step::{OtherSide, Step};
 use super::{Excuse, Join, NameMap, Rule, RulePlace, builtin};
-use crate::error::of_toml;
-use crate::tolerance::AnswerPolicy;
 use crate::{Error, Result};
+use measure::tolerance::AnswerPolicy;
+use measure::toml_problem;
 
 /// The version of maps that this library reads.
 const VERSION: u64 = 1;
@@ -162,7 +162,7 @@ impl Reader<'_> {
                 Some(content) => {
                     Error::Content { path: self.map.into(), expected: "a name map in TOML", content }
                 }
-                None => Error::NamesFile { map: self.map.to_owned(), message: of_toml(text, &error) },
+                None => Error::NamesFile { map: self.map.to_owned(), message: toml_problem(text, &error) },
             })?;
         if file.version != VERSION {
             return Err(self.wrong("field `version`", VERSION, file.version));

@@ -14,7 +14,7 @@ mod step;
 mod strides;
 
 use crate::Result;
-use crate::tolerance::AnswerPolicy;
+use measure::tolerance::AnswerPolicy;
 
 pub use builtin::{BUILTIN, Builtin};
 pub(crate) use pairing::Idle;

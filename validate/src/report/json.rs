@@ -7,11 +7,11 @@ mod entry;
 use serde::{Serialize, Serializer};
 
 use super::{Format, words};
-use crate::diff::{DiffReport, Side};
-use crate::tolerance::{Preset, Verdict};
+use crate::result::{DiffReport, Side};
 use answer::AnswerJson;
 use divergence::DivergenceJson;
 use entry::EntryJson;
+use measure::tolerance::{Preset, Verdict};
 
 /// Renders JSON.
 pub(super) struct Json;

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use crate::metric::Measurement;
+use measure::metric::Measurement;
 
 /// A number of few digits: `0`, `1.2e-5`, `inf`, `nan`.
 pub(super) fn short(value: f64) -> String {

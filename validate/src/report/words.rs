@@ -9,11 +9,13 @@ use indexmap::IndexMap;
 use super::numbers::{close_to_one, element, list, short};
 use crate::answer::{Comparison, TextDifference};
 use crate::diagnosis::Diagnosis;
-use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
-use crate::metric::{Difference, Measurement};
+use crate::entry::EntryReport;
 use crate::names::{Counterpart, RulePlace};
-use crate::origin::{Excess, OriginKind};
-use crate::tolerance::{Failure, Metric, Verdict};
+use crate::note::Note;
+use crate::result::{DiffReport, Divergence, Side};
+use measure::metric::{Difference, Measurement};
+use measure::origin::OriginKind;
+use measure::tolerance::{Excess, Failure, Metric, Verdict};
 
 use answer::text_lines;
 pub(super) use answer::{answer, common, id_lines, ids, logits, squeeze, text};

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use validate::Policy;
 use validate::report::{Options, format};
+use validate::{DiffOptions, Policy};
 
 use crate::dumps::{Candidate, bundled, compare, compare_by, goldens};
 
@@ -125,7 +125,12 @@ fn the_policy_in_the_document_is_one() {
 fn the_figures_behind_the_defaults_are_those_of_the_bundled_runs() {
     let golden = golden::Dump::open(bundled("shapes-describe-bfloat16")).unwrap();
     let candidate = golden::Dump::open(bundled("shapes-describe-float32")).unwrap();
-    let report = validate::diff(&golden, &candidate, &Policy::default(), false, &|_| ()).unwrap();
+    let report = validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { verify: false, ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap();
     let measured: Vec<_> = report.entries.iter().filter_map(|entry| entry.measurement.as_ref()).collect();
     let largest = |of: &dyn Fn(&validate::metric::Measurement) -> Option<f64>| {
         let largest =

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{Number, reason};
 use crate::diagnosis::Diagnosis;
-use crate::diff::{DiffReport, Divergence};
 use crate::report::words;
+use crate::result::{DiffReport, Divergence};
 
 #[derive(Serialize)]
 pub(super) struct DivergenceJson<'a> {

@@ -3,29 +3,10 @@
 use golden::{Dtype, TensorView};
 use rayon::prelude::*;
 
-use super::format::{self, FloatFormat};
+use super::format::{self, FloatFormat, with_format};
+use super::measurement::{Measurement, NonFinite, RowError, Rows, difference_at};
 use super::row::{self, RowSums};
-use super::{Measurement, NonFinite, RowError, Rows, difference_at};
-
-/// Evaluates a body with a type name standing for the format of a floating-point dtype.
-macro_rules! with_format {
-    ($dtype:expr, $format:ident => $body:expr) => {
-        match $dtype {
-            Dtype::Float8E5M2 => with_format!(@ $format, Float8E5M2, $body),
-            Dtype::Float8E4M3Fn => with_format!(@ $format, Float8E4M3Fn, $body),
-            Dtype::Float16 => with_format!(@ $format, Float16, $body),
-            Dtype::BFloat16 => with_format!(@ $format, BFloat16, $body),
-            Dtype::Float32 => with_format!(@ $format, Float32, $body),
-            // Floating-point dtypes only get here.
-            _ => with_format!(@ $format, Float64, $body),
-        }
-    };
-    (@ $format:ident, $name:ident, $body:expr) => {{
-        type $format = format::$name;
-        $body
-    }};
-}
-pub(super) use with_format;
+use super::statistics::statistics;
 
 /// What is kept of each row.
 #[derive(Debug, Clone, Copy)]
@@ -82,14 +63,6 @@ impl Part {
         self.rows.extend(next.rows);
         self
     }
-}
-
-pub(super) fn value(dtype: Dtype, bytes: &[u8]) -> f64 {
-    with_format!(dtype, F => read::<F>(bytes).map_or(f64::NAN, F::value))
-}
-
-fn read<F: FloatFormat>(bytes: &[u8]) -> Option<F::Bits> {
-    bytemuck::try_pod_read_unaligned(bytes).ok()
 }
 
 /// Measures two floating-point tensors of one shape.
@@ -177,7 +150,7 @@ fn row_errors(rows: &[RowLengths], golden_l2: f64) -> Vec<RowError> {
 fn scale_of(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Option<f64> {
     let largest = [golden, candidate]
         .iter()
-        .flat_map(|tensor| super::statistics(tensor).largest_magnitude())
+        .flat_map(|tensor| statistics(tensor).largest_magnitude())
         .fold(0.0, f64::max);
     // 2^±1023 at most, so that the scale itself is finite and normal.
     (largest > 0.0).then(|| 2f64.powi((-largest.log2().floor()).clamp(-1022.0, 1022.0) as i32))

@@ -2,8 +2,9 @@
 
 use golden::{Dtype, Dump, Entry, Sketch, TensorView};
 
-use super::{Measurement, NonFinite, measure};
-use crate::{Error, Result};
+use super::measurement::{Measurement, NonFinite};
+use super::tensor::measure;
+use crate::error::{Error, Result};
 
 /// Measures what two dumps have under a name of each, in full or as a sketch; `None` if one of them has nothing, or if
 /// shapes or kinds of dtype differ as in [`measure`].

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::structure::MOST_SOURCES;
+/// How many entries are taken for what a module computes from, where its inputs themselves were not recorded: the nearest.
+pub(super) const MOST_SOURCES: usize = 64;
 
 /// The entries so far.
 #[derive(Debug, Default)]

@@ -1,10 +1,10 @@
 //! What rounding explains: how far two right implementations of one step can be apart, and how an error of the inputs
 //! grows on the way through.
 
-use golden::{Dtype, Entry};
+use golden::{Dtype, Entry, Role};
 
-use super::Step;
-use crate::diff::EntryReport;
+use super::site::Step;
+use crate::compared::Compared;
 use crate::tolerance::{Bounds, Policy, Tolerance};
 
 /// What a step may add of its own, and how much it may enlarge.
@@ -68,20 +68,20 @@ fn unit_roundoff(dtype: Dtype) -> Option<f64> {
 }
 
 /// Whether a dtype has fewer digits than another.
-pub(crate) fn rounds_more(dtype: Dtype, than: Dtype) -> bool {
+pub fn rounds_more(dtype: Dtype, than: Dtype) -> bool {
     unit_roundoff(dtype) > unit_roundoff(than)
 }
 
 /// What a step of an entry may add and enlarge, given the golden run's dtype.
 ///
 /// What a policy allows more than the built-in one widens this in proportion.
-pub(super) fn own(entry: &EntryReport, step: Step, built_in: &Policy, run: Option<Dtype>) -> Own {
-    let unit = unit_of(&entry.entry, run);
-    let bounds = match entry.tolerance {
+pub(super) fn own(compared: &Compared<'_>, step: Step, built_in: &Policy, run: Option<Dtype>) -> Own {
+    let unit = unit_of(compared.entry, run);
+    let bounds = match *compared.tolerance {
         Tolerance::Bounds(bounds) => bounds,
         Tolerance::Exact | Tolerance::Ignored { .. } => Bounds::default(),
     };
-    let built_in = built_in.tolerance(&entry.entry, run);
+    let built_in = built_in.tolerance(compared.entry, run);
     let built_in = match built_in {
         Tolerance::Bounds(bounds) => bounds.relative_l2.unwrap_or(0.0),
         Tolerance::Exact | Tolerance::Ignored { .. } => 0.0,
@@ -106,7 +106,7 @@ pub(crate) fn least_bounds(entry: &Entry, step: Step, run: Option<Dtype>) -> (f6
 
 /// The unit roundoff of an entry or of the run, whichever is larger.
 fn unit_of(entry: &Entry, run: Option<Dtype>) -> f64 {
-    let run = run.filter(|_| !super::is_input(entry)).and_then(unit_roundoff).unwrap_or(0.0);
+    let run = run.filter(|_| entry.role != Role::Input).and_then(unit_roundoff).unwrap_or(0.0);
     unit_roundoff(entry.dtype).unwrap_or(0.0).max(run)
 }
 

@@ -7,23 +7,24 @@ use cli::counted;
 use cli::escape::{comment, toml};
 use golden::{Dtype, Dump};
 
-use super::Noise;
-use crate::tolerance::Bounds;
+use measure::Noise;
+use measure::origin::rounds_more;
+use measure::tolerance::Bounds;
 
 /// A policy file whose limits are those that the noise of right runs gives.
 ///
 /// Sites that differ in the numbers of layers only share a rule, with the widest of their limits.
 pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
     let mut run: Option<Dtype> = golden.manifest().producer.dtype.parse().ok();
-    if let Some(dtype) = noise.run
-        && run.is_none_or(|run| crate::origin::rounds_more(dtype, run))
+    if let Some(dtype) = noise.run()
+        && run.is_none_or(|run| rounds_more(dtype, run))
     {
         run = Some(dtype);
     }
     let mut rules: BTreeMap<(String, &'static str), Bounds> = BTreeMap::new();
     for entry in golden.entries().iter().filter(|entry| entry.role != golden::Role::Input) {
-        let Some(level) = noise.levels.get(&entry.name) else { continue };
-        let bounds = noise.bounds(entry, level, run);
+        let Some(level) = noise.level(&entry.name) else { continue };
+        let bounds = noise.bounds(entry, &level, run);
         let rule = rules.entry((glob(&entry.name), entry.dtype.name())).or_default();
         let wider = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or(a.or(b), |(a, b)| Some(a.max(b)));
         rule.relative_l2 = wider(rule.relative_l2, bounds.relative_l2);
@@ -40,7 +41,7 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
     };
     line(&format!(
         "# {} times the noise of {}, and no less than rounding.",
-        noise.factor,
+        noise.factor(),
         counted(runs.len(), "right run")
     ));
     line(&format!("# golden: {}", comment(&golden.path().display().to_string())));

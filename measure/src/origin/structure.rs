@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use golden::{Entry, Role};
 
-use super::nesting::Nesting;
+use super::nesting::{MOST_SOURCES, Nesting};
+use super::site::{RowAlignment, Site, Source, Step};
 
 /// The path of the vision transformer.
 const TOWER: &str = "vision_model.radio_model.model";
@@ -13,59 +14,14 @@ const TOWER: &str = "vision_model.radio_model.model";
 /// The path of the language model without its head.
 const LLAMA: &str = "language_model.model";
 
-/// How many entries are taken for what a module computes from, where its inputs themselves were not recorded: the nearest.
-pub(super) const MOST_SOURCES: usize = 64;
-
 /// How many modules are looked at on the way up to them.
 const MOST_MODULES: usize = 4096;
-
-/// What a module does between its inputs and its output, as far as rounding is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Given from outside.
-    Input,
-    /// One operation whose error is at most proportional to its inputs': a projection, a lookup, a concatenation.
-    Single,
-    /// One elementwise non-linear operation: where its curve is steep for its value, a relative error grows.
-    Activation,
-    /// Some roundings in a row: a normalisation, or a sum of several branches.
-    Several,
-    /// A projection behind an attention core that is no site of its own: scores, softmax and weighted sum.
-    Attention,
-    /// Whatever lies between, with operations that nobody recorded.
-    Unknown,
-}
-
-/// How the rows of an input belong to those of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rows {
-    /// One to one.
-    Same,
-    /// From the end of each sequence: prefix tokens were added or dropped, or only the last token is left.
-    FromEnd,
-    /// Any row of the same outermost index, if both have as many; else any row.
-    Mixed,
-}
-
-/// An earlier entry that a site computes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Source {
-    pub(super) index: usize,
-    pub(super) rows: Rows,
-}
-
-/// A site and its inputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Site {
-    pub(super) step: Step,
-    pub(super) sources: Vec<Source>,
-}
 
 /// What the public code says of a module: the step, and the names of its inputs. Of alternatives the first that was
 /// recorded counts: a module that does nothing in this model leaves no entry.
 struct Known {
     step: Step,
-    inputs: Vec<(Vec<String>, Rows)>,
+    inputs: Vec<(Vec<String>, RowAlignment)>,
 }
 
 /// The inputs of each entry among the entries before it; of an entry for which `usable` is false, nothing is known.
@@ -87,6 +43,12 @@ pub(super) fn sites(entries: &[&Entry], usable: &[bool]) -> Vec<Site> {
         site
     };
     usable.iter().enumerate().map(site).collect()
+}
+
+/// What each module does, in the order of a dump's entries.
+pub fn steps(entries: &[Entry]) -> Vec<Step> {
+    let all: Vec<&Entry> = entries.iter().collect();
+    sites(&all, &vec![true; all.len()]).into_iter().map(|site| site.step).collect()
 }
 
 struct Structure<'a> {
@@ -119,7 +81,8 @@ impl Structure<'_> {
                     // Something between was not recorded: its own inputs stand for it.
                     step = Step::Unknown;
                     let found = self.walk_up(alternatives, call, at);
-                    sources.extend(found.into_iter().map(|index| Source { index, rows: Rows::Mixed }));
+                    sources
+                        .extend(found.into_iter().map(|index| Source { index, rows: RowAlignment::Mixed }));
                 }
             }
         }
@@ -196,7 +159,7 @@ impl Structure<'_> {
         } else {
             found.extend(self.nesting.last);
         }
-        found.into_iter().map(|index| Source { index, rows: Rows::Mixed }).collect()
+        found.into_iter().map(|index| Source { index, rows: RowAlignment::Mixed }).collect()
     }
 
     fn known(&self, name: &str) -> Option<Known> {
@@ -214,52 +177,56 @@ impl Structure<'_> {
         if let Some(site) = name.strip_prefix(TOWER).and_then(|rest| rest.strip_prefix('.')) {
             let conditioner = "vision_model.radio_model.input_conditioner".to_owned();
             return match site {
-                "patch_generator.im_to_patches" => of(Step::Single, conditioner, Rows::Mixed),
+                "patch_generator.im_to_patches" => of(Step::Single, conditioner, RowAlignment::Mixed),
                 "patch_generator.embedder" => {
-                    of(Step::Single, tower("patch_generator.im_to_patches"), Rows::Same)
+                    of(Step::Single, tower("patch_generator.im_to_patches"), RowAlignment::Same)
                 }
                 "patch_generator.cls_token" => {
-                    of(Step::Single, tower("patch_generator.embedder"), Rows::FromEnd)
+                    of(Step::Single, tower("patch_generator.embedder"), RowAlignment::FromEnd)
                 }
-                "patch_generator" => of(Step::Single, tower("patch_generator.cls_token"), Rows::Same),
-                "blocks" => of(Step::Single, tower(&format!("blocks.{}", self.blocks.last()?)), Rows::Same),
-                "norm" => of(Step::Several, tower("blocks"), Rows::Same),
+                "patch_generator" => of(Step::Single, tower("patch_generator.cls_token"), RowAlignment::Same),
+                "blocks" => {
+                    of(Step::Single, tower(&format!("blocks.{}", self.blocks.last()?)), RowAlignment::Same)
+                }
+                "norm" => of(Step::Several, tower("blocks"), RowAlignment::Same),
                 _ => None,
             };
         }
         if let Some(site) = name.strip_prefix(LLAMA).and_then(|rest| rest.strip_prefix('.')) {
             return match site {
-                "embed_tokens" => of(Step::Single, "input_ids".to_owned(), Rows::Mixed),
-                "norm" => of(Step::Several, llama(&format!("layers.{}", self.layers.last()?)), Rows::Same),
+                "embed_tokens" => of(Step::Single, "input_ids".to_owned(), RowAlignment::Mixed),
+                "norm" => {
+                    of(Step::Several, llama(&format!("layers.{}", self.layers.last()?)), RowAlignment::Same)
+                }
                 "rotary_emb.cos" | "rotary_emb.sin" => Some(Known { step: Step::Single, inputs: Vec::new() }),
                 _ => None,
             };
         }
         match name {
             "vision_model.radio_model.input_conditioner" => {
-                of(Step::Several, "pixel_values".to_owned(), Rows::Same)
+                of(Step::Several, "pixel_values".to_owned(), RowAlignment::Same)
             }
             "vision_model" => Some(Known {
                 step: Step::Single,
-                inputs: vec![(vec![tower("norm"), tower("blocks")], Rows::FromEnd)],
+                inputs: vec![(vec![tower("norm"), tower("blocks")], RowAlignment::FromEnd)],
             }),
-            "mlp1.0" => of(Step::Several, "vision_model".to_owned(), Rows::Mixed),
-            "mlp1.1" => of(Step::Single, "mlp1.0".to_owned(), Rows::Same),
-            "mlp1.2" => of(Step::Activation, "mlp1.1".to_owned(), Rows::Same),
-            "mlp1.3" => of(Step::Single, "mlp1.2".to_owned(), Rows::Same),
-            "mlp1" => of(Step::Single, "mlp1.3".to_owned(), Rows::Same),
+            "mlp1.0" => of(Step::Several, "vision_model".to_owned(), RowAlignment::Mixed),
+            "mlp1.1" => of(Step::Single, "mlp1.0".to_owned(), RowAlignment::Same),
+            "mlp1.2" => of(Step::Activation, "mlp1.1".to_owned(), RowAlignment::Same),
+            "mlp1.3" => of(Step::Single, "mlp1.2".to_owned(), RowAlignment::Same),
+            "mlp1" => of(Step::Single, "mlp1.3".to_owned(), RowAlignment::Same),
             "inputs_embeds" => {
-                let mut inputs = vec![(vec![llama("embed_tokens")], Rows::Same)];
+                let mut inputs = vec![(vec![llama("embed_tokens")], RowAlignment::Same)];
                 // A request without a picture has none of its features.
                 if self.index.contains_key("pixel_values") || self.index.contains_key("mlp1") {
-                    inputs.push((vec!["mlp1".to_owned()], Rows::Mixed));
+                    inputs.push((vec!["mlp1".to_owned()], RowAlignment::Mixed));
                 }
                 Some(Known { step: Step::Single, inputs })
             }
-            "language_model.model" => of(Step::Single, llama("norm"), Rows::Same),
-            "language_model.lm_head" => of(Step::Single, llama("norm"), Rows::FromEnd),
-            "language_model" => of(Step::Single, "language_model.lm_head".to_owned(), Rows::Same),
-            "step_logits" => of(Step::Unknown, "language_model.lm_head".to_owned(), Rows::Mixed),
+            "language_model.model" => of(Step::Single, llama("norm"), RowAlignment::Same),
+            "language_model.lm_head" => of(Step::Single, llama("norm"), RowAlignment::FromEnd),
+            "language_model" => of(Step::Single, "language_model.lm_head".to_owned(), RowAlignment::Same),
+            "step_logits" => of(Step::Unknown, "language_model.lm_head".to_owned(), RowAlignment::Mixed),
             _ => None,
         }
     }
@@ -284,7 +251,10 @@ fn tower_block(number: usize, site: &str) -> Option<Known> {
         "norm1" => (Step::Several, vec![x]),
         "attn.qkv" => (Step::Single, vec![block("norm1")]),
         "attn.proj" => {
-            return Some(Known { step: Step::Attention, inputs: vec![(block("attn.qkv"), Rows::Mixed)] });
+            return Some(Known {
+                step: Step::Attention,
+                inputs: vec![(block("attn.qkv"), RowAlignment::Mixed)],
+            });
         }
         "attn" => (Step::Single, vec![block("attn.proj")]),
         "ls1" => (Step::Single, vec![block("attn")]),
@@ -297,7 +267,7 @@ fn tower_block(number: usize, site: &str) -> Option<Known> {
         "" => (Step::Several, vec![x, scaled("ls1", "attn"), scaled("ls2", "mlp")]),
         _ => return None,
     };
-    Some(Known { step, inputs: inputs.into_iter().map(|names| (names, Rows::Same)).collect() })
+    Some(Known { step, inputs: inputs.into_iter().map(|names| (names, RowAlignment::Same)).collect() })
 }
 
 /// A layer of the language model: `x + self_attn(input_layernorm(x))`, then the same with `post_attention_layernorm`
@@ -317,7 +287,7 @@ fn llama_layer(number: usize, site: &str) -> Option<Known> {
             let values = (site == "self_attn.o_proj").then_some("self_attn.v_proj");
             let inputs = ["self_attn.q_proj", "self_attn.k_proj"].into_iter().chain(values).map(layer);
             let rotary = ["cos", "sin"].map(|output| vec![format!("{LLAMA}.rotary_emb.{output}")]);
-            let inputs = inputs.chain(rotary).map(|names| (names, Rows::Mixed));
+            let inputs = inputs.chain(rotary).map(|names| (names, RowAlignment::Mixed));
             return Some(Known { step: Step::Attention, inputs: inputs.collect() });
         }
         "self_attn" => (Step::Single, vec![layer("self_attn.o_proj")]),
@@ -330,7 +300,7 @@ fn llama_layer(number: usize, site: &str) -> Option<Known> {
         "" => (Step::Several, vec![x, layer("self_attn"), layer("mlp")]),
         _ => return None,
     };
-    Some(Known { step, inputs: inputs.into_iter().map(|names| (names, Rows::Same)).collect() })
+    Some(Known { step, inputs: inputs.into_iter().map(|names| (names, RowAlignment::Same)).collect() })
 }
 
 /// A name without the number of the call, and that number with its sign (`#1`), empty for the first.

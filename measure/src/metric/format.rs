@@ -61,6 +61,26 @@ formats! {
     Float64: u64, i64, i64, u64, f64::from_bits;
 }
 
+/// Evaluates a body with a type name standing for the format of a floating-point dtype.
+macro_rules! with_format {
+    ($dtype:expr, $format:ident => $body:expr) => {
+        match $dtype {
+            Dtype::Float8E5M2 => with_format!(@ $format, Float8E5M2, $body),
+            Dtype::Float8E4M3Fn => with_format!(@ $format, Float8E4M3Fn, $body),
+            Dtype::Float16 => with_format!(@ $format, Float16, $body),
+            Dtype::BFloat16 => with_format!(@ $format, BFloat16, $body),
+            Dtype::Float32 => with_format!(@ $format, Float32, $body),
+            // Floating-point dtypes only get here.
+            _ => with_format!(@ $format, Float64, $body),
+        }
+    };
+    (@ $format:ident, $name:ident, $body:expr) => {{
+        type $format = format::$name;
+        $body
+    }};
+}
+pub(super) use with_format;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,21 +1,8 @@
-//! Measures how far one tensor is from another. Nothing here decides whether that is too far.
-//!
-//! Both tensors are read once, in chunks of whole rows that the threads share. A chunk's size depends on the shape
-//! alone and the chunks are put together in their order, so that the numbers do not depend on the number of threads.
-//! Sums are in `f64`.
+//! What is known of two tensors that were compared.
 
-mod float;
-mod format;
-mod integer;
-mod row;
-mod sketch;
-mod statistics;
+use golden::TensorView;
 
-use golden::{Dtype, TensorView};
-
-pub(crate) use integer::value as integer_value;
-pub use sketch::{measure_entry, measure_tensor};
-pub use statistics::{Statistics, statistics};
+use super::value::value_at;
 
 /// The elements of a chunk, rounded down to whole rows.
 const CHUNK_ELEMS: usize = 1 << 17;
@@ -107,58 +94,26 @@ pub struct NonFinite {
     pub inf: usize,
 }
 
-/// Measures a candidate's tensor against the golden one; `None` if the shapes differ, or the dtypes do and are not
-/// both floating-point.
-///
-/// # Dtype
-///
-/// Where two floating-point dtypes differ the values are compared and there is no distance in units in the last place.
-pub fn measure(golden: &TensorView<'_>, candidate: &TensorView<'_>) -> Option<Measurement> {
-    if golden.shape() != candidate.shape() {
-        return None;
-    }
-    match (golden.dtype().is_float(), candidate.dtype().is_float()) {
-        (true, true) => Some(float::measure(golden, candidate)),
-        (false, false) if golden.dtype() == candidate.dtype() => Some(integer::measure(golden, candidate)),
-        _ => None,
-    }
-}
-
 /// The rows of a tensor along its innermost dimension, and the chunks they are measured in.
 #[derive(Debug, Clone, Copy)]
-struct Rows {
-    row_elems: usize,
-    chunk_elems: usize,
+pub(super) struct Rows {
+    pub(super) row_elems: usize,
+    pub(super) chunk_elems: usize,
 }
 
 impl Rows {
-    fn of(shape: &[usize]) -> Self {
+    pub(super) fn of(shape: &[usize]) -> Self {
         let row_elems = shape.last().copied().unwrap_or(1).max(1);
         Rows { row_elems, chunk_elems: (CHUNK_ELEMS / row_elems).max(1) * row_elems }
     }
 }
 
 /// The element at a flat index.
-fn difference_at(golden: &TensorView<'_>, candidate: &TensorView<'_>, flat: usize) -> Difference {
+pub(super) fn difference_at(golden: &TensorView<'_>, candidate: &TensorView<'_>, flat: usize) -> Difference {
     Difference {
         index: unravel(flat, golden.shape()),
         golden: value_at(golden, flat),
         candidate: value_at(candidate, flat),
-    }
-}
-
-/// The value at a flat index, NaN beyond the end.
-pub(crate) fn value_at(tensor: &TensorView<'_>, flat: usize) -> f64 {
-    let size_bytes = tensor.dtype().size_bytes();
-    let Some(bytes) = tensor.data().get(flat * size_bytes..(flat + 1) * size_bytes) else { return f64::NAN };
-    match tensor.dtype() {
-        Dtype::Float8E5M2
-        | Dtype::Float8E4M3Fn
-        | Dtype::Float16
-        | Dtype::BFloat16
-        | Dtype::Float32
-        | Dtype::Float64 => float::value(tensor.dtype(), bytes),
-        dtype => integer::value(dtype, bytes) as f64,
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::path::PathBuf;
 
-use golden::Entry;
+use measure::noise::NoiseSource;
+use measure::origin::OriginKind;
+use measure::tolerance::{Failure, Preset, Verdict};
 
-use super::notes::Note;
 use crate::answer::{AnswerReport, Comparison};
 use crate::diagnosis::Findings;
-use crate::metric::Measurement;
-use crate::names::Counterpart;
-use crate::noise::Level;
-use crate::origin::{Origin, OriginKind};
+use crate::entry::EntryReport;
+use crate::note::Note;
 use crate::tiles::Tiles;
 use crate::tokens::Tokens;
-use crate::tolerance::{Failure, Preset, Tolerance, Verdict};
 
 /// What a comparison found, whatever it is to be presented as.
 #[derive(Debug, Clone)]
@@ -44,15 +42,6 @@ pub struct DiffReport {
     pub names: Option<String>,
 }
 
-/// Where a report's limits come from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NoiseSource {
-    /// The folders of the right runs.
-    pub paths: Vec<PathBuf>,
-    /// How many times their noise an error may be.
-    pub factor: f64,
-}
-
 /// One of the two dumps.
 #[derive(Debug, Clone)]
 pub struct Side {
@@ -68,28 +57,6 @@ pub struct Side {
     pub checkpoint: Option<String>,
     /// The number of entries.
     pub entries: usize,
-}
-
-/// What was found of one entry.
-#[derive(Debug, Clone)]
-pub struct EntryReport {
-    /// The entry: the golden one, or the candidate's if the golden dump has none. Its shape is that of the part that is
-    /// compared, where a map leaves some of it out.
-    pub entry: Entry,
-    /// Whether the golden dump has none, so that the entry and its order are the candidate's.
-    pub only_candidate: bool,
-    /// What it is held to.
-    pub tolerance: Tolerance,
-    /// How far it is off; `None` if one side lacks it, or its shapes or kinds of dtype differ.
-    pub measurement: Option<Measurement>,
-    /// The judgement.
-    pub verdict: Verdict,
-    /// Whether the module made the error or passed it on.
-    pub origin: Origin,
-    /// How far right runs are off at this site, where some were given.
-    pub noise: Option<Level>,
-    /// What stands for it in the candidate's dump; `None` if nothing does.
-    pub counterpart: Option<Counterpart>,
 }
 
 /// The counts at a report's end.
@@ -122,28 +89,6 @@ pub enum Divergence {
     GeneratedIds,
     /// In the answer's text only.
     Text,
-}
-
-impl EntryReport {
-    /// Whether the entry is not a pass.
-    pub fn is_failure(&self) -> bool {
-        matches!(self.verdict, Verdict::Fail(_))
-    }
-
-    /// Whether one side lacks the entry.
-    pub fn is_unpaired(&self) -> bool {
-        matches!(self.verdict, Verdict::Fail(Failure::Missing | Failure::Extra))
-    }
-
-    /// Whether one side lacks the entry as its attention returns no weights, which is no fault.
-    pub fn is_other_attention(&self) -> bool {
-        matches!(&self.verdict, Verdict::Ignored { reason } if reason == super::OTHER_ATTENTION)
-    }
-
-    /// Whether the bytes are equal.
-    pub fn is_bit_equal(&self) -> bool {
-        self.measurement.as_ref().is_some_and(|measurement| measurement.bit_equal)
-    }
 }
 
 impl DiffReport {

@@ -3,9 +3,9 @@
 use golden::{Dtype, Sketch, TensorView};
 use rayon::prelude::*;
 
-use super::float::with_format;
-use super::format::{self, FloatFormat};
-use super::{NonFinite, Rows, integer};
+use super::format::{self, FloatFormat, with_format};
+use super::measurement::{NonFinite, Rows};
+use super::value::integer;
 
 /// The range and size of a tensor's finite elements; nothing of a tensor that has none.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -94,7 +94,7 @@ pub fn statistics(tensor: &TensorView<'_>) -> Statistics {
         dtype if dtype.is_float() => with_format!(dtype, F => {
             chunks(tensor, |bytes| F::value(bytemuck::pod_read_unaligned(bytes)))
         }),
-        dtype => chunks(tensor, |bytes| integer::value(dtype, bytes) as f64),
+        dtype => chunks(tensor, |bytes| integer(dtype, bytes) as f64),
     }
 }
 

@@ -3,7 +3,8 @@
 use golden::{Dtype, TensorView};
 use rayon::prelude::*;
 
-use super::{Measurement, NonFinite, Rows, difference_at};
+use super::measurement::{Measurement, NonFinite, Rows, difference_at};
+use super::value::integer;
 
 #[derive(Debug, Default)]
 struct Part {
@@ -11,17 +12,6 @@ struct Part {
     first: Option<usize>,
     largest: u128,
     largest_at: Option<usize>,
-}
-
-/// The integer in little-endian bytes.
-pub(crate) fn value(dtype: Dtype, bytes: &[u8]) -> i128 {
-    let mut wide = [0u8; 16];
-    let len = bytes.len().min(wide.len());
-    wide[..len].copy_from_slice(&bytes[..len]);
-    let unsigned = i128::from_le_bytes(wide);
-    let signed = matches!(dtype, Dtype::Int8 | Dtype::Int16 | Dtype::Int32 | Dtype::Int64);
-    let shift = 128 - 8 * len as u32;
-    if signed && shift < 128 { unsigned << shift >> shift } else { unsigned }
 }
 
 /// Measures two tensors of one shape and one dtype that is not floating-point.
@@ -78,25 +68,11 @@ fn chunk(dtype: Dtype, golden: &[u8], candidate: &[u8], start: usize) -> Part {
         }
         part.differing += 1;
         part.first.get_or_insert(flat);
-        let magnitude = value(dtype, golden).abs_diff(value(dtype, candidate));
+        let magnitude = integer(dtype, golden).abs_diff(integer(dtype, candidate));
         if magnitude > part.largest {
             part.largest = magnitude;
             part.largest_at = Some(flat);
         }
     }
     part
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_become_integers_of_either_sign() {
-        assert_eq!(value(Dtype::Int8, &[0xff]), -1);
-        assert_eq!(value(Dtype::UInt8, &[0xff]), 255);
-        assert_eq!(value(Dtype::Int64, &i64::MIN.to_le_bytes()), i128::from(i64::MIN));
-        assert_eq!(value(Dtype::UInt64, &u64::MAX.to_le_bytes()), i128::from(u64::MAX));
-        assert_eq!(value(Dtype::Bool, &[1]), 1);
-    }
 }

@@ -1,20 +1,24 @@
 //! How far right runs are off, site by site, and what limits follow from that.
 
-mod calibrate;
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use golden::{Dtype, Dump, Entry};
 use rayon::prelude::*;
 
-use crate::Result;
-use crate::diff::NoiseSource;
+use crate::error::Result;
 use crate::metric::measure_entry;
-use crate::origin::{Step, least_bounds, steps};
+use crate::origin::{Step, least_bounds, rounds_more, steps};
 use crate::tolerance::Bounds;
 
-pub use calibrate::calibrate;
+/// Where a report's limits come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NoiseSource {
+    /// The folders of the right runs.
+    pub paths: Vec<PathBuf>,
+    /// How many times their noise an error may be.
+    pub factor: f64,
+}
 
 /// The noise of one or several right runs against a golden one.
 #[derive(Debug, Clone)]
@@ -58,7 +62,7 @@ impl Noise {
         let levels: Vec<Result<Option<(String, Level)>>> = entries
             .into_par_iter()
             .map(|(entry, step)| {
-                let level = level(golden, runs, entry, step, verify)?;
+                let level = level_of(golden, runs, entry, step, verify)?;
                 progress(
                     runs.iter().flat_map(|run| run.get(&entry.name)).map(|t| t.data().len() as u64).sum(),
                 );
@@ -71,7 +75,7 @@ impl Noise {
         Ok(Noise {
             paths: runs.iter().map(|run| run.path().to_owned()).collect(),
             factor,
-            run: dtypes.reduce(|a, b| if crate::origin::rounds_more(b, a) { b } else { a }),
+            run: dtypes.reduce(|a, b| if rounds_more(b, a) { b } else { a }),
             levels: levels.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
         })
     }
@@ -82,17 +86,22 @@ impl Noise {
     }
 
     /// The coarsest dtype that one of the runs computed in.
-    pub(crate) fn run(&self) -> Option<Dtype> {
+    pub fn run(&self) -> Option<Dtype> {
         self.run
     }
 
+    /// How many times the noise an error may be.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
     /// For a report.
-    pub(crate) fn source(&self) -> NoiseSource {
+    pub fn source(&self) -> NoiseSource {
         NoiseSource { paths: self.paths.clone(), factor: self.factor }
     }
 
     /// The limits of an entry: some times the noise, and no less than what rounding explains.
-    pub(crate) fn bounds(&self, entry: &Entry, level: &Level, run: Option<Dtype>) -> Bounds {
+    pub fn bounds(&self, entry: &Entry, level: &Level, run: Option<Dtype>) -> Bounds {
         let (whole, row) = least_bounds(entry, level.step, run);
         Bounds {
             relative_l2: Some((self.factor * level.relative_l2).max(whole)),
@@ -102,7 +111,7 @@ impl Noise {
     }
 }
 
-fn level(golden: &Dump, runs: &[Dump], entry: &Entry, step: Step, verify: bool) -> Result<Option<Level>> {
+fn level_of(golden: &Dump, runs: &[Dump], entry: &Entry, step: Step, verify: bool) -> Result<Option<Level>> {
     let mut level = Level { relative_l2: 0.0, row_relative_l2: Some(0.0), dtypes: Vec::new(), step };
     for run in runs {
         let Some(found) = run.entry(&entry.name) else { return Ok(None) };
