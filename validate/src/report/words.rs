@@ -6,9 +6,10 @@ use cli::counted;
 use golden::Role;
 use indexmap::IndexMap;
 
+use super::explanation::explanation;
 use super::numbers::{close_to_one, element, list, short};
 use crate::answer::{Comparison, TextDifference};
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::Finding;
 use crate::entry::EntryReport;
 use crate::names::{Counterpart, RulePlace};
 use crate::note::Note;
@@ -95,12 +96,12 @@ fn fresh(excess: &Excess) -> String {
 }
 
 /// A mistake and how it was tested.
-pub(super) fn diagnosis(diagnosis: &Diagnosis) -> String {
+pub(super) fn diagnosis(finding: &Finding) -> String {
     format!(
         "diagnosis: {}; undone, it leaves a relative L2 of {} of {}",
-        diagnosis.text,
-        short(diagnosis.after),
-        short(diagnosis.before)
+        explanation(&finding.explanation),
+        short(finding.explanation.after),
+        short(finding.explanation.before)
     )
 }
 

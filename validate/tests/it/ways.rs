@@ -162,8 +162,8 @@ fn told_apart(golden: &Dump, candidate: &Dump, [from, to]: [&str; 2], says: &str
     assert_eq!(first_named(&report), CONDITIONER);
     let best = &report.findings.as_ref().unwrap().diagnoses[0];
     assert_eq!(best.mistake, Mistake::PixelRounding);
-    assert!(best.text.starts_with(says), "{best:?}");
-    assert_eq!(best.after, 0.0);
+    assert!(validate::report::explanation(&best.explanation).starts_with(says), "{best:?}");
+    assert_eq!(best.explanation.after, 0.0);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::entry::EntryReport;
 use crate::result::{DiffReport, Divergence};
 use crate::tiles::Tiles;
 use measure::metric::RowError;
+use measure::model::{SiteRole, model};
 use measure::tolerance::{Metric, Tolerance};
 
 /// Rows are told singly up to this number, and else by the worst of some neighbours.
@@ -107,7 +108,8 @@ impl<'a> Data<'a> {
             _ => None,
         };
         let before = Before::of(report);
-        let patches = report.entries.iter().find(|entry| entry.entry.name.ends_with(".im_to_patches"));
+        let patches =
+            report.entries.iter().find(|entry| model().role(&entry.entry.name) == Some(SiteRole::Patches));
         Data {
             first,
             entries: report

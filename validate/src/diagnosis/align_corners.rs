@@ -1,13 +1,48 @@
-//! Position embeddings that were resized otherwise.
+//! The position embeddings were resized with the other value of `align_corners`.
+
+use measure::metric::value_at;
 
 use super::case::Case;
+use super::explanation::{Explanation, Value};
+use super::kind::Diagnosis;
 use super::layout::Layout;
+use super::probe::Probe;
+use super::roles::{SiteRole, role};
+
+pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
+    name: "align_corners",
+    asks: asks,
+    test,
+    last: false,
+    supersedes: &[],
+    variants: &[],
+    example: "positions resized without `align_corners`",
+};
 
 /// How well the change must be the predicted one: the cosine of the angle between both.
-const LIKENESS: f64 = 0.7;
+const SIMILARITY: f64 = 0.7;
 
 /// By which part the predicted change must lessen the error.
 const LEFT: f64 = 0.75;
+
+fn asks(probe: &Probe<'_>) -> bool {
+    probe.has_case() && role(probe.name()) == Some(SiteRole::Positioned)
+}
+
+fn test(probe: &Probe<'_>) -> Option<Explanation> {
+    let case = probe.case.as_ref()?;
+    let inputs = probe.inputs();
+    let embedded = probe.golden.get(&inputs.first()?.entry.name)?;
+    if embedded.shape().last() != Some(&case.columns) {
+        return None;
+    }
+    let before = |row: usize, column: usize| value_at(&embedded, row * case.columns + column);
+    let (after, nearer) = other_align_corners(case, &probe.layout, before)?;
+    let (golden, candidate) = if nearer { ("true", "false") } else { ("false", "true") };
+    let pattern =
+        "the position embeddings changed as they do if they are resized with `align_corners` {} and not {}";
+    Some(probe.tested(pattern, vec![Value::Name(candidate), Value::Name(golden)], after))
+}
 
 /// Whether the candidate resized its position embeddings with the other value of `align_corners`, as far as the patches'
 /// own positions tell: what is left of the error then, and whether the candidate's is the one without.
@@ -15,7 +50,7 @@ const LEFT: f64 = 0.75;
 /// The positions are the difference of the embeddings before and after they were added. With aligned corners the first
 /// and last position are the table's own; without, all are sampled nearer to the middle by half a step. The change
 /// that this makes is predicted from the golden positions, interpolated between neighbours.
-pub(super) fn other_align_corners(
+fn other_align_corners(
     case: &Case<'_>,
     layout: &Layout,
     before: impl Fn(usize, usize) -> f64,
@@ -69,9 +104,9 @@ pub(super) fn other_align_corners(
                 left += (changed - predicted) * (changed - predicted);
             }
         }
-        let likeness = product / (predicted_squares * changed_squares).sqrt();
-        (likeness, (left / changed_squares).sqrt(), nearer)
+        let similarity = product / (predicted_squares * changed_squares).sqrt();
+        (similarity, (left / changed_squares).sqrt(), nearer)
     });
-    let (likeness, left, nearer) = best.into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (likeness > LIKENESS && left < LEFT).then_some((left * case.error, nearer))
+    let (similarity, left, nearer) = best.into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (similarity > SIMILARITY && left < LEFT).then_some((left * case.error, nearer))
 }

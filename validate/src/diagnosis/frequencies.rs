@@ -1,24 +1,38 @@
 //! Other frequencies of the rotary embedding.
 
 use golden::TensorView;
+use measure::metric::value_at;
 
 use super::case::Case;
-use super::mistakes::{Diagnosis, Mistake, digits};
-use crate::names::Pairing;
-use measure::metric::value_at;
+use super::explanation::{Explanation, Value};
+use super::kind::Diagnosis;
+use super::probe::Probe;
+use super::roles::{Angles, angles};
+
+pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
+    name: "frequencies",
+    asks: asks,
+    test,
+    last: false,
+    supersedes: &[],
+    variants: &[],
+    example: "`rope_theta` 10,000, and not 500,000",
+};
 
 /// Frequencies are equal if they are so near to each other.
 const EQUAL: f64 = 0.02;
 
-/// The frequencies that explain the cosines or sines of a candidate.
-///
-/// They are read off both, from row to row: at first from small angles, then from ever larger ones, which tell them better.
-pub(super) fn diagnose(pairing: &Pairing<'_>, name: &str, case: &Case<'_>) -> Option<Diagnosis> {
-    let stem = name.strip_suffix(".cos").or_else(|| name.strip_suffix(".sin"))?;
-    let is_cos = name.ends_with(".cos");
-    let (cos, sin) = (format!("{stem}.cos"), format!("{stem}.sin"));
-    let (golden_cos, golden_sin) = (pairing.golden(&cos)?, pairing.golden(&sin)?);
-    let (cos, sin) = (pairing.candidate(&cos)?, pairing.candidate(&sin)?);
+fn asks(probe: &Probe<'_>) -> bool {
+    probe.has_case() && angles(probe.name()).is_some()
+}
+
+/// They are read off cosines and sines, from row to row: at first from small angles, then from ever larger ones, which tell
+/// them better.
+fn test(probe: &Probe<'_>) -> Option<Explanation> {
+    let case = probe.case.as_ref()?;
+    let Angles { cos, sin, is_cos } = angles(probe.name())?;
+    let (golden_cos, golden_sin) = (probe.pairing.golden(&cos)?, probe.pairing.golden(&sin)?);
+    let (cos, sin) = (probe.pairing.candidate(&cos)?, probe.pairing.candidate(&sin)?);
     let expected = frequencies(&golden_cos.view()?, &golden_sin.view()?, case)?;
     let found = frequencies(&cos.view()?, &sin.view()?, case)?;
     let half = case.columns / 2;
@@ -38,18 +52,18 @@ pub(super) fn diagnose(pairing: &Pairing<'_>, name: &str, case: &Case<'_>) -> Op
     // A base b gives the frequencies b^(-2i/d).
     let base = found[half - 1].powf(-(half as f64) / (half - 1) as f64);
     let plain = (0..half).all(|at| near(found[at], base.powf(-(at as f64) / half as f64)));
-    let text = if kept > 0 && stretched > 1 && !near(last, 1.0) {
-        format!(
-            "its {kept} highest frequencies are the golden ones, its {stretched} lowest ones are {} times these: another \
-             scaling of the context, or none",
-            digits(last)
-        )
+    if kept > 0 && stretched > 1 && !near(last, 1.0) {
+        let pattern = "its {} highest frequencies are the golden ones, its {} lowest ones are {} times these: another \
+                       scaling of the context, or none";
+        let values = vec![Value::Count(kept), Value::Count(stretched), Value::Number(last)];
+        Some(probe.tested(pattern, values, after))
     } else if plain {
-        format!("its frequencies are those of a base (`rope_theta`) of {}", digits(base))
+        let pattern = "its frequencies are those of a base (`rope_theta`) of {}";
+        Some(probe.tested(pattern, vec![Value::Number(base)], after))
     } else {
-        format!("its frequencies are {} to {} times the golden ones", digits(ratios[0]), digits(last))
-    };
-    Some(Diagnosis { mistake: Mistake::Frequencies, text, before: case.error, after })
+        let values = vec![Value::Number(ratios[0]), Value::Number(last)];
+        Some(probe.tested("its frequencies are {} to {} times the golden ones", values, after))
+    }
 }
 
 fn frequencies(cos: &TensorView<'_>, sin: &TensorView<'_>, case: &Case<'_>) -> Option<Vec<f64>> {

@@ -1,11 +1,22 @@
 //! Another epsilon in a normalisation.
 
-use golden::{Dump, TensorView};
+use golden::TensorView;
+use measure::metric::value_at;
 
 use super::case::Case;
-use super::mistakes::{Diagnosis, Mistake};
-use crate::entry::EntryReport;
-use measure::metric::value_at;
+use super::explanation::{Explanation, Value};
+use super::kind::Diagnosis;
+use super::probe::Probe;
+
+pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
+    name: "epsilon",
+    asks: asks,
+    test,
+    last: false,
+    supersedes: &["scale", "row_scale"],
+    variants: &[],
+    example: "1e-5 in the tower's norms, and not 1e-6",
+};
 
 /// Values that an epsilon has in practice.
 const EPSILONS: [f64; 9] = [1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
@@ -16,37 +27,29 @@ const AS_GOOD: f64 = 1.2;
 /// The most rows that each pair of values is tried on.
 const ROWS: usize = 128;
 
-/// An epsilon that explains a norm's error.
-///
+fn asks(probe: &Probe<'_>) -> bool {
+    probe.entry.entry.module.contains("Norm") && probe.case.as_ref().is_some_and(|case| case.rows >= 4)
+}
+
 /// The variance of each row is known from the golden inputs, so that one pair of values says by how much each row is longer
 /// or shorter. A `LayerNorm` adds a bias that nobody knows; it is fitted.
-pub(super) fn diagnose(
-    golden: &Dump,
-    entries: &[EntryReport],
-    entry: &EntryReport,
-    case: &Case<'_>,
-) -> Option<Diagnosis> {
-    if !entry.entry.module.contains("Norm") || case.rows < 4 {
-        return None;
-    }
-    let root_mean_square = entry.entry.module.contains("RMS");
-    let inputs: Vec<TensorView<'_>> = entry
-        .origin
-        .inputs
-        .iter()
-        .map(|&input| golden.get(&entries[input].entry.name))
-        .collect::<Option<_>>()?;
+fn test(probe: &Probe<'_>) -> Option<Explanation> {
+    let case = probe.case.as_ref()?;
+    let root_mean_square = probe.entry.entry.module.contains("RMS");
+    let inputs = probe.inputs();
+    let inputs: Vec<TensorView<'_>> =
+        inputs.iter().map(|input| probe.golden.get(&input.entry.name)).collect::<Option<_>>()?;
     let rows: Vec<usize> = case.sample().step_by(case.rows.min(2048).div_ceil(ROWS).max(1)).collect();
     let variances: Vec<f64> = rows
         .iter()
         .map(|&row| {
-            let numbers = given(&inputs, entry.entry.shape.as_slice(), row)?;
+            let numbers = given(&inputs, probe.entry.entry.shape.as_slice(), row)?;
             let count = numbers.len() as f64;
             let mean = if root_mean_square { 0.0 } else { numbers.iter().sum::<f64>() / count };
             Some(numbers.iter().map(|number| (number - mean) * (number - mean)).sum::<f64>() / count)
         })
         .collect::<Option<_>>()?;
-    let numbers = Rows::of(case, &rows);
+    let numbers = SampledRows::of(case, &rows);
     let pairs = EPSILONS.iter().flat_map(|&expected| EPSILONS.iter().map(move |&found| (expected, found)));
     let attempts: Vec<(f64, f64, f64)> = pairs
         .filter(|(expected, found)| expected != found)
@@ -59,18 +62,18 @@ pub(super) fn diagnose(
     let &(after, golden_epsilon, found) = attempts.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     // Far below the variance one value is as good as another.
     let as_good = || attempts.iter().filter(|attempt| attempt.0 <= AS_GOOD * after);
+    let largest = |value: f64, as_good: &mut dyn Iterator<Item = f64>| as_good.fold(value, f64::max);
     let expected =
-        words(golden_epsilon, as_good().filter(|attempt| attempt.2 == found).map(|attempt| attempt.1));
-    let found =
-        words(found, as_good().filter(|attempt| attempt.1 == golden_epsilon).map(|attempt| attempt.2));
-    let text = format!("each row is longer or shorter as with an epsilon of {found}, and not {expected}");
-    case.explains(after).then_some(Diagnosis { mistake: Mistake::Epsilon, text, before: case.error, after })
-}
-
-/// A value, or the largest of those that explain as much.
-fn words(value: f64, as_good: impl Iterator<Item = f64>) -> String {
-    let largest = as_good.fold(value, f64::max);
-    if largest > value { format!("{largest:e} or less") } else { format!("{value:e}") }
+        largest(golden_epsilon, &mut as_good().filter(|attempt| attempt.2 == found).map(|attempt| attempt.1));
+    let largest_found =
+        largest(found, &mut as_good().filter(|attempt| attempt.1 == golden_epsilon).map(|attempt| attempt.2));
+    let pattern = match (largest_found > found, expected > golden_epsilon) {
+        (false, false) => "each row is longer or shorter as with an epsilon of {}, and not {}",
+        (true, false) => "each row is longer or shorter as with an epsilon of {} or less, and not {}",
+        (false, true) => "each row is longer or shorter as with an epsilon of {}, and not {} or less",
+        (true, true) => "each row is longer or shorter as with an epsilon of {} or less, and not {} or less",
+    };
+    probe.explain(pattern, vec![Value::Power(largest_found), Value::Power(expected)], after)
 }
 
 /// The numbers that a row was normalised from: the sum of the inputs; four rows of the features' where pixel shuffle has
@@ -100,17 +103,17 @@ fn given(inputs: &[TensorView<'_>], shape: &[usize], row: usize) -> Option<Vec<f
 }
 
 /// Rows of both sides, read once for many attempts.
-struct Rows {
+struct SampledRows {
     golden: Vec<Vec<f64>>,
     candidate: Vec<Vec<f64>>,
 }
 
-impl Rows {
+impl SampledRows {
     fn of(case: &Case<'_>, rows: &[usize]) -> Self {
         let read = |of: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
             rows.iter().map(|&row| (0..case.columns).map(|column| of(row, column)).collect()).collect()
         };
-        Rows {
+        SampledRows {
             golden: read(&|row, column| case.golden(row, column)),
             candidate: read(&|row, column| case.candidate(row, column)),
         }
