@@ -3,7 +3,6 @@
 use golden::Entry;
 
 use crate::metric::{Measurement, RowError};
-use crate::noise::Level;
 use crate::tolerance::Tolerance;
 
 /// An entry, and how far a candidate is from it.
@@ -15,8 +14,8 @@ pub struct Compared<'a> {
     pub measurement: Option<&'a Measurement>,
     /// What it is held to.
     pub tolerance: &'a Tolerance,
-    /// How far right runs are off at this site, where some were given.
-    pub noise: Option<&'a Level>,
+    /// Whether it is held to the noise of right runs.
+    pub by_noise: bool,
 }
 
 impl<'a> Compared<'a> {

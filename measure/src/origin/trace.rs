@@ -42,7 +42,7 @@ pub fn origins_of_entries(
             entry,
             measurement: measurement.as_ref(),
             tolerance,
-            noise: None,
+            by_noise: false,
         })
         .collect();
     origins(&compared, inputs, run)
@@ -105,7 +105,7 @@ impl Trace<'_> {
     fn own(&self, compared: &Compared<'_>, site: &Site) -> Own {
         let own = own(compared, site.step, &self.built_in, self.run);
         // What right runs make of equal inputs is rounding, however much it is.
-        let alone = compared.noise.is_some() && !self.any_input(site, Measurement::differs);
+        let alone = compared.by_noise && !self.any_input(site, Measurement::differs);
         if alone { own.at_least(compared.tolerance) } else { own }
     }
 

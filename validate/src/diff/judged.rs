@@ -7,8 +7,8 @@ use measure::origin::{Origin, rounds_more};
 use measure::tolerance::{Failure, Fresh, Preset, Tolerance, Verdict, judge};
 use measure::{Compared, Noise, Policy};
 
-use crate::Result;
 use crate::entry::{EntryReport, OTHER_ATTENTION};
+use crate::error::Result;
 use crate::names::{Counterpart, Pairing};
 
 /// Where an entry's limits come from.
@@ -48,7 +48,7 @@ impl Judged {
             entry: &self.entry,
             measurement: self.measurement.as_ref().filter(|_| !another),
             tolerance: &self.tolerance,
-            noise: self.noise.as_ref(),
+            by_noise: self.noise.is_some(),
         }
     }
 

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 use store::Content;
 
+use super::builtin;
+use super::map::{Excuse, Join, NameMap, Rule, RulePlace};
 use super::pattern::{Pattern, Template};
 use super::step::{OtherSide, Step};
-use super::{Excuse, Join, NameMap, Rule, RulePlace, builtin};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use measure::tolerance::AnswerPolicy;
 use measure::toml_problem;
 
@@ -360,5 +361,26 @@ impl Reader<'_> {
             expected: expected.to_string(),
             found: found.to_string(),
         }
+    }
+}
+
+impl NameMap {
+    /// Reads a map: a file, or a ready-made one by its name. A file of that name comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::ReadNames`] if there is no such file and no such map, [`crate::Error::NamesFile`] if it is no
+    /// TOML or has other fields, [`crate::Error::Names`] if a rule makes no sense.
+    pub fn read(name_or_path: &str) -> Result<Self> {
+        read(name_or_path)
+    }
+
+    /// Reads a map from its text; `source` is what messages call it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`NameMap::read`].
+    pub fn parse(source: &str, text: &str) -> Result<Self> {
+        parse(source, text)
     }
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use golden::{Dtype, Dump, Entry, Sketch};
 
 use super::assembly::{Assembled, Plan, added, can_add, concatenated};
+use super::map::{Join, NameMap, Rule, RulePlace, excused};
+use super::pattern::Names;
 use super::step::{Refusal, Step, dimension};
-use super::{Join, NameMap, Names, Rule, RulePlace, excused};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What stands for a golden entry in the candidate's dump.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod show;
 mod table;
 mod words;
 
-use crate::DiffReport;
+use crate::result::DiffReport;
 
 pub use explanation::explanation;
 pub use show::show;

@@ -1,9 +1,11 @@
 //! The documents in `docs/`, held to what they describe.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use validate::diagnosis::DIAGNOSES;
 use validate::report::{Options, format};
 use validate::{DiffOptions, Policy};
 
@@ -50,6 +52,39 @@ fn what_we_write_satisfies_the_schema_and_what_is_spoilt_does_not() {
         let mut spoilt = written.clone();
         spoil(&mut spoilt);
         assert!(!schema.is_valid(&spoilt), "spoil {index}");
+    }
+}
+
+#[test]
+fn the_schema_and_the_table_have_every_diagnosis() {
+    let names: BTreeSet<&str> = DIAGNOSES.iter().map(|(_, diagnosis)| diagnosis.name).collect();
+    for (mistake, diagnosis) in DIAGNOSES {
+        assert_eq!(mistake.name(), diagnosis.name);
+        assert!(!diagnosis.example.is_empty());
+    }
+    let schema: Value =
+        serde_json::from_slice(&fs::read(document("diff-report.schema.json")).unwrap()).unwrap();
+    let listed: Vec<&Value> = enumerations(&schema).into_iter().filter(|all| all[0] == "scale").collect();
+    let [listed] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!(
+        listed.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect::<BTreeSet<_>>(),
+        names
+    );
+    let page = fs::read_to_string(document("diff-report.md")).unwrap();
+    let table = page.split("| `mistake` | undone by |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.lines().skip(2).map(|line| line.split('|').nth(1).unwrap());
+    let told: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(told, names);
+}
+
+/// All `enum`s of a schema.
+fn enumerations(schema: &Value) -> Vec<&Value> {
+    match schema {
+        Value::Object(fields) => {
+            fields.get("enum").into_iter().chain(fields.values().flat_map(enumerations)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(enumerations).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Number, reason};
+use super::number::{Number, reason};
 use crate::diagnosis::Finding;
 use crate::report::explanation::explanation;
 use crate::report::words;

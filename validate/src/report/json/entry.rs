@@ -3,7 +3,7 @@
 use golden::Role;
 use serde::Serialize;
 
-use super::{Number, reason};
+use super::number::{Number, reason};
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
 use measure::metric::{Difference, Measurement, NonFinite};
