@@ -11,6 +11,7 @@ mod map;
 mod pairing;
 mod pattern;
 mod propose;
+mod resolve;
 mod step;
 mod strides;
 
