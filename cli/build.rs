@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the programs are made of, from the root of the repository. A change anywhere else does not modify them.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "Cargo.lock",
     "Cargo.toml",
     "converter/src",
@@ -15,6 +15,8 @@ const SOURCES: [&str; 12] = [
     "reference/src",
     "cli/build.rs",
     "cli/src",
+    "measure/models",
+    "measure/src",
     "store/src",
     "validate/maps",
     "validate/src",

@@ -195,7 +195,7 @@ pub enum Error {
 
     /// Two dumps could not be compared.
     #[error(transparent)]
-    Comparison(Box<validate::Error>),
+    Comparison(Box<measure::Error>),
 
     /// A golden is not what this model computes.
     #[error("{}: {problem}", dir.display())]
@@ -294,7 +294,7 @@ macro_rules! boxed {
 
 boxed! {
     Checkpoint: converter::Error,
-    Comparison: validate::Error,
+    Comparison: measure::Error,
     Dump: golden::Error,
     Picture: crate::pictures::PictureError,
     Prompt: crate::prompt::PromptError

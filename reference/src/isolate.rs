@@ -8,10 +8,10 @@
 //! difference is a module's own where that computed from equal inputs.
 
 use golden::{Dtype, Dump, Entry, Role, TensorView};
+use measure::metric::{Measurement, measure, measure_entry, measure_tensor};
+use measure::origin::{Inputs, origins_of_entries};
+use measure::tolerance::{Excess, Metric};
 use tch::{Device, Kind, Tensor};
-use validate::metric::{Measurement, measure, measure_entry, measure_tensor};
-use validate::origin::{Excess, origins_alone, origins_together};
-use validate::tolerance::Metric;
 
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
@@ -202,11 +202,8 @@ impl<'a> Isolation<'a> {
             Found::Nothing | Found::Shape(_) => None,
         };
         let measurements: Vec<Option<Measurement>> = self.found.iter().map(measurement).collect();
-        let origins = if self.goes_on_from_run {
-            origins_alone(entries, &measurements, dtype)
-        } else {
-            origins_together(entries, &measurements, dtype)
-        };
+        let inputs = if self.goes_on_from_run { Inputs::Recorded } else { Inputs::Computed };
+        let origins = origins_of_entries(entries, &measurements, inputs, dtype);
         let all = entries.iter().zip(&self.found).zip(measurements).zip(origins);
         all.map(|(((entry, found), measurement), origin)| {
             let fault = match (found, &measurement) {

@@ -3,7 +3,7 @@
 use golden::{Dump, Manifest};
 
 use crate::logits::{self, Gap, LogitsReport};
-use crate::tolerance::AnswerPolicy;
+use measure::tolerance::AnswerPolicy;
 
 /// The prompt, the generated ids and the text of two dumps, compared.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,8 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use golden::sketch;
 
-use crate::tolerance::Preset;
 use crate::{names, report};
+use measure::tolerance::Preset;
 
 /// The whole command line, as clap describes it: for manual pages and completions.
 pub fn command() -> clap::Command {

@@ -18,49 +18,9 @@ pub enum Error {
     #[error(transparent)]
     Cli(#[from] cli::Error),
 
-    /// Sketches were drawn from different seeds, so that they do not tell of each other.
-    #[error(
-        "entry `{name}`: expected a sketch of seed {expected}, as the golden dump has, found one of seed {found}"
-    )]
-    Seeds {
-        /// The entry.
-        name: String,
-        /// The golden sketch's.
-        expected: u64,
-        /// The candidate's.
-        found: u64,
-    },
-
-    /// A policy file cannot be read.
-    #[error("policy `{}` cannot be read: {source}", path.display())]
-    ReadPolicy {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-
-    /// A policy file makes no sense.
-    #[error("policy `{}`: {message}", path.display())]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// The field, what was expected there and what was found.
-        message: String,
-    },
-
-    /// A glob in a policy file makes no sense.
-    #[error("policy `{}`: field `rules[{rule}].sites`: expected a glob, found `{glob}`: {source}", path.display())]
-    PolicyGlob {
-        /// The file.
-        path: PathBuf,
-        /// The index of the rule.
-        rule: usize,
-        /// The glob.
-        glob: String,
-        /// What is wrong with it.
-        source: Box<globset::Error>,
-    },
+    /// Tensors could not be measured, or a policy not be read.
+    #[error(transparent)]
+    Measure(measure::Error),
 
     /// There is no map of a name.
     #[error(
@@ -146,13 +106,13 @@ pub enum Error {
     },
 }
 
-/// What is wrong with a TOML file, in one line: the file's own lines do not come into a message.
-pub(crate) fn of_toml(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().trim_end().replace('\n', ": ");
-    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("TOML parse error at line {line}, column {column}: {message}")
+impl From<measure::Error> for Error {
+    fn from(error: measure::Error) -> Self {
+        match error {
+            measure::Error::Dump(error) => Error::Dump(error),
+            error => Error::Measure(error),
+        }
+    }
 }
 
 impl Error {
@@ -161,12 +121,7 @@ impl Error {
         match self {
             Error::Dump(error) => error.hint(),
             Error::Content { content, .. } => content.hint(),
-            Error::Seeds { .. } => {
-                Some("sketch the candidate anew with `--seed`, or compare its dump in full")
-            }
-            Error::Policy { .. } | Error::PolicyGlob { .. } => {
-                Some("`docs/tolerances.md` describes policy files")
-            }
+            Error::Measure(error) => error.hint(),
             Error::ReadNames { .. } => Some("`nvl-validate maps` lists the ready-made maps"),
             Error::NamesFile { .. } | Error::Names { .. } => Some("`docs/names.md` describes maps"),
             Error::Tokenizer { .. } => {

@@ -1,31 +1,32 @@
 //! Compares two activation dumps, entry by entry, and names the first divergence.
 //!
-//! [`metric`] measures, [`tolerance`] decides, [`origin`] tells made errors from inherited ones, [`diff()`] pairs and
-//! gathers, [`report`] words.
+//! [`measure`] measures, decides, and tells made errors from inherited ones; [`diff()`] pairs and gathers, [`diagnosis`] tests known
+//! mistakes, [`report`] words.
 
 mod answer;
 pub mod arguments;
+mod calibrate;
 pub mod diagnosis;
 mod diff;
+mod entry;
 mod error;
 pub mod logits;
-pub mod metric;
 pub mod names;
-pub mod noise;
-pub mod origin;
+mod note;
 pub mod report;
+mod result;
 mod tiles;
 mod tokens;
-pub mod tolerance;
+
+pub use measure::{Noise, Policy, metric, noise, origin, tolerance};
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
-pub use diff::{
-    DiffReport, Divergence, EntryReport, NoiseSource, Note, Side, Summary, diff, diff_with_names,
-    diff_with_noise,
-};
+pub use calibrate::calibrate;
+pub use diff::{DiffOptions, diff};
+pub use entry::EntryReport;
 pub use error::{Error, Result};
 pub use names::NameMap;
-pub use noise::Noise;
+pub use note::Note;
+pub use result::{DiffReport, Divergence, Side, Summary};
 pub use tiles::Tiles;
 pub use tokens::Tokens;
-pub use tolerance::Policy;

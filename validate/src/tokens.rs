@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use store::Content;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The most bytes of a `tokenizer.json`: those of large vocabularies have some tens of MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use golden::Dump;
 use pyo3::prelude::*;
 use validate::tolerance::{Preset, Unpaired};
-use validate::{NameMap, Noise, Policy, diff_with_names, report};
+use validate::{DiffOptions, NameMap, Noise, Policy, diff, report};
 
 use crate::error::{exception, of_validate};
 use crate::threads;
@@ -69,7 +69,16 @@ pub(crate) fn compare(
         } else {
             Some(Noise::measure(&golden, &runs, noise_factor, verify, &|_| {})?)
         };
-        diff_with_names(&golden, &candidate, &policy, noise.as_ref(), names.as_ref(), verify, &|_| {})
+        diff(
+            &golden,
+            &candidate,
+            &DiffOptions {
+                noise: noise.as_ref(),
+                names: names.as_ref(),
+                verify,
+                ..DiffOptions::new(&policy)
+            },
+        )
     })?;
     let report = result.map_err(|error| of_validate(py, &error))?;
     let texts = presentations.into_iter().map(|(name, format)| (name, format.render(&report))).collect();

@@ -6,6 +6,7 @@ use anyhow::Result;
 use cli::escape::terminal;
 use converter::normalized::TorchDtype;
 use golden::Dump;
+use measure::tolerance::Metric;
 use reference::arguments::{IsolateArguments, ModelArguments};
 use reference::isolate::{Fault, Isolated, check_in_full, in_any_variant, isolate};
 use reference::prompt::Tokenizer;
@@ -13,7 +14,6 @@ use reference::recorded::{InputSource, RecordedRun, find_pixel_values_dtype};
 use reference::settings::Settings;
 use reference::{AttnImplementation, Error, Math, NemotronVl};
 use serde_json::{Value, json};
-use validate::tolerance::Metric;
 
 use super::{Verdict, apply_settings, dtypes_of, load_model, note, print, print_json, spinner};
 

@@ -14,7 +14,7 @@ use reference::mistakes as bank;
 use reference::recorded::RecordedRun;
 use serde_json::json;
 use validate::tolerance::Preset;
-use validate::{Noise, Policy, diff_with_noise};
+use validate::{DiffOptions, Noise, Policy, diff};
 
 use crate::runs::{self, AS_IT_IS, B16, F32, WIDE};
 
@@ -98,7 +98,9 @@ fn outcome(change: &Change) -> Outcome {
             format!("`--noise` of a run in {}", dtype.as_str())
         }
     };
-    let report = diff_with_noise(&golden, &candidate, &policy, noise.as_ref(), true, &|_| ()).unwrap();
+    let report =
+        diff(&golden, &candidate, &DiffOptions { noise: noise.as_ref(), ..DiffOptions::new(&policy) })
+            .unwrap();
     Outcome {
         what: change.what,
         golden: change.golden,

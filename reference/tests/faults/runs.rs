@@ -177,7 +177,7 @@ pub fn recorded_in_float32(run: &Dump, out: &Path) -> PathBuf {
 }
 
 pub fn diff(golden: &Dump, candidate: &Path, policy: &Policy) -> DiffReport {
-    validate::diff(golden, &Dump::open(candidate).unwrap(), policy, true, &|_| ()).unwrap()
+    validate::diff(golden, &Dump::open(candidate).unwrap(), &validate::DiffOptions::new(policy)).unwrap()
 }
 
 /// What the program ends with.

@@ -2,7 +2,7 @@
 
 use golden::Dump;
 use validate::arguments::CalibrateArguments;
-use validate::{Noise, Result, noise};
+use validate::{Noise, Result, calibrate};
 
 use super::open_all;
 use super::output::{print, progress_bar};
@@ -15,6 +15,6 @@ pub(crate) fn run(arguments: &CalibrateArguments) -> Result<bool> {
     let noise =
         Noise::measure(&golden, &runs, arguments.factor, !arguments.no_verify, &|bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
-    print(&noise::calibrate(&golden, &runs, &noise))?;
+    print(&calibrate(&golden, &runs, &noise))?;
     Ok(true)
 }

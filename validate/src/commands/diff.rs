@@ -5,7 +5,7 @@ use std::io;
 use golden::Dump;
 use validate::arguments::DiffArguments;
 use validate::tolerance::Preset;
-use validate::{Error, NameMap, Noise, Policy, Result, Tokens, diff_with_names, report};
+use validate::{DiffOptions, Error, NameMap, Noise, Policy, Result, Tokens, diff, report};
 
 use super::open_all;
 use super::output::{print, progress_bar, write_report};
@@ -32,8 +32,14 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
     } else {
         Some(Noise::measure(&golden, &runs, arguments.noise_factor, verify, &progress)?)
     };
-    let (noise, names) = (noise.as_ref(), names.as_ref());
-    let mut report = diff_with_names(&golden, &candidate, &policy, noise, names, verify, &progress)?;
+    let options = DiffOptions {
+        policy: &policy,
+        noise: noise.as_ref(),
+        names: names.as_ref(),
+        verify,
+        progress: &progress,
+    };
+    let mut report = diff(&golden, &candidate, &options)?;
     bar.finish_and_clear();
     tokens.iter().for_each(|tokens| report.name_tokens(tokens));
 

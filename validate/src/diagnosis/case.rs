@@ -2,8 +2,8 @@
 
 use golden::{Dtype, Role, TensorView};
 
-use crate::diff::EntryReport;
-use crate::metric::value_at;
+use crate::entry::EntryReport;
+use measure::metric::value_at;
 
 /// The most rows that a test looks at, evenly spread.
 const ROWS: usize = 2048;
@@ -100,6 +100,27 @@ impl<'a> Case<'a> {
         self.distance(|row, column| {
             let (from_row, from_column) = from(row, column);
             Some((self.golden(row, column), self.candidate(from_row, from_column)))
+        })
+    }
+
+    /// The factor by which the candidate's rows come nearest to the golden ones.
+    pub(super) fn factor(&self, rows: impl Iterator<Item = usize>) -> f64 {
+        let (mut products, mut squares) = (0.0, 0.0);
+        for (row, column) in rows.flat_map(|row| (0..self.columns).map(move |column| (row, column))) {
+            let (golden, candidate) = (self.golden(row, column), self.candidate(row, column));
+            if golden.is_finite() && candidate.is_finite() {
+                products += golden * candidate;
+                squares += golden * golden;
+            }
+        }
+        if squares > 0.0 { products / squares } else { 1.0 }
+    }
+
+    /// The distance that is left without a factor of each row.
+    pub(super) fn without_factor(&self, factor: impl Fn(usize) -> f64) -> f64 {
+        self.distance(|row, column| {
+            let golden = self.golden(row, column);
+            Some((golden, golden + self.candidate(row, column) - factor(row) * golden))
         })
     }
 

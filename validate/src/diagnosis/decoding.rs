@@ -1,19 +1,32 @@
-//! Mistakes that only decoding shows.
+//! What is kept from one step of decoding to the next.
 
-use super::mistakes::{Diagnosis, Mistake};
-use crate::diff::EntryReport;
-use crate::metric::value_at;
-use crate::names::Pairing;
-use crate::tolerance::Tolerance;
+use measure::metric::value_at;
+use measure::tolerance::Tolerance;
 
-/// Whether the logits of the prompt agree and those of a later step do not, though all tokens before it are the same: then
-/// it is what is kept from step to step.
-pub(super) fn diagnose(pairing: &Pairing<'_>, entry: &EntryReport) -> Option<Diagnosis> {
-    let name = entry.entry.name.as_str();
-    let Tolerance::Bounds(bounds) = &entry.tolerance else { return None };
-    let limit = bounds.row_relative_l2.filter(|_| name == "step_logits")?;
-    let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
-    let (expected, found) = (expected.view()?, found.view()?);
+use super::explanation::{Explanation, Value};
+use super::kind::Diagnosis;
+use super::probe::Probe;
+use super::roles::{SiteRole, role};
+
+pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
+    name: "decoding",
+    asks: asks,
+    test,
+    last: false,
+    supersedes: &[],
+    variants: &[],
+    example: "a cache whose positions do not go on",
+};
+
+fn asks(probe: &Probe<'_>) -> bool {
+    role(probe.name()) == Some(SiteRole::StepLogits)
+}
+
+/// Whether the logits of the prompt agree and those of a later step do not, though all tokens before it are the same.
+fn test(probe: &Probe<'_>) -> Option<Explanation> {
+    let Tolerance::Bounds(bounds) = &probe.entry.tolerance else { return None };
+    let limit = bounds.row_relative_l2?;
+    let [expected, found] = &probe.tensors;
     let (&[steps, vocab], &[other_steps, other_vocab]) = (expected.shape(), found.shape()) else {
         return None;
     };
@@ -24,23 +37,21 @@ pub(super) fn diagnose(pairing: &Pairing<'_>, entry: &EntryReport) -> Option<Dia
         .map(|step| {
             let (mut differences, mut squares) = (0.0, 0.0);
             for at in step * vocab..(step + 1) * vocab {
-                let golden = value_at(&expected, at);
-                differences += (value_at(&found, at) - golden).powi(2);
+                let golden = value_at(expected, at);
+                differences += (value_at(found, at) - golden).powi(2);
                 squares += golden * golden;
             }
             (differences / squares).sqrt()
         })
         .collect();
     let off = errors.iter().position(|error| *error > limit).filter(|&step| step > 0)?;
-    let [expected, found] = pairing.generated_ids();
+    let [expected, found] = probe.pairing.generated_ids();
     if expected?.get(..off)? != found?.get(..off)? {
         return None;
     }
-    let text = format!(
-        "the logits agree up to step {} and part at step {off}, with the same tokens before it: it is the cache or the \
-         position, which are kept from step to step",
-        off - 1
-    );
+    let pattern = "the logits agree up to step {} and part at step {}, with the same tokens before it: it is the cache or the \
+                   position, which are kept from step to step";
     let after = errors[..off].iter().copied().fold(0.0, f64::max);
-    Some(Diagnosis { mistake: Mistake::Decoding, text, before: errors[off], after })
+    let values = vec![Value::Count(off - 1), Value::Count(off)];
+    Some(Explanation { pattern, values, before: errors[off], after })
 }

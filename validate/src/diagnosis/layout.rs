@@ -1,6 +1,9 @@
 //! What the rows of a tensor stand for.
 
 use golden::{Dump, Entry};
+use measure::model::model;
+
+use super::roles::{PIXELS, SiteRole, role};
 
 /// What a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +35,10 @@ pub(super) enum Layout {
 
 impl Layout {
     pub(super) fn of(golden: &Dump, entry: &Entry) -> Self {
-        let tiles = golden.entry("pixel_values").and_then(|pixels| pixels.shape.first().copied());
-        let patches = golden.entries().iter().find(|entry| entry.name.ends_with(".im_to_patches"));
+        let tiles = golden.entry(PIXELS).and_then(|pixels| pixels.shape.first().copied());
+        let patches = golden.entries().iter().find(|entry| role(&entry.name) == Some(SiteRole::Patches));
         let patches = patches.and_then(|entry| entry.shape.get(1).copied());
-        let in_tower = entry.name.starts_with("vision_model") || entry.name.starts_with("mlp1");
+        let in_tower = model().is_tiled(&entry.name);
         match (entry.shape.as_slice(), tiles) {
             (&[count, 3, _, _], _) => Layout::Pixels { tiles: count },
             (&[count, tokens, _], Some(tiles)) if in_tower && count == tiles => {
@@ -75,7 +78,7 @@ impl Layout {
 /// Which tokens of the prompt stand for the picture: those of the one id that is there as often as there are features.
 fn image_tokens(golden: &Dump) -> Option<Vec<bool>> {
     let ids = golden.get("input_ids")?.to_f64_vec();
-    let Some(features) = golden.entry("mlp1").or_else(|| golden.entry("mlp1.3")) else {
+    let Some(features) = model().image_features.iter().find_map(|name| golden.entry(name)) else {
         return Some(vec![false; ids.len()]);
     };
     let count = features.shape.iter().rev().skip(1).product::<usize>();

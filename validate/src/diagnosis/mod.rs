@@ -1,27 +1,143 @@
 //! Says where in a tensor an error is, and what known mistake it is.
 //!
-//! A mistake is named only if undoing it makes the candidate match: every diagnosis is tested against the data.
+//! A mistake is named only if undoing it makes the candidate match: every diagnosis is tested against the data. A diagnosis is a
+//! file of this folder, declared here, and a line of the list below; `docs/diff-report.md` and its schema have its name.
 
+mod activation;
+mod align_corners;
 mod attention;
+mod attention_core;
+mod attention_scale;
+mod bfloat16;
+mod bias;
 mod case;
+mod colour_order;
+mod colours;
 mod decoding;
+mod epsilon;
+mod explanation;
+mod frequencies;
+mod head_layout;
+mod head_order;
+mod interleaved;
+mod kind;
+mod kv_heads;
+mod lacking;
 mod layout;
-mod missing;
-mod mistakes;
-mod norm;
-mod order;
-mod pixels;
+mod mask;
+mod missing_rows;
+mod missing_tiles;
+mod normalisation;
+mod not_rotated;
+mod other_site;
+mod patch_order;
+mod pixel_rounding;
 mod place;
-mod position;
-mod rotary;
+mod probe;
+mod qkv_order;
+mod roles;
+mod row_scale;
+mod scale;
+mod shift;
+mod tile_order;
+mod transposed;
+
+use std::sync::OnceLock;
 
 use golden::Dump;
 
-use crate::diff::EntryReport;
+use crate::entry::EntryReport;
 use crate::names::Pairing;
+use case::Case;
+use layout::Layout;
+use probe::Probe;
 
-pub use mistakes::{Diagnosis, Mistake};
-pub(crate) use pixels::dtypes as pixel_dtypes;
+pub use explanation::{Explanation, Value};
+pub use kind::Diagnosis;
+pub(crate) use pixel_rounding::dtypes as pixel_dtypes;
+
+/// How many explanations are told.
+const MOST_TOLD: usize = 3;
+
+/// Makes the kinds of mistakes and the list of their diagnoses, in the order in which equally good ones are told.
+macro_rules! mistakes {
+    ($($(#[$doc:meta])* $mistake:ident: $($diagnosis:path),+;)*) => {
+        /// A kind of mistake.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mistake {
+            $($(#[$doc])* $mistake,)*
+        }
+
+        impl Mistake {
+            /// The name in reports.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Mistake::$mistake => [$(&$diagnosis),+][0].name,)*
+                }
+            }
+        }
+
+        /// All diagnoses, with what they tell.
+        pub const DIAGNOSES: &[(Mistake, &Diagnosis)] = &[$($((Mistake::$mistake, &$diagnosis)),+),*];
+    };
+}
+
+mistakes! {
+    /// Rows and columns of the picture's parts are exchanged.
+    Transposed: transposed::DIAGNOSIS;
+    /// The tiles come in another order.
+    TileOrder: tile_order::DIAGNOSIS;
+    /// The rows are those of the neighbours.
+    Shift: shift::DIAGNOSIS;
+    /// Queries, keys and values are exchanged.
+    QkvOrder: qkv_order::DIAGNOSIS;
+    /// All numbers are multiplied by one factor.
+    Scale: scale::DIAGNOSIS;
+    /// The heads come in another order.
+    HeadOrder: head_order::DIAGNOSIS;
+    /// The halves of each head are interleaved, or the other way round.
+    Interleaved: interleaved::DIAGNOSIS, interleaved::IN_ATTENTION;
+    /// The parts of a patch come in another order.
+    PatchOrder: patch_order::DIAGNOSIS;
+    /// Each row is multiplied by a factor of its own.
+    RowScale: row_scale::DIAGNOSIS;
+    /// The pixels are rounded before they are normalised, and those of the golden run are not, or the other way round.
+    PixelRounding: pixel_rounding::DIAGNOSIS;
+    /// The colours come in another order.
+    ColourOrder: colour_order::DIAGNOSIS;
+    /// Normalised once more, or not.
+    Normalisation: normalisation::DIAGNOSIS;
+    /// Another activation function.
+    Activation: activation::DIAGNOSIS;
+    /// The numbers of another site.
+    OtherSite: other_site::DIAGNOSIS;
+    /// The numbers were rounded to bfloat16.
+    Bfloat16: bfloat16::DIAGNOSIS;
+    /// The position embeddings were resized with the other value of `align_corners`.
+    AlignCorners: align_corners::DIAGNOSIS;
+    /// One vector is added to every row.
+    Bias: bias::DIAGNOSIS;
+    /// Another epsilon in a norm.
+    Epsilon: epsilon::DIAGNOSIS;
+    /// Other frequencies of the rotary embedding.
+    Frequencies: frequencies::DIAGNOSIS;
+    /// What is kept from one step of decoding to the next.
+    Decoding: decoding::DIAGNOSIS;
+    /// An attention sees tokens that are to be hidden, or does not see all others.
+    Mask: mask::DIAGNOSIS;
+    /// Scores are scaled otherwise.
+    AttentionScale: attention_scale::DIAGNOSIS;
+    /// Queries or keys are not rotated, or the other way.
+    NotRotated: not_rotated::DIAGNOSIS;
+    /// Query heads belong to other key-value heads.
+    KvHeads: kv_heads::DIAGNOSIS;
+    /// The channels of a fused projection belong to other heads.
+    HeadLayout: head_layout::DIAGNOSIS;
+    /// Only one side has some of the tiles.
+    MissingTiles: missing_tiles::DIAGNOSIS;
+    /// Only one side has some of the tokens.
+    MissingRows: missing_rows::DIAGNOSIS;
+}
 
 /// What was found in an entry.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,7 +147,16 @@ pub struct Findings {
     /// Which tokens and channels are off, a sentence each.
     pub places: Vec<String>,
     /// The mistakes that explain the error, the best first.
-    pub diagnoses: Vec<Diagnosis>,
+    pub diagnoses: Vec<Finding>,
+}
+
+/// A mistake that explains an error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Its kind.
+    pub mistake: Mistake,
+    /// What was found, and how well it explains the error.
+    pub explanation: Explanation,
 }
 
 /// Looks into an entry that both dumps have.
@@ -44,23 +169,64 @@ pub(crate) fn findings(
     let entry = entries.get(index)?;
     let name = &entry.entry.name;
     let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
-    let (expected, found) = (expected.view()?, found.view()?);
-    if expected.shape() != found.shape() {
-        let decoding = decoding::diagnose(pairing, entry);
-        let diagnoses =
-            decoding.or_else(|| missing::diagnose(pairing, entry)).into_iter().collect::<Vec<_>>();
-        return Some(Findings { index, places: Vec::new(), diagnoses })
-            .filter(|found| !found.diagnoses.is_empty());
-    }
-    let measurement = entry.measurement.as_ref()?;
-    if measurement.rows.is_empty() {
+    let tensors = [expected.view()?, found.view()?];
+    let same_shape = tensors[0].shape() == tensors[1].shape();
+    if same_shape && entry.measurement.as_ref()?.rows.is_empty() {
         return None;
     }
-    let layout = layout::Layout::of(golden, &entry.entry);
-    let case = case::Case::new(expected, found, entry)?;
-    Some(Findings {
-        index,
-        places: place::places(&case, entry, &layout, mistakes::head_dim(golden)),
-        diagnoses: mistakes::diagnose(golden, pairing, entries, entry, &case, &layout),
-    })
+    let case = if same_shape { Some(Case::new(tensors[0], tensors[1], entry)?) } else { None };
+    let variants = DIAGNOSES
+        .iter()
+        .flat_map(|(_, diagnosis)| diagnosis.variants.iter().map(move |variant| (diagnosis.name, variant)));
+    let layout = Layout::of(golden, &entry.entry);
+    let variants = variants.collect();
+    let probe = Probe {
+        golden,
+        pairing,
+        entries,
+        entry,
+        tensors,
+        case,
+        layout,
+        variants,
+        attention: OnceLock::new(),
+    };
+    let diagnoses = diagnose(&probe);
+    let places = match &probe.case {
+        Some(case) => place::places(case, entry, &probe.layout, roles::head_dim(golden)),
+        None if diagnoses.is_empty() => return None,
+        None => Vec::new(),
+    };
+    Some(Findings { index, places, diagnoses })
+}
+
+/// Tests all known mistakes on a site; the best explanations first.
+fn diagnose(probe: &Probe<'_>) -> Vec<Finding> {
+    let tested = |last: bool| {
+        let asked = DIAGNOSES.iter().filter(move |(_, diagnosis)| diagnosis.last == last);
+        let asked = asked.filter(|(_, diagnosis)| (diagnosis.asks)(probe));
+        let test = |&(mistake, diagnosis): &(Mistake, &Diagnosis)| {
+            Some(Finding { mistake, explanation: (diagnosis.test)(probe)? })
+        };
+        asked.filter_map(test).collect::<Vec<Finding>>()
+    };
+    let mut found = tested(false);
+    if found.is_empty() {
+        found = tested(true);
+    }
+    supersede(&mut found);
+    found.sort_by(|a, b| a.explanation.after.total_cmp(&b.explanation.after));
+    found.truncate(MOST_TOLD);
+    found
+}
+
+/// One number that explains as much as a factor for each row is the better explanation.
+fn supersede(found: &mut Vec<Finding>) {
+    for &(mistake, diagnosis) in DIAGNOSES.iter().filter(|(_, diagnosis)| !diagnosis.supersedes.is_empty()) {
+        let Some(own) = found.iter().find(|finding| finding.mistake == mistake) else { continue };
+        let after = own.explanation.after;
+        if found.iter().all(|other| after <= 2.0 * other.explanation.after || other.mistake == mistake) {
+            found.retain(|other| !diagnosis.supersedes.contains(&other.mistake.name()));
+        }
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::case::Case;
 use super::layout::{Layout, Token};
-use super::order::is_by_heads;
-use crate::diff::EntryReport;
-use crate::metric::RowError;
+use super::roles::{QKV_PARTS, SiteRole, is_by_heads, role};
+use crate::entry::EntryReport;
+use measure::metric::RowError;
 
 /// How many tokens or channels are listed singly.
 const LISTED: usize = 4;
@@ -147,22 +147,21 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
     }
     if 2 * span <= case.columns + 1 && needed > LISTED {
         let third = case.columns / 3;
-        let part = if entry.entry.name.ends_with(".qkv")
+        let part = if role(&entry.entry.name) == Some(SiteRole::FusedQkv)
             && case.columns.is_multiple_of(3)
             && first / third == last / third
         {
-            format!(", all in the {}", ["queries", "keys", "values"][(first / third).min(2)])
+            format!(", all in the {}", QKV_PARTS[(first / third).min(2)])
         } else {
             String::new()
         };
         return Some(format!("the error is in channels {first} to {last} of {}{part}", case.columns));
     }
-    if entry.entry.name.ends_with(".qkv") && case.columns.is_multiple_of(3) {
+    if role(&entry.entry.name) == Some(SiteRole::FusedQkv) && case.columns.is_multiple_of(3) {
         let third = case.columns / 3;
-        let parts = ["queries", "keys", "values"];
         let touched: Vec<&str> = (0..3)
             .filter(|part| carriers.iter().any(|column| column / third == *part))
-            .map(|part| parts[part])
+            .map(|part| QKV_PARTS[part])
             .collect();
         if touched.len() < 3 {
             return Some(format!("the error is in the {}", touched.join(" and ")));

@@ -1,85 +1,12 @@
-//! Differences between the runs that decide nothing and may explain others.
+//! Gathers the differences between the runs that decide nothing and may explain others.
 
 use golden::{Dump, Entry};
+use measure::Policy;
 
-use super::EntryReport;
 use crate::diagnosis::pixel_dtypes;
-use crate::names::{Idle, Pairing, RulePlace};
-use crate::tolerance::Policy;
-
-/// A difference between the runs that may explain others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// The dtypes of the runs differ.
-    RunDtype,
-    /// `pixel_values` reached the towers of both runs in different dtypes.
-    PixelDtypes {
-        /// The golden run's.
-        golden: String,
-        /// The candidate's.
-        candidate: String,
-    },
-    /// One side alone has the weights of the attention, which only some attentions return.
-    AttnWeights {
-        /// Of how many modules.
-        count: usize,
-        /// Whether it is the candidate.
-        only_candidate: bool,
-    },
-    /// The names of the checkpoints differ.
-    Checkpoint,
-    /// The file of a picture is not the same.
-    Image {
-        /// Its place in the request.
-        index: usize,
-    },
-    /// The numbers of pictures differ.
-    ImageCount {
-        /// The golden request's.
-        golden: usize,
-        /// The candidate's.
-        candidate: usize,
-    },
-    /// The common entries do not come in the same order.
-    Order {
-        /// The first entry that the candidate has earlier than the golden order allows.
-        name: String,
-    },
-    /// Entries have another dtype than the golden ones, as the right runs do.
-    AllowedDtypes {
-        /// How many.
-        count: usize,
-    },
-    /// Entries have another dtype than the golden ones, as the map allows.
-    MappedDtypes {
-        /// How many.
-        count: usize,
-    },
-    /// Rules of the map match no tensor of the candidate.
-    IdleNames {
-        /// The map.
-        map: String,
-        /// Their expressions.
-        expressions: Vec<String>,
-    },
-    /// A rule of the map matches, and no golden entry has a name that it gives.
-    NoSuchSite {
-        /// The rule.
-        rule: RulePlace,
-        /// One of the names.
-        name: String,
-    },
-    /// Entries are compared by sketches.
-    Estimated {
-        /// How many.
-        count: usize,
-    },
-    /// A rule of the policy matches no entry.
-    IdleRule {
-        /// Its globs.
-        sites: Vec<String>,
-    },
-}
+use crate::entry::EntryReport;
+use crate::names::{Idle, Pairing};
+use crate::note::Note;
 
 pub(super) fn notes(
     pairing: &Pairing<'_>,
@@ -93,12 +20,13 @@ pub(super) fn notes(
     if from.producer.dtype != to.producer.dtype {
         notes.push(Note::RunDtype);
     }
-    let told = [&from.producer, &to.producer].map(|producer| producer.pixel_values_dtype.clone());
+    let recorded = [&from.producer, &to.producer].map(|producer| producer.pixel_values_dtype.clone());
     let seen = || {
         let found = pixel_dtypes(golden, pairing, entries)?;
         Some([found.golden, found.candidate].map(|dtype| dtype.to_string()))
     };
-    let dtypes = if let [Some(golden), Some(candidate)] = told { Some([golden, candidate]) } else { seen() };
+    let dtypes =
+        if let [Some(golden), Some(candidate)] = recorded { Some([golden, candidate]) } else { seen() };
     if let Some([golden, candidate]) = dtypes.filter(|[golden, candidate]| golden != candidate) {
         notes.push(Note::PixelDtypes { golden, candidate });
     }
@@ -122,6 +50,14 @@ pub(super) fn notes(
         notes.extend(changed.map(|(index, _)| Note::Image { index }));
     }
     notes.extend(first_out_of_order(pairing, golden).map(|name| Note::Order { name }));
+    idle_names(pairing, &mut notes);
+    let all: Vec<Entry> = golden.entries().iter().chain(candidate.entries()).cloned().collect();
+    notes.extend(policy.idle_rules(&all).map(|rule| Note::IdleRule { sites: rule.sites.clone() }));
+    notes
+}
+
+/// The rules of the map that do nothing.
+fn idle_names(pairing: &Pairing<'_>, notes: &mut Vec<Note>) {
     let mut unmatched: Vec<(&str, Vec<String>)> = Vec::new();
     for (rule, idle) in pairing.idle() {
         match idle {
@@ -134,9 +70,31 @@ pub(super) fn notes(
     }
     let idle_names = unmatched.into_iter().map(|(map, expressions)| (map.to_owned(), expressions));
     notes.extend(idle_names.map(|(map, expressions)| Note::IdleNames { map, expressions }));
-    let all: Vec<Entry> = golden.entries().iter().chain(candidate.entries()).cloned().collect();
-    notes.extend(policy.idle_rules(&all).map(|rule| Note::IdleRule { sites: rule.sites.clone() }));
+}
+
+/// Entries that have another dtype than the golden ones and may.
+pub(super) fn dtypes(pairing: &Pairing<'_>, has_noise: bool, entries: &[EntryReport]) -> Vec<Note> {
+    let other = |report: &&EntryReport| {
+        !report.is_failure()
+            && pairing.dtype(&report.entry.name).is_some_and(|dtype| dtype != report.entry.dtype)
+    };
+    let (by_map, by_noise): (Vec<_>, Vec<_>) =
+        entries.iter().filter(other).partition(|report| pairing.any_dtype(&report.entry.name));
+    let mut notes = Vec::new();
+    if has_noise && !by_noise.is_empty() {
+        notes.push(Note::AllowedDtypes { count: by_noise.len() });
+    }
+    if !by_map.is_empty() {
+        notes.push(Note::MappedDtypes { count: by_map.len() });
+    }
     notes
+}
+
+/// How many entries sketches stand for.
+pub(super) fn estimated(entries: &[EntryReport]) -> Option<Note> {
+    let estimated = entries.iter().filter_map(|entry| entry.measurement.as_ref()).filter(|m| m.estimated);
+    let count = estimated.count();
+    (count > 0).then_some(Note::Estimated { count })
 }
 
 /// The first common entry that the candidate does not have next.

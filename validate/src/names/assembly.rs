@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use golden::{Dtype, Dump, Entry, TensorView};
 use half::{bf16, f16};
+use measure::metric::integer_value;
 use rayon::prelude::*;
 
 use super::step::{Refusal, Step, Taken};
@@ -37,9 +38,9 @@ impl<'a> Assembled<'a> {
         let (from_bytes, to_bytes) = (self.dtype.size_bytes(), dtype.size_bytes());
         let mut data = Vec::with_capacity(self.data.len() / from_bytes * to_bytes);
         for bytes in self.data.chunks_exact(from_bytes) {
-            let value = crate::metric::integer_value(self.dtype, bytes);
+            let value = integer_value(self.dtype, bytes);
             let converted = &value.to_le_bytes()[..to_bytes];
-            if crate::metric::integer_value(dtype, converted) != value || dtype == Dtype::Bool && value > 1 {
+            if integer_value(dtype, converted) != value || dtype == Dtype::Bool && value > 1 {
                 return self;
             }
             data.extend_from_slice(converted);

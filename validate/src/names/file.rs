@@ -6,12 +6,13 @@ use std::path::Path;
 use serde::Deserialize;
 use store::Content;
 
+use super::builtin;
+use super::map::{Excuse, Join, NameMap, Rule, RulePlace};
 use super::pattern::{Pattern, Template};
 use super::step::{OtherSide, Step};
-use super::{Excuse, Join, NameMap, Rule, RulePlace, builtin};
-use crate::error::of_toml;
-use crate::tolerance::AnswerPolicy;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use measure::tolerance::AnswerPolicy;
+use measure::toml_problem;
 
 /// The version of maps that this library reads.
 const VERSION: u64 = 1;
@@ -106,9 +107,9 @@ struct AbsentFile {
 }
 
 impl OneOrMore {
-    fn into_vec(self) -> Vec<String> {
+    fn as_slice(&self) -> &[String] {
         match self {
-            OneOrMore::One(one) => vec![one],
+            OneOrMore::One(one) => std::slice::from_ref(one),
             OneOrMore::More(more) => more,
         }
     }
@@ -162,7 +163,7 @@ impl Reader<'_> {
                 Some(content) => {
                     Error::Content { path: self.map.into(), expected: "a name map in TOML", content }
                 }
-                None => Error::NamesFile { map: self.map.to_owned(), message: of_toml(text, &error) },
+                None => Error::NamesFile { map: self.map.to_owned(), message: toml_problem(text, &error) },
             })?;
         if file.version != VERSION {
             return Err(self.wrong("field `version`", VERSION, file.version));
@@ -180,12 +181,12 @@ impl Reader<'_> {
         }
         for (index, ignore) in file.ignore.into_iter().enumerate() {
             let field = format!("field `ignore[{index}].candidate`");
-            let patterns = self.patterns(&field, self.prefix, ignore.candidate)?;
+            let patterns = self.patterns(&field, self.prefix, &ignore.candidate)?;
             self.reasoned(&format!("field `ignore[{index}].reason`"), &ignore.reason)?;
             into.ignored.push(Excuse { patterns, reason: ignore.reason });
         }
         for (index, absent) in file.absent.into_iter().enumerate() {
-            let patterns = self.patterns(&format!("field `absent[{index}].golden`"), "", absent.golden)?;
+            let patterns = self.patterns(&format!("field `absent[{index}].golden`"), "", &absent.golden)?;
             self.reasoned(&format!("field `absent[{index}].reason`"), &absent.reason)?;
             if !(self.included && absent.alone) {
                 into.absent.push(Excuse { patterns, reason: absent.reason });
@@ -234,40 +235,9 @@ impl Reader<'_> {
 
     fn rule(&self, index: usize, rule: RuleFile, dtype: DtypeRule) -> Result<Rule> {
         let field = |name: &str| format!("field `rules[{index}].{name}`");
-        let candidates = self.patterns(&field("candidate"), self.prefix, rule.candidate)?;
-        let mut goldens = Vec::new();
-        for written in rule.golden.into_vec() {
-            let template = Template::new(&written).ok_or_else(|| {
-                let expected = "a name in which `$` begins a capture (`$1`, `${name}`) or is doubled";
-                self.wrong(&field("golden"), expected, format!("`{written}`"))
-            })?;
-            for pattern in &candidates {
-                if let Some(unknown) = template.captures().find(|name| !pattern.captures().contains(*name)) {
-                    let expected = format!("captures of `{}`", pattern.written());
-                    return Err(self.wrong(&field("golden"), expected, format!("`${unknown}`")));
-                }
-            }
-            goldens.push(template);
-        }
-        if goldens.is_empty() {
-            return Err(self.wrong(&field("golden"), "a name", "none"));
-        }
-        let join = match (candidates.len(), rule.concat, rule.add) {
-            (1, None, false) => Join::One,
-            (2.., Some(dim), false) => Join::Concat(dim),
-            (2.., None, true) => Join::Add,
-            (0 | 1, ..) => {
-                let expected = "several expressions, since there is `concat` or `add`";
-                return Err(self.wrong(&field("candidate"), expected, "one"));
-            }
-            (count, None, false) => {
-                let expected = format!("`concat` or `add` for the {count} expressions of `candidate`");
-                return Err(self.wrong(&format!("`rules[{index}]`"), expected, "neither"));
-            }
-            (_, Some(_), true) => {
-                return Err(self.wrong(&format!("`rules[{index}]`"), "one of `concat` and `add`", "both"));
-            }
-        };
+        let candidates = self.patterns(&field("candidate"), self.prefix, &rule.candidate)?;
+        let goldens = self.goldens(&field("golden"), &rule.golden, &candidates)?;
+        let join = self.join(index, candidates.len(), rule.concat, rule.add)?;
         match (goldens.len(), rule.split) {
             (1, Some(_)) => {
                 return Err(self.wrong(&field("golden"), "several names, since there is `split`", "one"));
@@ -294,25 +264,7 @@ impl Reader<'_> {
         };
         unused("each", &rule.each, join != Join::One, "concat` or `add")?;
         unused("pieces", &rule.pieces, split, "split")?;
-        let lists = [
-            // Which of several golden tensors would be meant is open before the split.
-            ("each", &rule.each, (!split && join != Join::One).then_some(OtherSide::Golden)),
-            ("steps", &rule.steps, (!split).then_some(OtherSide::Golden)),
-            ("pieces", &rule.pieces, Some(OtherSide::Golden)),
-            ("golden_steps", &rule.golden_steps, Some(OtherSide::Candidate)),
-        ];
-        for (name, steps, side) in lists {
-            for (place, step) in steps.iter().enumerate() {
-                if let Some(other) = step.others().into_iter().find(|&other| Some(other) != side) {
-                    let expected = match side {
-                        Some(side) => format!("a number or \"{}\"", side.name()),
-                        None => "numbers, since there are several golden tensors".to_owned(),
-                    };
-                    let place = format!("{name}[{place}].{}", step.name());
-                    return Err(self.wrong(&field(&place), expected, format!("\"{}\"", other.name())));
-                }
-            }
-        }
+        self.other_sides(index, &rule, join)?;
         Ok(Rule {
             place: RulePlace { map: self.map.to_owned(), index },
             candidates,
@@ -329,8 +281,79 @@ impl Reader<'_> {
         })
     }
 
-    fn patterns(&self, field: &str, prefix: &str, written: OneOrMore) -> Result<Vec<Pattern>> {
-        let written = written.into_vec();
+    /// The golden names of a rule, which may take what the expressions capture.
+    fn goldens(&self, field: &str, golden: &OneOrMore, candidates: &[Pattern]) -> Result<Vec<Template>> {
+        let mut goldens = Vec::new();
+        for written in golden.as_slice() {
+            let template = Template::new(written).ok_or_else(|| {
+                let expected = "a name in which `$` begins a capture (`$1`, `${name}`) or is doubled";
+                self.wrong(field, expected, format!("`{written}`"))
+            })?;
+            for pattern in candidates {
+                if let Some(unknown) = template.captures().find(|name| !pattern.captures().contains(*name)) {
+                    let expected = format!("captures of `{}`", pattern.written());
+                    return Err(self.wrong(field, expected, format!("`${unknown}`")));
+                }
+            }
+            goldens.push(template);
+        }
+        if goldens.is_empty() {
+            return Err(self.wrong(field, "a name", "none"));
+        }
+        Ok(goldens)
+    }
+
+    /// What becomes of the tensors of a number of expressions.
+    fn join(&self, index: usize, count: usize, concat: Option<i64>, add: bool) -> Result<Join> {
+        Ok(match (count, concat, add) {
+            (1, None, false) => Join::One,
+            (2.., Some(dim), false) => Join::Concat(dim),
+            (2.., None, true) => Join::Add,
+            (0 | 1, ..) => {
+                let expected = "several expressions, since there is `concat` or `add`";
+                return Err(self.wrong(&format!("field `rules[{index}].candidate`"), expected, "one"));
+            }
+            (_, None, false) => {
+                let expected = format!("`concat` or `add` for the {count} expressions of `candidate`");
+                return Err(self.wrong(&format!("`rules[{index}]`"), expected, "neither"));
+            }
+            (_, Some(_), true) => {
+                return Err(self.wrong(&format!("`rules[{index}]`"), "one of `concat` and `add`", "both"));
+            }
+        })
+    }
+
+    /// Refuses steps that take a size from a side that is not known where they are.
+    fn other_sides(&self, index: usize, rule: &RuleFile, join: Join) -> Result<()> {
+        let split = rule.split.is_some();
+        let lists = [
+            // Which of several golden tensors would be meant is open before the split.
+            ("each", &rule.each, (!split && join != Join::One).then_some(OtherSide::Golden)),
+            ("steps", &rule.steps, (!split).then_some(OtherSide::Golden)),
+            ("pieces", &rule.pieces, Some(OtherSide::Golden)),
+            ("golden_steps", &rule.golden_steps, Some(OtherSide::Candidate)),
+        ];
+        for (name, steps, side) in lists {
+            for (place, step) in steps.iter().enumerate() {
+                if let Some(other) = step.others().into_iter().find(|&other| Some(other) != side) {
+                    let expected = match side {
+                        Some(side) => format!("a number or \"{}\"", side.name()),
+                        None => "numbers, since there are several golden tensors".to_owned(),
+                    };
+                    let place = format!("{name}[{place}].{}", step.name());
+                    return Err(self.wrong(
+                        &format!("field `rules[{index}].{place}`"),
+                        expected,
+                        format!("\"{}\"", other.name()),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn patterns(&self, field: &str, prefix: &str, written: &OneOrMore) -> Result<Vec<Pattern>> {
+        let written = written.as_slice();
         if written.is_empty() {
             return Err(self.wrong(field, "a regular expression", "none"));
         }
@@ -360,5 +383,26 @@ impl Reader<'_> {
             expected: expected.to_string(),
             found: found.to_string(),
         }
+    }
+}
+
+impl NameMap {
+    /// Reads a map: a file, or a ready-made one by its name. A file of that name comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::ReadNames`] if there is no such file and no such map, [`crate::Error::NamesFile`] if it is no
+    /// TOML or has other fields, [`crate::Error::Names`] if a rule makes no sense.
+    pub fn read(name_or_path: &str) -> Result<Self> {
+        read(name_or_path)
+    }
+
+    /// Reads a map from its text; `source` is what messages call it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`NameMap::read`].
+    pub fn parse(source: &str, text: &str) -> Result<Self> {
+        parse(source, text)
     }
 }

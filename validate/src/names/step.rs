@@ -203,46 +203,60 @@ impl Step {
                 cut.extend(&shape[dim + 1..]);
                 return reshape(from, cut);
             }
-            Step::Slice(Slice { dim, start, end }) => {
-                let dim = dimension(*dim, shape)?;
-                let size = shape[dim] as i64;
-                let place = |at: i64| if at < 0 { at + size } else { at };
-                let (first, last) = (place(*start), end.map_or(size, place));
-                if first < 0 || last > size || first >= last {
-                    return Err(rule(
-                        format!("a part of the {size} places of dimension {dim}"),
-                        format!("{first}..{last}"),
-                    ));
-                }
-                from.narrowed(dim, first as usize, (last - first) as usize)
-            }
-            Step::Index(Index { dim, at }) => {
-                let dim = dimension(*dim, shape)?;
-                let size = shape[dim] as i64;
-                let place = if *at < 0 { at + size } else { *at };
-                if place < 0 || place >= size {
-                    return Err(rule(format!("one of the {size} places of dimension {dim}"), at.to_string()));
-                }
-                from.narrowed(dim, place as usize, 1).squeezed(dim)
-            }
+            Step::Slice(slice) => slice.of(from)?,
+            Step::Index(index) => index.of(from)?,
             Step::LastTokens(size) | Step::FirstTokens(size) => {
-                let dim = dimension(-2, shape)?;
-                let count = match size {
-                    Size::Number(count) => {
-                        usize::try_from(*count).ok().filter(|&count| count > 0 && count <= shape[dim])
-                    }
-                    Size::Other(_) => {
-                        let count = other.len().checked_sub(2).map(|dim| other[dim]);
-                        Some(count.filter(|&count| count <= shape[dim]).ok_or(Refusal::Sizes)?)
-                    }
-                };
-                let expected = || rule(format!("a number of tokens up to {}", shape[dim]), format!("{size}"));
-                let count = count.ok_or_else(expected)?;
-                let start = if matches!(self, Step::LastTokens(_)) { shape[dim] - count } else { 0 };
-                from.narrowed(dim, start, count)
+                tokens(from, size, matches!(self, Step::LastTokens(_)), other)?
             }
         }))
     }
+}
+
+impl Slice {
+    fn of(&self, from: &Strides) -> Result<Strides, Refusal> {
+        let shape = from.shape();
+        let dim = dimension(self.dim, shape)?;
+        let size = shape[dim] as i64;
+        let place = |at: i64| if at < 0 { at + size } else { at };
+        let (first, last) = (place(self.start), self.end.map_or(size, place));
+        if first < 0 || last > size || first >= last {
+            return Err(rule(
+                format!("a part of the {size} places of dimension {dim}"),
+                format!("{first}..{last}"),
+            ));
+        }
+        Ok(from.narrowed(dim, first as usize, (last - first) as usize))
+    }
+}
+
+impl Index {
+    fn of(&self, from: &Strides) -> Result<Strides, Refusal> {
+        let shape = from.shape();
+        let dim = dimension(self.dim, shape)?;
+        let size = shape[dim] as i64;
+        let place = if self.at < 0 { self.at + size } else { self.at };
+        if place < 0 || place >= size {
+            return Err(rule(format!("one of the {size} places of dimension {dim}"), self.at.to_string()));
+        }
+        Ok(from.narrowed(dim, place as usize, 1).squeezed(dim))
+    }
+}
+
+/// The first or last tokens: so many, or as many as the other side has.
+fn tokens(from: &Strides, size: &Size, last: bool, other: &[usize]) -> Result<Strides, Refusal> {
+    let shape = from.shape();
+    let dim = dimension(-2, shape)?;
+    let count = match size {
+        Size::Number(count) => usize::try_from(*count).ok().filter(|&count| count > 0 && count <= shape[dim]),
+        Size::Other(_) => {
+            let count = other.len().checked_sub(2).map(|dim| other[dim]);
+            Some(count.filter(|&count| count <= shape[dim]).ok_or(Refusal::Sizes)?)
+        }
+    };
+    let expected = || rule(format!("a number of tokens up to {}", shape[dim]), format!("{size}"));
+    let count = count.ok_or_else(expected)?;
+    let start = if last { shape[dim] - count } else { 0 };
+    Ok(from.narrowed(dim, start, count))
 }
 
 /// What a step leads to.

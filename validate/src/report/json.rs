@@ -3,15 +3,17 @@
 mod answer;
 mod divergence;
 mod entry;
+mod number;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::{Format, words};
-use crate::diff::{DiffReport, Side};
-use crate::tolerance::{Preset, Verdict};
+use crate::result::{DiffReport, Side};
 use answer::AnswerJson;
 use divergence::DivergenceJson;
 use entry::EntryJson;
+use measure::tolerance::Preset;
+use number::Number;
 
 /// Renders JSON.
 pub(super) struct Json;
@@ -25,21 +27,6 @@ impl Format for Json {
         // These types have string keys and no fallible parts, so the fallback is never taken.
         let document = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
         cli::escape::json(&document) + "\n"
-    }
-}
-
-/// A number that JSON may lack: NaN and the infinities are the strings `NaN`, `Infinity` and `-Infinity`.
-#[derive(Clone, Copy)]
-struct Number(f64);
-
-impl Serialize for Number {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            value if value.is_finite() => serializer.serialize_f64(value),
-            value if value.is_nan() => serializer.serialize_str("NaN"),
-            value if value > 0.0 => serializer.serialize_str("Infinity"),
-            _ => serializer.serialize_str("-Infinity"),
-        }
     }
 }
 
@@ -156,14 +143,5 @@ impl<'a> SideJson<'a> {
             checkpoint: side.checkpoint.as_deref(),
             entries: side.entries,
         }
-    }
-}
-
-/// Why an entry is not judged or does not pass.
-fn reason(verdict: &Verdict) -> Option<String> {
-    match verdict {
-        Verdict::Pass => None,
-        Verdict::Ignored { reason } => Some(reason.clone()),
-        Verdict::Fail(failure) => Some(words::failure(failure)),
     }
 }

@@ -6,8 +6,9 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use super::Format;
 use super::words::{self, Before};
 use crate::answer::Comparison;
-use crate::diff::{DiffReport, EntryReport};
-use crate::tolerance::Verdict;
+use crate::entry::EntryReport;
+use crate::result::DiffReport;
+use measure::tolerance::Verdict;
 
 /// Renders JUnit XML.
 pub(super) struct Junit;

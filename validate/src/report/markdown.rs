@@ -6,8 +6,9 @@ use cli::escape::markdown as text;
 
 use super::numbers::{relative_l2, short, short_or_dash};
 use super::{Format, words};
-use crate::diff::{DiffReport, EntryReport};
-use crate::tolerance::Metric;
+use crate::entry::EntryReport;
+use crate::result::DiffReport;
+use measure::tolerance::Metric;
 
 /// How many failing entries are listed.
 const FAILING: usize = 30;

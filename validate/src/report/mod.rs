@@ -2,6 +2,7 @@
 //!
 //! A format is a file of this folder with a type that implements [`Format`], and a line in [`format()`] and [`NAMES`].
 
+mod explanation;
 mod html;
 mod json;
 mod junit;
@@ -12,9 +13,9 @@ mod show;
 mod table;
 mod words;
 
-use crate::DiffReport;
+use crate::result::DiffReport;
 
-pub(crate) use numbers::digits;
+pub use explanation::explanation;
 pub use show::show;
 
 /// A way to present a report.

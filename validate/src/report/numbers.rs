@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use crate::metric::Measurement;
+use measure::metric::Measurement;
 
 /// A number of few digits: `0`, `1.2e-5`, `inf`, `nan`.
 pub(super) fn short(value: f64) -> String {
@@ -48,7 +48,7 @@ pub(super) fn element(value: f64) -> String {
 }
 
 /// A number of four significant digits, without zeros at its end.
-pub(crate) fn digits(value: f64) -> String {
+pub(super) fn digits(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 || !value.is_finite() {
         return value.to_string();

@@ -9,7 +9,7 @@ use golden::{Dump, Entry};
 
 use super::numbers::list;
 use super::words::squeeze;
-use crate::metric::Statistics;
+use measure::metric::Statistics;
 
 /// The widest that a column gets; what is longer stands out of it, and moves its own line only.
 const WIDEST: usize = 120;

@@ -10,8 +10,9 @@ use super::names::Abbreviations;
 use super::numbers::{count, relative_l2, short_or_dash};
 use super::{Format, Options, words};
 use crate::answer::Comparison;
-use crate::diff::{DiffReport, EntryReport};
-use crate::tolerance::{Metric, Tolerance, Verdict};
+use crate::entry::EntryReport;
+use crate::result::DiffReport;
+use measure::tolerance::{Metric, Tolerance, Verdict};
 
 /// The width of the whole table.
 const WIDTH: usize = 80;

@@ -6,14 +6,17 @@ use cli::counted;
 use golden::Role;
 use indexmap::IndexMap;
 
+use super::explanation::explanation;
 use super::numbers::{close_to_one, element, list, short};
 use crate::answer::{Comparison, TextDifference};
-use crate::diagnosis::Diagnosis;
-use crate::diff::{DiffReport, Divergence, EntryReport, Note, Side};
-use crate::metric::{Difference, Measurement};
+use crate::diagnosis::Finding;
+use crate::entry::EntryReport;
 use crate::names::{Counterpart, RulePlace};
-use crate::origin::{Excess, OriginKind};
-use crate::tolerance::{Failure, Metric, Verdict};
+use crate::note::Note;
+use crate::result::{DiffReport, Divergence, Side};
+use measure::metric::{Difference, Measurement};
+use measure::origin::OriginKind;
+use measure::tolerance::{Excess, Failure, Metric, Verdict};
 
 use answer::text_lines;
 pub(super) use answer::{answer, common, id_lines, ids, logits, squeeze, text};
@@ -93,12 +96,12 @@ fn fresh(excess: &Excess) -> String {
 }
 
 /// A mistake and how it was tested.
-pub(super) fn diagnosis(diagnosis: &Diagnosis) -> String {
+pub(super) fn diagnosis(finding: &Finding) -> String {
     format!(
         "diagnosis: {}; undone, it leaves a relative L2 of {} of {}",
-        diagnosis.text,
-        short(diagnosis.after),
-        short(diagnosis.before)
+        explanation(&finding.explanation),
+        short(finding.explanation.after),
+        short(finding.explanation.before)
     )
 }
 

@@ -2,7 +2,7 @@
 
 use golden::manifest::ManifestHead;
 use validate::logits::LogitsReport;
-use validate::{Comparison, DiffReport, Divergence, Skipped, Tokens, report};
+use validate::{Comparison, DiffOptions, DiffReport, Divergence, Skipped, Tokens, report};
 
 use crate::dumps::{Candidate, Tensor, bundled, compare};
 
@@ -103,7 +103,8 @@ fn what_the_golden_dump_does_not_tell_is_not_compared() {
     let golden = Candidate::with(NAME, |head| head.generated_ids = None, |_, _| true);
     let golden = golden::Dump::open(golden.path()).unwrap();
     let candidate = golden::Dump::open(bundled(NAME)).unwrap();
-    let report = validate::diff(&golden, &candidate, &validate::Policy::default(), true, &|_| ()).unwrap();
+    let report =
+        validate::diff(&golden, &candidate, &DiffOptions::new(&validate::Policy::default())).unwrap();
     assert_eq!(report.answer.generated_ids, Comparison::Skipped(Skipped::NotInGolden));
     assert!(report.passes());
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use golden::Dump;
-use validate::{Error, Noise, Policy, diff_with_names, names};
+use validate::{DiffOptions, Error, Noise, Policy, diff, names};
 
 use crate::dumps::{Candidate, bundled};
 
@@ -30,8 +30,14 @@ fn a_dump_that_becomes_shorter_is_told_by_every_way_to_compare() {
         let (golden, found) = (Dump::open(bundled(NAME)).unwrap(), Dump::open(candidate.path()).unwrap());
         shorten(&candidate.path());
         let policy = Policy::default();
-        is_told(diff_with_names(&golden, &found, &policy, None, None, verify, &|_| {}), &candidate.path());
-        is_told(diff_with_names(&found, &golden, &policy, None, None, verify, &|_| {}), &candidate.path());
+        is_told(
+            diff(&golden, &found, &DiffOptions { verify, ..DiffOptions::new(&policy) }),
+            &candidate.path(),
+        );
+        is_told(
+            diff(&found, &golden, &DiffOptions { verify, ..DiffOptions::new(&policy) }),
+            &candidate.path(),
+        );
         is_told(Noise::measure(&golden, &[found], 3.0, verify, &|_| {}), &candidate.path());
     }
     let candidate = Candidate::copied(NAME);

@@ -1,8 +1,8 @@
 //! Known mistakes, planted one at a time: each is named, with the tokens and channels that it is in.
 
 use golden::{Dtype, Dump, TensorView};
-use validate::DiffReport;
 use validate::diagnosis::Mistake;
+use validate::{DiffReport, report};
 
 use crate::dumps::{Candidate, Tensor, bundled, compare, first_named};
 
@@ -23,8 +23,9 @@ fn said(report: &DiffReport, mistake: Mistake) -> Vec<String> {
     let found: Vec<Mistake> = findings.diagnoses.iter().map(|diagnosis| diagnosis.mistake).collect();
     assert_eq!(found.first(), Some(&mistake), "{findings:?}");
     let best = &findings.diagnoses[0];
-    assert!(best.after < best.before, "{best:?}");
-    findings.places.iter().cloned().chain([best.text.clone()]).collect()
+    let explanation = &best.explanation;
+    assert!(explanation.after < explanation.before, "{best:?}");
+    findings.places.iter().cloned().chain([report::explanation(explanation)]).collect()
 }
 
 fn values(name: &str, site: &str) -> Vec<f64> {
@@ -365,16 +366,23 @@ fn tiles_and_tokens_that_only_one_side_has() {
     let report = without(TILES, "pixel_values", 2..3, 0);
     let found = &report.findings.as_ref().unwrap().diagnoses[0];
     assert_eq!(found.mistake, Mistake::MissingTiles);
-    assert_eq!(found.text, "it lacks tile 2 of 3, the thumbnail, which is the others, 2 by 1, made smaller");
+    assert_eq!(
+        report::explanation(&found.explanation),
+        "it lacks tile 2 of 3, the thumbnail, which is the others, 2 by 1, made smaller"
+    );
     // The first of two is no picture of the others.
     let report = without(TILES, "pixel_values", 0..1, 0);
-    assert_eq!(report.findings.unwrap().diagnoses[0].text, "it lacks tile 0 of 3");
+    let found = &report.findings.as_ref().unwrap().diagnoses[0];
+    assert_eq!(report::explanation(&found.explanation), "it lacks tile 0 of 3");
 
     let site = "vision_model.radio_model.model.patch_generator.cls_token";
     let report = without(TILES, site, 4..8, 1);
     let found = &report.findings.as_ref().unwrap().diagnoses[0];
-    assert_eq!((found.mistake, found.text.as_str()), (Mistake::MissingRows, "it lacks rows 4 to 7 of 72"));
-    assert!(found.after == 0.0 && found.before > 0.0, "{found:?}");
+    assert_eq!(
+        (found.mistake, report::explanation(&found.explanation)),
+        (Mistake::MissingRows, "it lacks rows 4 to 7 of 72".to_owned())
+    );
+    assert!(found.explanation.after == 0.0 && found.explanation.before > 0.0, "{found:?}");
 }
 
 #[test]

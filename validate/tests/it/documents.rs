@@ -1,11 +1,13 @@
 //! The documents in `docs/`, held to what they describe.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use validate::Policy;
+use validate::diagnosis::DIAGNOSES;
 use validate::report::{Options, format};
+use validate::{DiffOptions, Policy};
 
 use crate::dumps::{Candidate, bundled, compare, compare_by, goldens};
 
@@ -50,6 +52,39 @@ fn what_we_write_satisfies_the_schema_and_what_is_spoilt_does_not() {
         let mut spoilt = written.clone();
         spoil(&mut spoilt);
         assert!(!schema.is_valid(&spoilt), "spoil {index}");
+    }
+}
+
+#[test]
+fn the_schema_and_the_table_have_every_diagnosis() {
+    let names: BTreeSet<&str> = DIAGNOSES.iter().map(|(_, diagnosis)| diagnosis.name).collect();
+    for (mistake, diagnosis) in DIAGNOSES {
+        assert_eq!(mistake.name(), diagnosis.name);
+        assert!(!diagnosis.example.is_empty());
+    }
+    let schema: Value =
+        serde_json::from_slice(&fs::read(document("diff-report.schema.json")).unwrap()).unwrap();
+    let listed: Vec<&Value> = enumerations(&schema).into_iter().filter(|all| all[0] == "scale").collect();
+    let [listed] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!(
+        listed.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect::<BTreeSet<_>>(),
+        names
+    );
+    let page = fs::read_to_string(document("diff-report.md")).unwrap();
+    let table = page.split("| `mistake` | undone by |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.lines().skip(2).map(|line| line.split('|').nth(1).unwrap());
+    let told: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(told, names);
+}
+
+/// All `enum`s of a schema.
+fn enumerations(schema: &Value) -> Vec<&Value> {
+    match schema {
+        Value::Object(fields) => {
+            fields.get("enum").into_iter().chain(fields.values().flat_map(enumerations)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(enumerations).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -125,7 +160,12 @@ fn the_policy_in_the_document_is_one() {
 fn the_figures_behind_the_defaults_are_those_of_the_bundled_runs() {
     let golden = golden::Dump::open(bundled("shapes-describe-bfloat16")).unwrap();
     let candidate = golden::Dump::open(bundled("shapes-describe-float32")).unwrap();
-    let report = validate::diff(&golden, &candidate, &Policy::default(), false, &|_| ()).unwrap();
+    let report = validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { verify: false, ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap();
     let measured: Vec<_> = report.entries.iter().filter_map(|entry| entry.measurement.as_ref()).collect();
     let largest = |of: &dyn Fn(&validate::metric::Measurement) -> Option<f64>| {
         let largest =

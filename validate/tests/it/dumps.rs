@@ -7,7 +7,7 @@ use golden::manifest::ManifestHead;
 use golden::{Dtype, Dump, DumpWriter, Entry};
 use half::bf16;
 use tempfile::TempDir;
-use validate::{DiffReport, Divergence, Policy};
+use validate::{DiffOptions, DiffReport, Divergence, Policy};
 
 pub fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/fixtures/goldens")
@@ -153,7 +153,7 @@ pub fn compare(golden: &str, candidate: &Candidate) -> DiffReport {
 pub fn compare_by(golden: &str, candidate: &Candidate, policy: &Policy) -> DiffReport {
     let golden = Dump::open(bundled(golden)).unwrap();
     let candidate = Dump::open(candidate.path()).unwrap();
-    validate::diff(&golden, &candidate, policy, true, &|_| ()).unwrap()
+    validate::diff(&golden, &candidate, &DiffOptions::new(policy)).unwrap()
 }
 
 /// The name of the entry that a report names first.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use golden::manifest::Producer;
 use golden::{Dtype, Dump, DumpWriter, ManifestHead, Role};
-use validate::{Policy, names};
+use validate::{DiffOptions, Policy, names};
 
 fn dump(path: &std::path::Path, names: &[String], value: impl Fn(usize) -> f32) -> Dump {
     let mut writer = DumpWriter::create(path).unwrap();
@@ -22,7 +22,7 @@ fn an_entry_computes_from_few_of_many() {
     let names: Vec<String> = (0..5000).map(|index| format!("list.{index}")).collect();
     let golden = dump(&folder.path().join("golden"), &names, |index| index as f32);
     let candidate = dump(&folder.path().join("candidate"), &names, |index| index as f32 * 1.5);
-    let report = validate::diff(&golden, &candidate, &Policy::default(), true, &|_| ()).unwrap();
+    let report = validate::diff(&golden, &candidate, &DiffOptions::new(&Policy::default())).unwrap();
     let inputs: usize = report.entries.iter().map(|entry| entry.origin.inputs.len()).sum();
     assert!(inputs <= 65 * names.len(), "{inputs} inputs of {} entries", names.len());
     let nearest: HashSet<usize> = (4935..4999).collect();
@@ -36,7 +36,7 @@ fn layers_of_any_number_are_no_way_to_walk() {
     let names = ["inputs_embeds".to_owned(), layer(3), layer(usize::MAX)];
     let golden = dump(&folder.path().join("golden"), &names, |index| index as f32);
     let candidate = dump(&folder.path().join("candidate"), &names, |index| index as f32 * 1.5);
-    let report = validate::diff(&golden, &candidate, &Policy::default(), true, &|_| ()).unwrap();
+    let report = validate::diff(&golden, &candidate, &DiffOptions::new(&Policy::default())).unwrap();
     assert_eq!(report.entries[2].origin.inputs, [0, 1]);
 }
 

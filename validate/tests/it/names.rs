@@ -7,7 +7,7 @@ mod ready_made;
 mod refusals;
 
 use golden::{Dump, DumpWriter};
-use validate::{DiffReport, NameMap, Policy};
+use validate::{DiffOptions, DiffReport, NameMap, Policy};
 
 use crate::dumps::{Candidate, Tensor, bundled};
 
@@ -41,7 +41,11 @@ fn compare(name: &str, candidate: &Candidate, map: &str) -> validate::Result<Dif
     let golden = Dump::open(bundled(name)).unwrap();
     let candidate = Dump::open(candidate.path()).unwrap();
     let map = NameMap::parse("map.toml", map)?;
-    validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(&map), true, &|_| ())
+    validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { names: Some(&map), ..DiffOptions::new(&Policy::default()) },
+    )
 }
 
 fn renamed(mut tensor: Tensor, name: &str) -> Tensor {

@@ -5,7 +5,7 @@ use std::fs;
 use golden::{Dtype, Dump};
 use half::bf16;
 use validate::tolerance::Tolerance;
-use validate::{DiffReport, Noise, Note, Policy};
+use validate::{DiffOptions, DiffReport, Noise, Note, Policy};
 
 use crate::dumps::{Candidate, bundled, compare_by, failing, first_named};
 
@@ -34,7 +34,12 @@ fn spoilt(site: &str, factor: f64) -> Candidate {
 fn diff(golden: &str, candidate: &Dump, runs: &[Dump], factor: f64) -> DiffReport {
     let golden = Dump::open(bundled(golden)).unwrap();
     let noise = Noise::measure(&golden, runs, factor, true, &|_| ()).unwrap();
-    validate::diff_with_noise(&golden, candidate, &Policy::default(), Some(&noise), true, &|_| ()).unwrap()
+    validate::diff(
+        &golden,
+        candidate,
+        &DiffOptions { noise: Some(&noise), ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -54,8 +59,11 @@ fn noise_narrows_the_limits_where_right_runs_are_near() {
     // 1.2e-2 is within the limit of 2e-2, and 3 times the noise of 3.4e-3 is not.
     let candidate = spoilt(site, 1.012);
     let candidate = Dump::open(candidate.path()).unwrap();
-    let plain =
-        validate::diff(&Dump::open(bundled(BF16)).unwrap(), &candidate, &Policy::default(), true, &|_| ());
+    let plain = validate::diff(
+        &Dump::open(bundled(BF16)).unwrap(),
+        &candidate,
+        &DiffOptions::new(&Policy::default()),
+    );
     assert!(plain.unwrap().passes());
     assert_eq!(first_named(&diff(BF16, &candidate, &[noise], 3.0)), site);
 }
@@ -65,7 +73,7 @@ fn a_run_in_another_dtype_is_judged_by_a_right_one_in_it() {
     // The golden run is in float32, the engine's in bfloat16.
     let engine = Dump::open(bundled(BF16)).unwrap();
     let plain =
-        validate::diff(&Dump::open(bundled(F32)).unwrap(), &engine, &Policy::default(), true, &|_| ());
+        validate::diff(&Dump::open(bundled(F32)).unwrap(), &engine, &DiffOptions::new(&Policy::default()));
     assert!(!plain.unwrap().passes());
     let report = diff(F32, &engine, &[Dump::open(bundled(BF16)).unwrap()], 1.5);
     assert!(report.passes(), "{:?}", failing(&report));
@@ -83,7 +91,7 @@ fn a_calibrated_policy_passes_the_runs_that_it_is_from_and_no_wrong_one() {
     let golden = Dump::open(bundled(BF16)).unwrap();
     let runs = [Dump::open(right.path()).unwrap()];
     let noise = Noise::measure(&golden, &runs, 1.5, true, &|_| ()).unwrap();
-    let text = validate::noise::calibrate(&golden, &runs, &noise);
+    let text = validate::calibrate(&golden, &runs, &noise);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), &text).unwrap();
     let policy = Policy::read(file.path()).unwrap();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use validate::metric::Measurement;
 use validate::origin::OriginKind;
 use validate::tolerance::{Failure, Verdict};
-use validate::{DiffReport, Divergence, Error, NameMap, Noise, Policy, report};
+use validate::{DiffOptions, DiffReport, Divergence, Error, NameMap, Noise, Policy, report};
 
 use crate::dumps::{Candidate, bundled};
 
@@ -46,7 +46,7 @@ impl Sketched {
 }
 
 fn diff(golden: &Dump, candidate: &Dump) -> DiffReport {
-    validate::diff(golden, candidate, &Policy::default(), true, &|_| ()).unwrap()
+    validate::diff(golden, candidate, &DiffOptions::new(&Policy::default())).unwrap()
 }
 
 fn measurement<'a>(report: &'a DiffReport, site: &str) -> &'a Measurement {
@@ -258,10 +258,14 @@ fn the_noise_of_right_runs_is_estimated_too() {
     let level = noise.level("mlp1.3").unwrap();
     assert_eq!((level.row_relative_l2, level.dtypes.as_slice()), (None, &[Dtype::BFloat16][..]));
     assert!((1e-4..1e-1).contains(&level.relative_l2));
-    let report =
-        validate::diff_with_noise(&golden, &run, &Policy::default(), Some(&noise), true, &|_| ()).unwrap();
+    let report = validate::diff(
+        &golden,
+        &run,
+        &DiffOptions { noise: Some(&noise), ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap();
     assert!(report.passes(), "{:?}", report.first_divergence());
-    let policy = validate::noise::calibrate(&golden, std::slice::from_ref(&run), &noise);
+    let policy = validate::calibrate(&golden, std::slice::from_ref(&run), &noise);
     assert!(policy.contains("\nrelative_l2 = ") && !policy.contains("row_relative_l2"), "{policy}");
 }
 
@@ -270,7 +274,8 @@ fn sketches_of_other_seeds_are_refused_unless_nothing_differs() {
     let fault = faulty();
     let golden = Sketched::of(&bundled(NAME), &["--seed", "1"]);
     let other = Sketched::of(&fault.path(), &["--seed", "2"]);
-    let error = validate::diff(&golden.open(), &other.open(), &Policy::default(), true, &|_| ()).unwrap_err();
+    let error =
+        validate::diff(&golden.open(), &other.open(), &DiffOptions::new(&Policy::default())).unwrap_err();
     assert_eq!(
         error.to_string(),
         "entry `vision_model.radio_model.model.blocks.2.norm1`: expected a sketch of seed 1, as the golden dump has, \
@@ -296,7 +301,11 @@ fn a_map_of_names_leads_to_sketches_and_refuses_to_lay_those_of_a_candidate_out_
         let map = format!("version = 1\n[[rules]]\ncandidate = 'theirs'\ngolden = \"{SITE}\"\n{steps}");
         let map = NameMap::parse("map.toml", &map).unwrap();
         let other = Dump::open(candidate.path()).unwrap();
-        validate::diff_with_names(&golden.open(), &other, &Policy::default(), None, Some(&map), true, &|_| ())
+        validate::diff(
+            &golden.open(),
+            &other,
+            &DiffOptions { names: Some(&map), ..DiffOptions::new(&Policy::default()) },
+        )
     };
     let report = compared("").unwrap();
     let found = measurement(&report, SITE);
@@ -320,9 +329,12 @@ fn a_map_of_names_leads_to_sketches_and_refuses_to_lay_those_of_a_candidate_out_
     );
     let map = NameMap::parse("map.toml", &map).unwrap();
     let policy = Policy::default();
-    let error =
-        validate::diff_with_names(&golden.open(), &sketched.open(), &policy, None, Some(&map), true, &|_| ())
-            .unwrap_err();
+    let error = validate::diff(
+        &golden.open(),
+        &sketched.open(),
+        &DiffOptions { names: Some(&map), ..DiffOptions::new(&policy) },
+    )
+    .unwrap_err();
     assert_eq!(error.to_string(), refused);
 }
 
@@ -333,7 +345,8 @@ fn a_sketched_golden_dump_judges_what_an_engine_recorded_in_full() {
     let map = NameMap::read("vllm-nemotron").unwrap();
     let policy = Policy::default();
     let by = |golden: &Dump| {
-        validate::diff_with_names(golden, &candidate, &policy, None, Some(&map), true, &|_| ()).unwrap()
+        validate::diff(golden, &candidate, &DiffOptions { names: Some(&map), ..DiffOptions::new(&policy) })
+            .unwrap()
     };
     let (estimated, full) = (by(&golden.open()), by(&Dump::open(bundled(NAME)).unwrap()));
     let compared = |report: &DiffReport| report.entries.iter().filter(|e| e.measurement.is_some()).count();

@@ -1,6 +1,7 @@
 //! Planted faults: each is found, and named first.
 
 use golden::{Dtype, Dump};
+use validate::DiffOptions;
 use validate::tolerance::{Failure, Verdict};
 
 use crate::dumps::{Candidate, Tensor, bundled, compare, failing, first_named};
@@ -208,7 +209,8 @@ fn nan_and_infinity_are_not_a_pass_on_either_side() {
         let candidate = Candidate::changing(name, site, |tensor| tensor.set(1000, value));
         let golden = Dump::open(candidate.path()).unwrap();
         let clean = Dump::open(bundled(name)).unwrap();
-        let report = validate::diff(&golden, &clean, &validate::Policy::default(), true, &|_| ()).unwrap();
+        let report =
+            validate::diff(&golden, &clean, &DiffOptions::new(&validate::Policy::default())).unwrap();
         assert_eq!(failing(&report), [site], "{value}");
     }
 }
@@ -247,7 +249,7 @@ fn zero_against_zero_passes_and_anything_else_does_not() {
     });
     let diff = |candidate: &Candidate| {
         let (golden, candidate) = (Dump::open(golden.path()).unwrap(), Dump::open(candidate.path()).unwrap());
-        validate::diff(&golden, &candidate, &validate::Policy::default(), true, &|_| ()).unwrap()
+        validate::diff(&golden, &candidate, &DiffOptions::new(&validate::Policy::default())).unwrap()
     };
     assert!(diff(&golden).passes());
     let report = diff(&other);

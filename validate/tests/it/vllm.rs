@@ -4,7 +4,7 @@ use golden::{Dump, DumpWriter};
 use validate::diagnosis::Mistake;
 use validate::origin::OriginKind;
 use validate::tolerance::Verdict;
-use validate::{Comparison, DiffReport, EntryReport, NameMap, Note, Policy};
+use validate::{Comparison, DiffOptions, DiffReport, EntryReport, NameMap, Note, Policy};
 
 use crate::dumps::{bundled, failing, first_named, goldens};
 
@@ -18,8 +18,12 @@ fn compare(golden: &str, candidate: &str, map: &str) -> DiffReport {
 fn compare_with(golden: &str, candidate: &str, map: &NameMap) -> DiffReport {
     let golden = Dump::open(bundled(golden)).unwrap();
     let candidate = Dump::open(goldens().join("../ports").join(candidate)).unwrap();
-    validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(map), true, &|_| ())
-        .unwrap()
+    validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { names: Some(map), ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap()
 }
 
 /// The golden sites that were compared, and those that the map says vLLM does not have.
@@ -152,9 +156,12 @@ fn a_tower_of_the_public_code_keeps_its_names() {
     writer.finish(recorded.manifest().head()).unwrap();
     let candidate = Dump::open(&path).unwrap();
     let map = NameMap::read("vllm-nemotron").unwrap();
-    let report =
-        validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(&map), true, &|_| ())
-            .unwrap();
+    let report = validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { names: Some(&map), ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap();
     let (compared, left) = sites(&report, 105);
     assert_eq!((compared.len(), left), (99, without_a_module().iter().map(String::as_str).collect()));
     let tower = compared.iter().filter(|entry| entry.entry.name.starts_with("vision_model"));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use validate::diagnosis::Mistake;
 use validate::report::{Options, format};
 use validate::tolerance::{Preset, Verdict};
-use validate::{DiffReport, Policy};
+use validate::{DiffOptions, DiffReport, Policy};
 
 use crate::dumps::{Candidate, Tensor, bundled, compare, compare_by, first_named};
 
@@ -56,7 +56,7 @@ fn weights_that_one_attention_does_not_return_are_told_in_a_line_and_not_judged(
     let (eager, sdpa) = (with_attn_weights(B16), Candidate::copied(B16));
     for (golden, candidate, side) in [(&eager, &sdpa, "golden run"), (&sdpa, &eager, "candidate")] {
         let (from, to) = (Dump::open(golden.path()).unwrap(), Dump::open(candidate.path()).unwrap());
-        let report = validate::diff(&from, &to, &exact(), true, &|_| ()).unwrap();
+        let report = validate::diff(&from, &to, &DiffOptions::new(&exact())).unwrap();
         assert!(report.passes());
         let ignored = report.entries.iter().filter(|entry| matches!(entry.verdict, Verdict::Ignored { .. }));
         assert_eq!(ignored.count(), 4);
@@ -99,7 +99,8 @@ fn weights_that_both_have_are_judged() {
         writer.push(&entry.name, entry.role, &entry.module, entry.dtype, view.shape(), &data).unwrap();
     }
     writer.finish(dump.manifest().head()).unwrap();
-    let report = validate::diff(&dump, &Dump::open(out).unwrap(), &Policy::default(), true, &|_| ()).unwrap();
+    let report =
+        validate::diff(&dump, &Dump::open(out).unwrap(), &DiffOptions::new(&Policy::default())).unwrap();
     assert_eq!(first_named(&report), "language_model.model.layers.2.self_attn.attn_weights");
 }
 
@@ -150,19 +151,19 @@ fn pixels_that_were_rounded_first_are_told_from_those_that_were_not() {
 
 fn told_apart(golden: &Dump, candidate: &Dump, [from, to]: [&str; 2], says: &str) {
     // Within the limits of bfloat16 it is no fault, and said all the same.
-    let report = validate::diff(golden, candidate, &Policy::default(), true, &|_| ()).unwrap();
+    let report = validate::diff(golden, candidate, &DiffOptions::new(&Policy::default())).unwrap();
     assert!(report.passes());
     let note =
         format!("note: `pixel_values` reached the golden run's tower in {from}, the candidate's in {to}");
     let shown = table(&report);
     assert!(shown.contains(&note), "{shown}");
 
-    let report = validate::diff(golden, candidate, &exact(), true, &|_| ()).unwrap();
+    let report = validate::diff(golden, candidate, &DiffOptions::new(&exact())).unwrap();
     assert_eq!(first_named(&report), CONDITIONER);
     let best = &report.findings.as_ref().unwrap().diagnoses[0];
     assert_eq!(best.mistake, Mistake::PixelRounding);
-    assert!(best.text.starts_with(says), "{best:?}");
-    assert_eq!(best.after, 0.0);
+    assert!(validate::report::explanation(&best.explanation).starts_with(says), "{best:?}");
+    assert_eq!(best.explanation.after, 0.0);
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn what_the_manifests_say_of_the_pixels_is_enough() {
     );
     let (golden, candidate) = (Dump::open(golden.path()).unwrap(), Dump::open(candidate.path()).unwrap());
     let note = |golden, candidate| {
-        table(&validate::diff(golden, candidate, &exact(), true, &|_| ()).unwrap())
+        table(&validate::diff(golden, candidate, &DiffOptions::new(&exact())).unwrap())
             .contains("reached the golden run's tower in float32, the candidate's in bfloat16")
     };
     assert!(note(&golden, &candidate));

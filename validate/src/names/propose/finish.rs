@@ -6,12 +6,12 @@ use cli::escape::toml;
 use golden::{Dump, Entry};
 use indexmap::IndexSet;
 
-use super::Proposal;
 use super::draft::{DraftRule, singly};
+use super::proposal::Proposal;
+use crate::error::{Error, Result};
 use crate::names::file::parse;
 use crate::names::pairing::Pairing;
 use crate::names::pattern::readings;
-use crate::{Error, Result};
 
 /// Writes the rules as a map that fits the dumps.
 pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>) -> Result<Proposal> {

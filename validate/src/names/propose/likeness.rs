@@ -3,7 +3,7 @@
 use golden::TensorView;
 use golden::sketch::word;
 
-use crate::metric::value_at;
+use measure::metric::value_at;
 
 /// How many elements are looked at.
 const SAMPLE: usize = 512;

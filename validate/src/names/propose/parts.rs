@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::draft::Evidence;
 use super::index::Index;
 use super::likeness::{ALIKE, Heads, LastRows, Sample};
-use super::{Matcher, module};
+use super::matcher::{Matcher, module};
 
 /// How many parts a tensor may have.
 const MOST_PARTS: usize = 64;

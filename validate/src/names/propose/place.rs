@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::draft::Evidence;
-use super::{Matcher, Tensor, last_word};
+use super::matcher::{Matcher, Tensor, last_word};
 use crate::names::propose::likeness;
 
 /// What a tensor must have in common with a golden one to stand for it: rows, columns, and whether its elements are

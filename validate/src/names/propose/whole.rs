@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::draft::Evidence;
 use super::index::{Index, MOST};
 use super::likeness::ALIKE;
-use super::{Matcher, last_word};
+use super::matcher::{Matcher, last_word};
 
 /// How many tensors may be equally near, of those that are not equal by their hashes.
 const MOST_TIES: usize = 256;

@@ -12,10 +12,12 @@ use serde::Serialize;
 use super::Format;
 use super::numbers::{count, relative_l2, short, short_or_dash};
 use super::words::{self, Before};
-use crate::diff::{DiffReport, Divergence, EntryReport};
-use crate::metric::RowError;
+use crate::entry::EntryReport;
+use crate::result::{DiffReport, Divergence};
 use crate::tiles::Tiles;
-use crate::tolerance::{Metric, Tolerance};
+use measure::metric::RowError;
+use measure::model::{SiteRole, model};
+use measure::tolerance::{Metric, Tolerance};
 
 /// Rows are told singly up to this number, and else by the worst of some neighbours.
 const SINGLE_ROWS: usize = 1024;
@@ -106,7 +108,8 @@ impl<'a> Data<'a> {
             _ => None,
         };
         let before = Before::of(report);
-        let patches = report.entries.iter().find(|entry| entry.entry.name.ends_with(".im_to_patches"));
+        let patches =
+            report.entries.iter().find(|entry| model().role(&entry.entry.name) == Some(SiteRole::Patches));
         Data {
             first,
             entries: report

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Number;
+use super::number::Number;
 use crate::answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
 use crate::logits::{LogitsReport, TOP};
 

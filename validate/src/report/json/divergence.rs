@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Number, reason};
-use crate::diagnosis::Diagnosis;
-use crate::diff::{DiffReport, Divergence};
+use super::number::{Number, reason};
+use crate::diagnosis::Finding;
+use crate::report::explanation::explanation;
 use crate::report::words;
+use crate::result::{DiffReport, Divergence};
 
 #[derive(Serialize)]
 pub(super) struct DivergenceJson<'a> {
@@ -16,13 +17,13 @@ pub(super) struct DivergenceJson<'a> {
     reason: String,
     last_agreement: Option<&'a str>,
     places: Vec<&'a str>,
-    diagnoses: Vec<DiagnosisJson<'a>>,
+    diagnoses: Vec<DiagnosisJson>,
 }
 
 #[derive(Serialize)]
-struct DiagnosisJson<'a> {
+struct DiagnosisJson {
     mistake: &'static str,
-    text: &'a str,
+    text: String,
     before: Number,
     after: Number,
 }
@@ -68,13 +69,13 @@ impl<'a> DivergenceJson<'a> {
     }
 }
 
-impl<'a> DiagnosisJson<'a> {
-    fn of(diagnosis: &'a Diagnosis) -> Self {
+impl DiagnosisJson {
+    fn of(finding: &Finding) -> Self {
         DiagnosisJson {
-            mistake: diagnosis.mistake.name(),
-            text: &diagnosis.text,
-            before: Number(diagnosis.before),
-            after: Number(diagnosis.after),
+            mistake: finding.mistake.name(),
+            text: explanation(&finding.explanation),
+            before: Number(finding.explanation.before),
+            after: Number(finding.explanation.after),
         }
     }
 }

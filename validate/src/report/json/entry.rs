@@ -3,11 +3,11 @@
 use golden::Role;
 use serde::Serialize;
 
-use super::{Number, reason};
-use crate::diff::{DiffReport, EntryReport};
-use crate::metric::{Difference, Measurement, NonFinite};
-use crate::origin::Excess;
-use crate::tolerance::{Failure, Metric, Tolerance, Verdict};
+use super::number::{Number, reason};
+use crate::entry::EntryReport;
+use crate::result::DiffReport;
+use measure::metric::{Difference, Measurement, NonFinite};
+use measure::tolerance::{Excess, Failure, Metric, Tolerance, Verdict};
 
 #[derive(Serialize)]
 struct LevelJson {

@@ -3,9 +3,9 @@
 use cli::counted;
 
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
-use crate::diff::DiffReport;
 use crate::logits::{LogitsReport, Step, TOP};
 use crate::report::numbers::{digits, short};
+use crate::result::DiffReport;
 
 /// How prompt and answer compare.
 pub(in crate::report) fn answer(report: &DiffReport) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::fs;
 
 use golden::{Dtype, Dump};
 use validate::tolerance::Verdict;
-use validate::{NameMap, Note, Policy};
+use validate::{DiffOptions, NameMap, Note, Policy};
 
 use super::{BLOCKS, LAYERS, NAME, engine, index, renamed};
 use crate::dumps::{Candidate, Tensor, bundled, failing};
@@ -23,9 +23,12 @@ fn every_ready_made_map_can_be_read_and_says_where_it_comes_from() {
     let golden = Dump::open(bundled(NAME)).unwrap();
     let candidate = Dump::open(candidate.path()).unwrap();
     let map = NameMap::read("transformers-nemotron").unwrap();
-    let report =
-        validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(&map), true, &|_| ())
-            .unwrap();
+    let report = validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { names: Some(&map), ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap();
     assert_eq!(failing(&report), [""; 0]);
 }
 
@@ -139,9 +142,12 @@ fn what_vllm_records_is_equal_through_its_map() {
     let candidate = vllm();
     let candidate = Dump::open(candidate.path()).unwrap();
     let map = NameMap::read("vllm-nemotron").unwrap();
-    let report =
-        validate::diff_with_names(&golden, &candidate, &Policy::default(), None, Some(&map), true, &|_| ())
-            .unwrap();
+    let report = validate::diff(
+        &golden,
+        &candidate,
+        &DiffOptions { names: Some(&map), ..DiffOptions::new(&Policy::default()) },
+    )
+    .unwrap();
     assert_eq!(failing(&report), ["step_logits"], "there was an answer, and no logits of it");
     let ignored = |entry: &&validate::EntryReport| matches!(entry.verdict, Verdict::Ignored { .. });
     // The golden entries come first.

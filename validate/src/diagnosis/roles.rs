@@ -1,0 +1,51 @@
+//! What the roles of sites tell the diagnoses.
+
+use golden::Dump;
+use measure::model::model;
+
+pub(super) use measure::model::SiteRole;
+
+/// The parts of a fused projection, in their order.
+pub(super) const QKV_PARTS: [&str; 3] = ["queries", "keys", "values"];
+
+/// What a site is for.
+pub(super) fn role(name: &str) -> Option<SiteRole> {
+    model().role(name)
+}
+
+/// Whether the channels of a site are those of heads, one after the other.
+pub(super) fn is_by_heads(name: &str) -> bool {
+    matches!(role(name), Some(SiteRole::Queries | SiteRole::Keys | SiteRole::Values))
+}
+
+/// Whether the numbers of a site are rotated in pairs or halves of a head, or are the angles of that.
+pub(super) fn is_rotated(name: &str) -> bool {
+    matches!(role(name), Some(SiteRole::Queries | SiteRole::Keys | SiteRole::Cos | SiteRole::Sin))
+}
+
+/// The size of a head of the language model, as its rotary embedding has it.
+pub(super) fn head_dim(golden: &Dump) -> Option<usize> {
+    golden.entry(&model().head_angles).and_then(|entry| entry.shape.last().copied())
+}
+
+/// The sites of the cosines and sines of one rotary embedding.
+pub(super) struct Angles {
+    pub(super) cos: String,
+    pub(super) sin: String,
+    /// Which of both the site is.
+    pub(super) is_cos: bool,
+}
+
+/// The angles that a site is one half of.
+pub(super) fn angles(name: &str) -> Option<Angles> {
+    let is_cos = match role(name)? {
+        SiteRole::Cos => true,
+        SiteRole::Sin => false,
+        _ => return None,
+    };
+    let (stem, _) = name.rsplit_once('.')?;
+    Some(Angles { cos: format!("{stem}.cos"), sin: format!("{stem}.sin"), is_cos })
+}
+
+/// The pixels that a run was given.
+pub(super) const PIXELS: &str = "pixel_values";
