@@ -40,7 +40,7 @@ class Steps:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CannotTellError(
-                f"`{folder}`: expected a folder of its own, found another proof under way in it"
+                f"`{folder}`: expected an unused folder, found another proof that is running in it"
             ) from None
 
     def begin(self, what: str) -> None:

@@ -1,5 +1,5 @@
-//! How files are opened and read: regular ones only, never more than is allowed, with a word for what is not what its name
-//! says, and never in silence what somebody changed.
+//! Opens and reads files: only regular files, never more than a limit. It says what a file really is if its name is wrong, and
+//! notices a file that changes while it is read.
 
 mod bus;
 mod content;

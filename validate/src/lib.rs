@@ -1,7 +1,7 @@
 //! Compares two activation dumps, entry by entry, and names the first divergence.
 //!
-//! [`metric`] measures, [`tolerance`] decides, [`origin`] tells made errors from inherited ones, [`diff()`] pairs and
-//! gathers, [`report`] words.
+//! [`metric`] measures, [`tolerance`] decides, [`origin`] separates introduced from inherited errors, [`diff()`] pairs the
+//! entries and collects the results, [`report`] writes them.
 
 mod answer;
 pub mod arguments;

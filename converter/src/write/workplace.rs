@@ -63,7 +63,7 @@ impl Workplace {
                 Err(error) => return Err(Error::io("open", &lock_path)(error)),
             };
             if !lock.metadata().map_err(Error::io("read", &lock_path))?.is_file() {
-                return Err(place(&path, "a `lock` in it that is no file".into()));
+                return Err(place(&path, "a `lock` in it that is not a file".into()));
             }
             match lock.try_lock() {
                 Ok(()) => {}
@@ -275,7 +275,7 @@ mod tests {
                 "found a `lock` in it that is not this program's",
                 &["lock"],
             ),
-            (&|path| pipe(&path.join("lock")), "found a `lock` in it that is no file", &["lock"]),
+            (&|path| pipe(&path.join("lock")), "found a `lock` in it that is not a file", &["lock"]),
             (&|path| fs::create_dir(path.join("lock")).unwrap(), "Is a directory (os error 21)", &["lock"]),
         ];
         for (foreign, found, left) in cases {

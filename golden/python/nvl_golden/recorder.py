@@ -245,7 +245,7 @@ class Recorder:
                     f"entry `{name}`: expected a recording under way, found one that has not begun or has ended"
                 )
             if name in self._names:
-                raise GoldenError(f"entry `{name}`: expected a name of its own, found the name a second time")
+                raise GoldenError(f"entry `{name}`: expected a unique name, found the name a second time")
             if not self._chosen(name):
                 return
             self._names.add(name)

@@ -10,16 +10,16 @@ use crate::request::{ChatRequest, DEFAULT_NUM_FRAMES, read_history};
 /// What is asked.
 #[derive(Debug, Args)]
 pub struct RequestArguments {
-    /// A picture; once for each, in the order of their `<image>` in the prompt
+    /// A picture; repeat it for several, in the order of their `<image>` in the prompt
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
-    /// A film, for a `<video>` in the prompt: a folder of pictures, or a file where ffmpeg is installed
+    /// A video, for a `<video>` in the prompt: a folder of pictures, or a file if ffmpeg is installed
     #[arg(long = "video", value_name = "FILE")]
     videos: Vec<PathBuf>,
-    /// The most frames to take of a film, evenly spaced; each is one tile
+    /// The most frames to take from a video, evenly spaced; each is one tile
     #[arg(long, value_name = "N", default_value_t = DEFAULT_NUM_FRAMES, requires = "videos")]
     num_frames: usize,
-    /// The question; without a history or a placeholder of its own it gets one in front for each picture and film
+    /// The question; without a history and without placeholders, one for each picture and video is put before it
     #[arg(long, value_name = "TEXT")]
     prompt: String,
     /// System prompt
