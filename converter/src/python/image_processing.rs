@@ -261,7 +261,10 @@ mod tests {
                 "a condition decides whether the picture is resized",
             ),
             ("image = image.resize((image.width * n, image.height * n), Image.BILINEAR)", "`n` may change"),
-            ("image = image.resize(self.new_size(image), Image.BILINEAR)", "is not a pair of width and height"),
+            (
+                "image = image.resize(self.new_size(image), Image.BILINEAR)",
+                "is not a pair of width and height",
+            ),
             ("image = image.resize((512, 512), Image.BILINEAR)", "is not a multiple of the picture's width"),
             (
                 "image = image.resize((image.width * 1.5, image.height * 1.5), Image.BILINEAR)",

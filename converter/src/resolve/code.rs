@@ -191,7 +191,9 @@ impl Code<'_> {
             }
             Judgement::Unknown { line, reason } => {
                 let place = line.map_or(String::new(), |line| format!("line {line}: "));
-                findings.warnings.push(format!("`{}`: {place}`{name}` cannot be determined: {reason}", file.name));
+                findings
+                    .warnings
+                    .push(format!("`{}`: {place}`{name}` cannot be determined: {reason}", file.name));
                 Ok(None)
             }
         }

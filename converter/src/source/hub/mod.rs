@@ -269,10 +269,9 @@ impl<'a> Snapshot<'a> {
                     format!("no such file, and {}", self.hub.offline_by()),
                     "run it once without that: only missing files are fetched",
                 ),
-                false => (
-                    "no such file, and the hub was not asked".into(),
-                    "run it again with access to the hub",
-                ),
+                false => {
+                    ("no such file, and the hub was not asked".into(), "run it again with access to the hub")
+                }
             };
             let expected = format!("it in the cache `{}`", connection.settings.cache.display());
             return Err(connection.refuse(self.repository, Some(name), expected, found, hint));
