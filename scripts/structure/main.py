@@ -8,7 +8,7 @@
 - No file has more than 500 lines.
 
 `scripts/house-exceptions.txt` has what is permitted all the same. A line there that no longer holds is an error, and
-`--drop-stale` removes it. Exit status: 0 all is well, 1 something is not, 2 it could not be told.
+`--drop-stale` removes it. Exit status: 0 all is well, 1 something is not, 2 the check could not run.
 """
 
 import ast
