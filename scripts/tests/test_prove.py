@@ -204,7 +204,7 @@ def test_what_a_checkpoint_says_is_text_in_the_page():
         ("", "expected a request a line, found none"),
         ("[]", "line 1: expected a request as a JSON object, found something else"),
         ('{"id": 1}', "line 1: `id`: expected a unique text, found `1`"),
-        ('{"prompt": "a"}\n{"id": "1", "prompt": "b"}', "line 2: `id`: expected a text of its own"),
+        ('{"prompt": "a"}\n{"id": "1", "prompt": "b"}', "line 2: `id`: expected a unique text"),
         ('{"prompt": "a", "images": ["b.png"]}', "b.png`: expected a picture, found no file"),
     ],
 )
