@@ -11,14 +11,14 @@ use crate::{Error, Result, print};
 /// The commands that every program has, made from its own arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the completions of a shell
+    /// Print the completions for a shell
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Print the manual page, or write it and a page for each command
+    /// Print the manual page, or write all manual pages to a folder
     Man {
-        /// A folder for the pages, such as `~/.local/share/man/man1`
+        /// Write a page for the program and one for each command to this folder, such as `~/.local/share/man/man1`
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -33,7 +33,7 @@ impl Command {
     pub fn run(self, mut program: clap::Command) -> Result<()> {
         let name = program.get_name().to_owned();
         let mut text = Vec::new();
-        // A page of the command `help` would tell nothing.
+        // A page for the command `help` would be empty.
         let documented = || program.clone().disable_help_subcommand(true);
         match self {
             Self::Completions { shell } => clap_complete::generate(shell, &mut program, name, &mut text),

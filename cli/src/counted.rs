@@ -1,6 +1,6 @@
-//! Numbers of things in sentences.
+//! Counts in sentences.
 
-/// So many of a thing, whose noun takes an `s` or has a `y` that becomes `ies`: `1 entry`, `2 entries`.
+/// A count with its noun in the singular or plural: `1 entry`, `2 entries`.
 pub fn counted(count: usize, noun: &str) -> String {
     match (count, noun.strip_suffix('y')) {
         (1, _) => format!("1 {noun}"),

@@ -1,21 +1,20 @@
-//! Text that came from a file, made safe for where it is shown: one function for each kind of output.
+//! Makes text from files safe to show: one function for each kind of output.
 //!
-//! A name may have any characters. Those that are not seen, but end a line, move the cursor, hide or reverse what stands
-//! around them, are written as escapes (`\n`, `\u{202e}`) in every kind of output; what else has a meaning in one kind is
-//! made to mean nothing there. What is safe stays as it is, so that escaping twice changes nothing in a terminal. Any kind of
-//! output may be printed in a job's log.
+//! A name may have any characters. Invisible ones that end a line, move the cursor, or hide or reverse the text around them are
+//! escaped (`\n`, `\u{202e}`) in every kind of output. Characters that have a meaning in one kind of output lose it there. Safe
+//! text stays as it is, so escaping twice changes nothing in a terminal. Any kind of output may be printed in a job's log.
 
 use std::fmt::Write as _;
 
-/// A text for one line of a terminal, or of a job's log, in which a line can be a command to the CI service.
+/// A text for one line of a terminal, or of a job's log, where a line can be a command to the CI service.
 ///
-/// GitHub takes a line that begins with `::`, and what follows `##[` anywhere in one, for a command; Azure and TeamCity
-/// have `##vso[` and `##teamcity[`.
+/// GitHub reads a line that begins with `::`, and the text after `##[` in any line, as a command. Azure and TeamCity have
+/// `##vso[` and `##teamcity[`.
 pub fn terminal(text: &str) -> String {
     terminal_text(text, false)
 }
 
-/// A text of several lines that are our own; names in it have gone through [`terminal`].
+/// A text of several lines that we wrote ourselves; the names in it have gone through [`terminal`].
 pub fn terminal_lines(text: &str) -> String {
     terminal_text(text, true)
 }

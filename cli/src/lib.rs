@@ -1,5 +1,5 @@
-//! What every program has beside its work: its version with the commit, completions, manual pages, its way to stdout, and
-//! what becomes there of the text of files.
+//! What every program needs besides its work: its version with the commit, completions, manual pages, printing to stdout, and
+//! escaping of text that came from files.
 
 mod command;
 mod counted;

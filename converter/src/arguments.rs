@@ -27,7 +27,7 @@ pub struct Arguments {
 /// The commands
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what a checkpoint holds and how each behaviour of the model is known
+    /// Show what a checkpoint contains, and how each behaviour of the model is known
     Inspect {
         /// A folder, or a hub id with an optional revision (`owner/name@rev`)
         source: String,
@@ -38,7 +38,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "clap would show them in place of the arguments'")]
         hub: HubArguments,
     },
-    /// Write a normalized checkpoint with a ledger of everything that was done
+    /// Write a normalized checkpoint, with a ledger of every tensor and assumption
     Convert(ConvertArguments),
     /// Hash a normalized checkpoint and compare it with its ledger, and with its source
     Verify {
@@ -47,17 +47,17 @@ pub enum Command {
         /// Convert this source again, in memory, and compare
         #[arg(long)]
         source: Option<String>,
-        /// Ask no hub: what SOURCE needs must be in its cache
+        /// Do not use the network: the cache must have what SOURCE needs
         #[arg(long)]
         local_files_only: bool,
     },
-    /// Write the checkpoint back that a normalized one was made of, byte by byte
+    /// Write the original checkpoint again, byte by byte
     Export {
         /// The normalized checkpoint
         out: PathBuf,
         /// The folder to write, in Hugging Face's layout
         hf_dir: PathBuf,
-        /// Replace HF_DIR if it is empty, or an export that nobody has changed
+        /// Replace HF_DIR if it is empty or an unchanged export
         #[arg(long)]
         force: bool,
     },
@@ -69,10 +69,10 @@ pub enum Command {
 /// What is asked of a hub
 #[derive(Debug, Args)]
 pub struct HubArguments {
-    /// The revision of the other repository that has code of the model: a branch, a tag or a commit
+    /// The revision of the other repository that has the model's code: a branch, a tag or a commit
     #[arg(long, value_name = "REV")]
     pub code_revision: Option<String>,
-    /// Ask no hub: everything must be in its cache
+    /// Do not use the network: the cache must have everything
     #[arg(long)]
     pub local_files_only: bool,
 }
@@ -95,7 +95,7 @@ pub struct ConvertArguments {
     pub source: String,
     /// The folder to write
     pub out: PathBuf,
-    /// Which model to write: `text` and `vision` load as transformers' own classes
+    /// The part to write: transformers' own classes load `text` and `vision`
     #[arg(long, value_enum, default_value_t = PartArgument::All)]
     part: PartArgument,
     /// The dtype of the weights written
@@ -104,10 +104,10 @@ pub struct ConvertArguments {
     /// The largest file, unless a single tensor is larger
     #[arg(long, value_name = "SIZE", default_value = "5GB")]
     max_shard_size: ShardSize,
-    /// How the tower resizes its positions, where no source file says it
+    /// Whether the tower resizes its positions with aligned corners, if no source file says so
     #[arg(long, value_name = "true|false")]
     align_corners: Option<bool>,
-    /// By how much a picture is enlarged before it is cut into tiles, where no source file says it
+    /// The factor by which a picture is enlarged before it is cut into tiles, if no source file says it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     upscale_factor: Option<u8>,
     /// Refuse behaviours that are only assumed
@@ -116,7 +116,7 @@ pub struct ConvertArguments {
     /// Print the plan and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace OUT if it is empty, or a converted checkpoint with no other files in it
+    /// Replace OUT if it is empty or a converted checkpoint without other files
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! Converts a Llama-3.1-Nemotron-Nano-VL checkpoint to a normalized one that needs no Python.
 //!
-//! [`normalized::Checkpoint`] reads what this crate writes; the other rooms are [`weights`] (safetensors
-//! files, one or many, never loaded whole) and [`json`] (JSON that is not trusted).
+//! [`normalized::Checkpoint`] reads what this crate writes. [`weights`] reads safetensors files, one or many, without loading
+//! them whole. [`json`] reads JSON that is not trusted.
 
 mod added;
 pub mod arguments;

@@ -80,7 +80,7 @@ pub enum Error {
     },
 
     /// Two entries have the same name.
-    #[error("entry `{name}`: expected a name of its own, found the name a second time")]
+    #[error("entry `{name}`: expected a unique name, found the name a second time")]
     DuplicateName {
         /// The name.
         name: String,
@@ -346,7 +346,7 @@ pub enum Error {
     WriterStopped,
 
     /// A writer was used in another process than its own.
-    #[error("expected the process that has begun the dump, found one that was forked from it")]
+    #[error("expected the process that started the dump, found one that was forked from it")]
     Forked,
 }
 
@@ -358,7 +358,7 @@ impl Error {
                 == Some(format::FILE_NAME.as_ref()))
             .then_some("a dump is a folder with a `manifest.json` and its safetensors files"),
             Error::Content { content, .. } => content.hint(),
-            Error::Changed { .. } => Some("wait until whoever writes it has finished, and try again"),
+            Error::Changed { .. } => Some("wait until the other program has finished writing, and try again"),
             Error::Version { .. } => Some("a newer release may read it"),
             Error::DuplicateName { .. } => {
                 Some("a module that runs more than once is recorded as `name`, `name#1`, `name#2`, …")
@@ -370,7 +370,7 @@ impl Error {
                 Some("the dump was changed after it was recorded: copy it again, or record it again")
             }
             Error::Sketch { .. } => {
-                Some("another release may have written it: `docs/activation-dump.md` tells what is read")
+                Some("another release may have written it: `docs/activation-dump.md` describes what is read")
             }
             Error::SketchOnly { .. } => {
                 Some("a dump in full has it: a sketch does not lead back to its tensor")
@@ -380,7 +380,7 @@ impl Error {
                 Some("only a folder that is a dump is ever replaced: remove it yourself")
             }
             Error::NotOnlyADump { .. } => {
-                Some("only a dump is ever replaced: move what else is there away, or choose another folder")
+                Some("only a dump is ever replaced: move the other files away, or choose another folder")
             }
             _ => None,
         }

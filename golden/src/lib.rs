@@ -1,10 +1,10 @@
 //! Reads and writes activation dumps, version 1.
 //!
-//! A dump is a folder: `manifest.json` says who computed what from which request, and lists the recorded tensors
-//! in order of execution; one or more safetensors files hold their bytes. A tensor that would be too large has a
-//! [`Sketch`] instead. `docs/activation-dump.md` is the format's description.
+//! A dump is a folder. `manifest.json` says which program computed what from which request, and lists the recorded tensors in
+//! order of execution. One or more safetensors files hold their bytes. A tensor that would be too large has a [`Sketch`]
+//! instead. `docs/activation-dump.md` describes the format.
 //!
-//! Reading maps the files, so that an 18 GB dump costs no memory:
+//! Reading maps the files, so an 18 GB dump needs no memory:
 //!
 //! ```no_run
 //! # fn main() -> golden::Result<()> {
@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Writing streams each tensor to disk as it is pushed, and the folder appears under its name only when it is complete:
+//! Writing streams each pushed tensor to disk. The folder appears under its name only when it is complete:
 //!
 //! ```no_run
 //! # fn main() -> golden::Result<()> {

@@ -2,6 +2,8 @@
 //!
 //! The header stands first in the file and is known last. A small file waits in memory and is written exactly; a
 //! larger one goes to disk behind room kept for the header, which is filled with spaces: the format allows them.
+//!
+//! Why the crate `safetensors` does not do this: it needs all tensors before it writes the first.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};

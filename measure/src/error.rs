@@ -86,7 +86,7 @@ impl Error {
             Error::Dump(error) => error.hint(),
             Error::Content { content, .. } => content.hint(),
             Error::Seeds { .. } => {
-                Some("sketch the candidate anew with `--seed`, or compare its dump in full")
+                Some("sketch the candidate again with `--seed`, or compare its full dump")
             }
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")

@@ -343,7 +343,7 @@ impl Error {
                     .to_owned(),
             ),
             Self::OtherRun { .. } => Some(
-                "`--force` begins anew, and removes all answers; to have one request answered again, delete its row"
+                "`--force` removes all answers and starts again; to answer one request again, delete its row"
                     .to_owned(),
             ),
             Self::Context { prompt, limit, .. } if prompt < limit => {

@@ -1,8 +1,8 @@
 //! Runs Llama-3.1-Nemotron-Nano-VL on libtorch, from a normalized checkpoint, and records what every layer computes.
 //!
-//! A request becomes pixels and token ids in [`pictures`] and [`prompt`]; [`model`] has the forward pass, module by module
-//! under the names of the public `modeling.py`; [`generate`](mod@generate) runs it token by token, [`record`] keeps what each
-//! site computes, and [`replay`](mod@replay) does so for a golden's own inputs.
+//! [`pictures`] and [`prompt`] turn a request into pixels and token ids. [`model`] has the forward pass, module by module, with
+//! the names of the public `modeling.py`. [`generate`](mod@generate) runs it token by token. [`record`] keeps what each site
+//! computes. [`replay`](mod@replay) does the same for a golden's own inputs.
 
 mod allocator;
 pub mod answer;

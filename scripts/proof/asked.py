@@ -72,7 +72,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
             raise CannotTellError(f"`{file}`, line {number}: expected a request as a JSON object, found something else")
         row = {"id": str(number)} | row
         if not isinstance(row["id"], str) or row["id"] in ids:
-            raise CannotTellError(f"`{file}`, line {number}: `id`: expected a text of its own, found `{row['id']}`")
+            raise CannotTellError(f"`{file}`, line {number}: `id`: expected a unique text, found `{row['id']}`")
         ids.add(row["id"])
         rows.append(row)
     if not rows:

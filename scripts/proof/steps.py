@@ -40,7 +40,7 @@ class Steps:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CannotTellError(
-                f"`{folder}`: expected a folder of its own, found another proof under way in it"
+                f"`{folder}`: expected an unused folder, found another proof that is running in it"
             ) from None
 
     def begin(self, what: str) -> None:
@@ -82,7 +82,7 @@ class Steps:
             if changed := _difference(state["depends"], depends):
                 return None, f"{changed} changed"
             result = state["result"]
-            return (result, None) if intact(result) else (None, "what was made is no longer as it was")
+            return (result, None) if intact(result) else (None, "its output has changed since")
         except (OSError, ValueError, KeyError, TypeError):
             # Nothing is there, or what is there is no step's.
             return None, None

@@ -95,7 +95,7 @@ def test_a_step_is_done_as_long_as_all_that_it_depends_on_is_as_it_was(tmp_path,
     assert "again, since `source.b` changed" in capsys.readouterr().err
     assert steps.done("a/step", {**depends, "more": 1}) is None
     assert steps.done("a/step", depends, lambda result: result["n"] == 8) is None
-    assert "no longer as it was" in capsys.readouterr().err
+    assert "its output has changed since" in capsys.readouterr().err
     (path,) = (tmp_path / "work/state").iterdir()
     path.write_text(path.read_text()[:-10])
     assert steps.done("a/step", depends) is None and not steps.is_done("a/step", depends)
@@ -103,7 +103,7 @@ def test_a_step_is_done_as_long_as_all_that_it_depends_on_is_as_it_was(tmp_path,
 
 def test_a_folder_has_one_proof_at_a_time(tmp_path):
     first = Steps(tmp_path, 0.0)
-    with pytest.raises(CannotTellError, match="another proof under way"):
+    with pytest.raises(CannotTellError, match="another proof that is running"):
         Steps(tmp_path, 0.0)
     del first
     Steps(tmp_path, 0.0)
@@ -203,8 +203,8 @@ def test_what_a_checkpoint_says_is_text_in_the_page():
     [
         ("", "expected a request a line, found none"),
         ("[]", "line 1: expected a request as a JSON object, found something else"),
-        ('{"id": 1}', "line 1: `id`: expected a text of its own, found `1`"),
-        ('{"prompt": "a"}\n{"id": "1", "prompt": "b"}', "line 2: `id`: expected a text of its own"),
+        ('{"id": 1}', "line 1: `id`: expected a unique text, found `1`"),
+        ('{"prompt": "a"}\n{"id": "1", "prompt": "b"}', "line 2: `id`: expected a unique text"),
         ('{"prompt": "a", "images": ["b.png"]}', "b.png`: expected a picture, found no file"),
     ],
 )

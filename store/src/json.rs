@@ -1,8 +1,10 @@
 //! JSON as Python programs write it.
 //!
-//! Python's `json` writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have, and reads them again: the
-//! configuration of a training run may well hold one. They are read here, and a field of another type than a number
-//! that matters to nobody says nothing about the rest of its file.
+//! Python's `json` writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have, and reads them again. The configuration
+//! of a training run may contain one. They are read here, so that one in an unused field does not make the file unreadable.
+//!
+//! Why no library does this alone: `serde_json` refuses these words. This module replaces them, lets `serde_json` read the
+//! text, and reports line, column and field of the original.
 
 use std::borrow::Cow;
 use std::fmt;

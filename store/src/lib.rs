@@ -1,8 +1,8 @@
-//! Files, as every crate here reads and writes them.
+//! Reads and writes files, the same way in every crate.
 //!
-//! Reading: regular files only, never more than is allowed, with a word for what is not what its name says, and never in silence
-//! what somebody changed. Writing: a file or a folder has its name when it is complete, and what was there before is kept
-//! until then, whenever the process is killed.
+//! Reading: regular files only, and never more than a limit. It says what a file really is if its name is wrong, and notices a file that
+//! changes while it is read. Writing: a file or a folder has its name when it is complete. What was there before stays until then, even if
+//! the process is killed.
 
 mod bus;
 mod content;

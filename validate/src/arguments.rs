@@ -16,7 +16,7 @@ pub fn command() -> clap::Command {
 
 /// Compares activation dumps layer by layer and names the first divergence
 ///
-/// Exit status: 0 if everything is within its tolerance, 1 if something is not, 2 if that could not be told.
+/// Exit status: 0 if everything is within its tolerance, 1 if something is not, 2 if the comparison could not be made.
 #[derive(Debug, Parser)]
 #[command(name = "nvl-validate", version = cli::VERSION, max_term_width = 100)]
 pub struct Arguments {
@@ -30,25 +30,25 @@ pub struct Arguments {
 pub enum Command {
     /// Compare a candidate's dump with the golden one
     Diff(DiffArguments),
-    /// Write a policy from right runs, to standard output
+    /// Measure right runs, and write their limits as a policy to standard output
     Calibrate(CalibrateArguments),
-    /// List the ready-made maps of names and layouts, or print one
+    /// List the ready-made name maps, or print one
     Maps {
         /// The map to print
         #[arg(value_parser = PossibleValuesParser::new(names::builtin::names()))]
         name: Option<String>,
     },
-    /// Propose a map from a candidate's names and layouts to those of a golden dump
+    /// Propose a name map for a candidate with its own names and layouts
     Names {
         /// The folder of the dump that is right
         golden: PathBuf,
-        /// The folder of the dump with names of its own, of the same request
+        /// The folder of the candidate's dump of the same request
         candidate: PathBuf,
-        /// A file for the map; standard output if none is named
+        /// Write the map to this file [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Make a dump of sketches from a dump in full: small enough for git, and compared by estimates
+    /// Make a dump of sketches from a full dump: it is small enough for git, and is compared by estimates
     Sketch(SketchArguments),
     /// Show what is in a dump
     Show {
@@ -65,33 +65,33 @@ pub enum Command {
 pub struct DiffArguments {
     /// The folder of the dump that is right
     pub golden: PathBuf,
-    /// The folder of the dump to be judged
+    /// The folder of the dump under test
     pub candidate: PathBuf,
-    /// A policy with a name: every bit, or the limits of one dtype for all entries
+    /// Use a built-in policy: every bit, or the limits of one dtype for all entries
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::NAMES))]
     pub preset: Option<String>,
-    /// A TOML file with tolerances of your own
+    /// Take tolerances from this TOML file
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// A map of the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`)
+    /// Map the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`)
     #[arg(long, value_name = "FILE|NAME")]
     pub names: Option<String>,
-    /// A right run of the same request, whose noise gives the limits; several times for the largest of several
+    /// Take the limits from the noise of this right run of the same request; may be repeated, the largest noise counts
     #[arg(long, value_name = "DUMP")]
     pub noise: Vec<PathBuf>,
-    /// How many times the noise an error may be
+    /// An error may be this many times the noise
     #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor, requires = "noise")]
     pub noise_factor: f64,
-    /// How to present the result; several times with `--out`
+    /// The format of the report; may be repeated with `--out`
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::NAMES))]
     pub format: Vec<String>,
-    /// A folder for one `report.*` file of each format (all formats if none is named)
+    /// Write a `report.*` file for each format to this folder [default formats: all]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// A checkpoint's folder or its `tokenizer.json`, for the texts of the ids where the answers part
+    /// Show the texts of differing ids, with this checkpoint folder or `tokenizer.json`
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Give each entry a row of its own in the table
+    /// Show each entry in its own row of the table
     #[arg(long)]
     pub all: bool,
     /// Do not check the tensors against their recorded hashes
@@ -107,7 +107,7 @@ pub struct CalibrateArguments {
     /// The folders of other right runs of the same request
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// How many times the noise an error may be
+    /// An error may be this many times the noise
     #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor)]
     pub factor: f64,
     /// Do not check the tensors against their recorded hashes
@@ -118,14 +118,14 @@ pub struct CalibrateArguments {
 /// Arguments of `sketch`.
 #[derive(Debug, Args)]
 pub struct SketchArguments {
-    /// The folder of the dump in full
+    /// The folder of the full dump
     pub dump: PathBuf,
-    /// The folder to make, which must not exist or be empty
+    /// The folder to write; it must be empty or not exist
     pub out: PathBuf,
-    /// What signs and places are drawn from: only sketches of one seed can be compared
+    /// The seed of the sketches: only sketches with the same seed can be compared
     #[arg(long, value_name = "N", default_value_t = sketch::DEFAULT_SEED, value_parser = seed())]
     pub seed: u64,
-    /// Take the place of a dump that is there
+    /// Replace an existing dump
     #[arg(long)]
     pub force: bool,
 }

@@ -1,7 +1,7 @@
 //! Compares two activation dumps, entry by entry, and names the first divergence.
 //!
-//! [`measure`] measures, decides, and tells made errors from inherited ones; [`diff()`] pairs and gathers, [`diagnosis`] tests known
-//! mistakes, [`report`] words.
+//! [`measure`] measures, decides, and separates introduced from inherited errors. [`diff()`] pairs the entries and collects the results,
+//! [`diagnosis`] tests known mistakes, [`report`] writes.
 
 mod answer;
 pub mod arguments;

@@ -65,7 +65,7 @@ pub enum Error {
         found: String,
     },
     /// A link whose file is gone, as where the hub's cache was cleared behind a folder of links to it.
-    #[error("`{path}`: expected a file, found a link to `{target}`, where nothing is")]
+    #[error("`{path}`: expected a file, found a link to `{target}`, which does not exist")]
     DanglingLink {
         /// The link.
         path: PathBuf,
@@ -275,7 +275,7 @@ impl Error {
                 "`--force` replaces it once the conversion is complete, if it is empty or nothing but an earlier one".into(),
             ),
             Self::OutputForeign { .. } => {
-                Some("`--force` replaces nothing else: move it away or remove it yourself, or give another output".into())
+                Some("`--force` does not replace anything else: move it away, remove it, or give another output".into())
             }
             Self::OutputParent { path } => Some(format!("`mkdir -p {}` makes it", path.display())),
             Self::OutputBusy { .. } => Some("wait until it has finished, or give another output".into()),
@@ -298,7 +298,7 @@ impl Error {
             Self::DanglingLink { .. } => {
                 Some("the hub's cache may have been cleared: download it again, and not as links".into())
             }
-            Self::Changed { .. } => Some("wait until whoever writes it has finished, and run it again".into()),
+            Self::Changed { .. } => Some("wait until the other program has finished writing, and run it again".into()),
             Self::Quantized { .. } => Some("convert the release that it was quantized from".into()),
             Self::Contradicted { expected, .. } if expected.contains("--") => Some(
                 "leave the flag out, or give the checkpoint together with the code that it was made for"

@@ -56,7 +56,7 @@ pub(crate) fn check_vision(config: &Config, path: &Path) -> Result<(), Error> {
             "vision_config.args.model_norm",
             "`false` for `--part vision`",
             "`true`",
-            "transformers' `RadioModel` has no LayerNorm behind the last block",
+            "transformers' `RadioModel` has no LayerNorm after the last block",
         ));
     }
     Ok(())

@@ -61,7 +61,7 @@ pub(super) fn constant(module: &Module<'_>, function: Function<'_>, expr: &Expr)
         Expr::Name(_) | Expr::Attribute(_) => bound(module, function, expr)?,
         _ => expr,
     };
-    literal(bound).ok_or_else(|| format!("`{}` is no constant", module.text_of(bound)))
+    literal(bound).ok_or_else(|| format!("`{}` is not a constant", module.text_of(bound)))
 }
 
 /// What a name, or an attribute of `self`, is bound to, if it is bound exactly once.

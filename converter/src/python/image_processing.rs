@@ -50,7 +50,7 @@ pub(crate) fn upscale_factor(text: &[u8]) -> Judgement<usize> {
 fn resize(module: &Module<'_>, function: Function<'_>, call: &ExprCall) -> Judgement<usize> {
     let line = module.line(call);
     if last_name(&call.func) != Some("resize") || has_unpacking(&call.arguments) {
-        return Judgement::unknown(line, format!("`{}` is no plain `resize`", module.text_of(call)));
+        return Judgement::unknown(line, format!("`{}` is not a plain `resize`", module.text_of(call)));
     }
     let Some(size) = call.arguments.find_argument_value("size", 0) else {
         return Judgement::unknown(line, "`resize` has no size");
@@ -61,7 +61,7 @@ fn resize(module: &Module<'_>, function: Function<'_>, call: &ExprCall) -> Judge
     else {
         return Judgement::unknown(
             line,
-            format!("`{}` is no pair of width and height", module.text_of(size)),
+            format!("`{}` is not a pair of width and height", module.text_of(size)),
         );
     };
     let [width, height] = elts.as_slice() else {
@@ -113,7 +113,7 @@ fn factor(module: &Module<'_>, function: Function<'_>, expr: &Expr) -> Result<(S
     if let Some(side) = side(module, function, expr) {
         return Ok((side, 1));
     }
-    let unclear = || format!("`{}` is no multiple of the picture's width or height", module.text_of(expr));
+    let unclear = || format!("`{}` is not a multiple of the picture's width or height", module.text_of(expr));
     match expr {
         Expr::Call(call) if matches!(last_name(&call.func), Some("int" | "round")) => {
             match &call.arguments.args[..] {
@@ -261,17 +261,20 @@ mod tests {
                 "a condition decides whether the picture is resized",
             ),
             ("image = image.resize((image.width * n, image.height * n), Image.BILINEAR)", "`n` may change"),
-            ("image = image.resize(self.new_size(image), Image.BILINEAR)", "is no pair of width and height"),
-            ("image = image.resize((512, 512), Image.BILINEAR)", "is no multiple of the picture's width"),
+            (
+                "image = image.resize(self.new_size(image), Image.BILINEAR)",
+                "is not a pair of width and height",
+            ),
+            ("image = image.resize((512, 512), Image.BILINEAR)", "is not a multiple of the picture's width"),
             (
                 "image = image.resize((image.width * 1.5, image.height * 1.5), Image.BILINEAR)",
-                "is no multiple of the picture's width",
+                "is not a multiple of the picture's width",
             ),
             ("image = image.resize((1, 1))\nimage = image.resize((2, 2))", "is resized several times"),
-            ("image.thumbnail((9, 9))", "is no plain `resize`"),
+            ("image.thumbnail((9, 9))", "is not a plain `resize`"),
             (
                 "w, h = image.size\nw, h = h, w\nimage = image.resize((w * 2, h * 2), Image.BILINEAR)",
-                "is no multiple of the picture's width",
+                "is not a multiple of the picture's width",
             ),
         ] {
             match judged(body) {

@@ -55,7 +55,7 @@ impl<T> Judgement<T> {
 
 /// Longer files are not read: the real ones have a few hundred lines.
 const MAX_BYTES: usize = 1 << 18;
-/// More brackets inside each other are not read: the real files have about ten, and ruff's lexer takes time that grows with
+/// More nested brackets are not read: the real files have about ten, and ruff's lexer takes time that grows with
 /// the square for replacement fields of f-strings inside each other.
 const MAX_NESTING: usize = 200;
 /// Room for the recursion of parser and walkers over the longest file; only what is used is taken.
@@ -67,7 +67,7 @@ fn with_module<T: Send>(text: &[u8], analyse: impl FnOnce(&Module<'_>) -> T + Se
         return Err(format!("it has {} bytes, more than {MAX_BYTES}", text.len()));
     }
     if nesting(text) > MAX_NESTING {
-        return Err(format!("it has more than {MAX_NESTING} brackets inside each other"));
+        return Err(format!("it has more than {MAX_NESTING} nested brackets"));
     }
     let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8".to_string())?;
     std::thread::scope(|scope| {

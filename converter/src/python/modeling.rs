@@ -79,7 +79,7 @@ fn swaps(module: &Module<'_>, function: Function<'_>, ps_version: &str) -> Judge
         };
         last = module.line(call);
         if !is_swap || reached.is_conditional {
-            let reason = format!("`{}` is no plain swap of rows and columns", module.text_of(call));
+            let reason = format!("`{}` is not a plain swap of rows and columns", module.text_of(call));
             return Judgement::unknown(last, reason);
         }
         count += 1;
@@ -187,7 +187,7 @@ fn projector(module: &Module<'_>, function: Function<'_>) -> Judgement<f64> {
             let (line, detail) = (module.line(norm), format!("`{}` in `mlp1`", module.text_of(norm)));
             Judgement::Found { value, line, detail }
         }
-        Ok(_) => unknown(line, "`eps` is no number with a point"),
+        Ok(_) => unknown(line, "`eps` is not a number with a decimal point"),
         Err(reason) => unknown(line, &reason),
     }
 }
@@ -240,7 +240,7 @@ pub(crate) fn conditioner(text: &[u8]) -> Judgement<()> {
                     Judgement::unknown(line, "`forward` divides something else")
                 }
             }
-            _ => Judgement::unknown(line, "`forward` is no single difference and quotient"),
+            _ => Judgement::unknown(line, "`forward` is not a single difference and quotient"),
         }
     })
 }

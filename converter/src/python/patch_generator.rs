@@ -199,7 +199,7 @@ mod tests {
         };
         assert_eq!(
             reason(&call("True if size > 3 else False")),
-            "`True if size > 3 else False` is no constant"
+            "`True if size > 3 else False` is not a constant"
         );
         assert_eq!(reason(&call("size")), "`size` is a parameter");
         assert_eq!(reason(&call("self.align")), "`self.align` may change");
@@ -223,7 +223,7 @@ mod tests {
             unknown(None, "it has several methods `_get_pos_embeddings`")
         );
         let Judgement::Unknown { reason, .. } = of("def f(:\n") else { panic!("unknown") };
-        assert!(reason.starts_with("line 1 is no Python that this program can parse: "), "{reason}");
+        assert!(reason.starts_with("line 1 is not Python that this program can parse: "), "{reason}");
         assert_eq!(align_corners(b"\xff"), unknown(None, "it is not UTF-8"));
     }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn brackets_inside_each_other_are_counted_before_anything_is_parsed() {
-        let unknown = Judgement::unknown(None, "it has more than 200 brackets inside each other");
+        let unknown = Judgement::unknown(None, "it has more than 200 nested brackets");
         for nested in ["f'{", "(", "[", "a{", "print(("] {
             let text = format!("x = {}", nested.repeat(1000));
             assert_eq!(align_corners(text.as_bytes()), unknown, "{nested}");

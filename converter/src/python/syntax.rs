@@ -24,7 +24,7 @@ impl Module<'_> {
             Ok(parsed) => Ok(analyse(&Module { text, body: &parsed.syntax().body })),
             Err(error) => {
                 let line = line_at(text, error.location.start().to_usize());
-                Err(format!("line {line} is no Python that this program can parse: {}", error.error))
+                Err(format!("line {line} is not Python that this program can parse: {}", error.error))
             }
         }
     }

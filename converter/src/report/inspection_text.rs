@@ -135,7 +135,7 @@ impl Inspection {
         )?;
         let tile_tags = match config.image_tag_type {
             ImageTagType::Internvl => "",
-            ImageTagType::Nvlm => ", with a tag in front of each tile",
+            ImageTagType::Nvlm => ", with a tag before each tile",
         };
         line(
             f,

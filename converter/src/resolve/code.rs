@@ -191,7 +191,9 @@ impl Code<'_> {
             }
             Judgement::Unknown { line, reason } => {
                 let place = line.map_or(String::new(), |line| format!("line {line}: "));
-                findings.warnings.push(format!("`{}`: {place}`{name}` cannot be told: {reason}", file.name));
+                findings
+                    .warnings
+                    .push(format!("`{}`: {place}`{name}` cannot be determined: {reason}", file.name));
                 Ok(None)
             }
         }
@@ -271,7 +273,7 @@ impl Code<'_> {
             match python::class_defaults(&file.bytes, class) {
                 Ok(defaults) => Some((file, defaults)),
                 Err(reason) => {
-                    findings.warnings.push(format!("`{name}`: its defaults cannot be told: {reason}"));
+                    findings.warnings.push(format!("`{name}`: its defaults cannot be determined: {reason}"));
                     None
                 }
             }

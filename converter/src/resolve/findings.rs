@@ -107,7 +107,7 @@ impl Findings {
         }
         if !unknown.is_empty() {
             self.warnings.push(format!(
-                "`{file}`: {} ignored, since this program does not know what they do: {}",
+                "`{file}`: {} ignored, because this program does not know what they do: {}",
                 if unknown.len() == 1 { "1 field was" } else { "these fields were" },
                 unknown.join(", ")
             ));

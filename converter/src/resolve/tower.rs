@@ -295,7 +295,7 @@ fn summary_idxs(by_teachers: Vec<usize>, context: &Context<'_>, findings: &mut F
         Some(stored) => {
             if *stored != by_teachers {
                 findings.warnings.push(format!(
-                    "`summary_idxs` is {stored:?} as stored and {by_teachers:?} by the teachers' `use_summary`; the stored one was taken"
+                    "`summary_idxs` is {stored:?} as stored and {by_teachers:?} by the teachers' `use_summary`; the stored one is used"
                 ));
             }
             stored.clone()

@@ -114,11 +114,8 @@ pub(crate) fn chat_template(source: &SourceCheckpoint) -> Result<(Option<String>
         Some(ChatTemplate::Named(templates)) => {
             let names: Vec<&str> = templates.iter().map(|(name, _)| name.as_str()).collect();
             let default = templates.iter().find(|(name, _)| name == "default");
-            let taken = if default.is_some() {
-                "`default` was taken"
-            } else {
-                "none is `default`, and none was taken"
-            };
+            let taken =
+                if default.is_some() { "`default` is used" } else { "none is `default`, and none is used" };
             let (count, plural) = (names.len(), if names.len() == 1 { "" } else { "s" });
             let warning = match (default, count) {
                 (Some(_), 1) => None,
@@ -135,7 +132,7 @@ pub(crate) fn chat_template(source: &SourceCheckpoint) -> Result<(Option<String>
         (Some(file), Some(inside)) if file.bytes != inside.as_bytes() => Ok((
             None,
             Some(format!(
-                "`{CHAT_TEMPLATE_FILE}` and the template inside `{TOKENIZER_CONFIG_FILE}` differ; the file was taken"
+                "`{CHAT_TEMPLATE_FILE}` and the template inside `{TOKENIZER_CONFIG_FILE}` differ; the file is used"
             )),
         )),
         (Some(_), _) => Ok((None, None)),

@@ -215,7 +215,7 @@ mod tests {
         let local = TempDir::new().unwrap();
         symlink("/nowhere/blobs/abc", local.path().join("file")).unwrap();
         let error = Folder::open(local.path()).unwrap().read("file").unwrap_err();
-        let expected = "expected a file, found a link to `/nowhere/blobs/abc`, where nothing is";
+        let expected = "expected a file, found a link to `/nowhere/blobs/abc`, which does not exist";
         assert!(error.to_string().ends_with(expected), "{error}");
         assert!(error.hint().unwrap().contains("download it again"));
     }

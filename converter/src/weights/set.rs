@@ -162,7 +162,7 @@ impl Weights {
                         ));
                     }
                     None => problems.push(misplaced(
-                        "no file, since the index does not list it".into(),
+                        "no file, because the index does not list it".into(),
                         format!("`{}`", shard.name()),
                     )),
                 }

@@ -365,7 +365,7 @@ fn refuses_an_index_and_shards_that_disagree() {
     write(&changed);
     assert_eq!(
         refusal(dir.path()),
-        "`DIR/model.safetensors.index.json`: tensor `language_model.lm_head.weight`: expected it in no file, since \
+        "`DIR/model.safetensors.index.json`: tensor `language_model.lm_head.weight`: expected it in no file, because \
          the index does not list it, found it in `model-00002-of-00002.safetensors`; \
          tensor `language_model.model.norm.weight`: expected it in `model-00001-of-00002.safetensors`, by the index, \
          found it in `model-00002-of-00002.safetensors`; \

@@ -163,7 +163,7 @@ fn code_that_cannot_be_followed_is_told_and_the_flag_holds() {
     assert_eq!(
         findings.warnings,
         [
-            "`vit_patch_generator.py`: line 3: `position_interpolation_align_corners` cannot be told: `size > 3` is no \
+            "`vit_patch_generator.py`: line 3: `position_interpolation_align_corners` cannot be determined: `size > 3` is not a \
           constant"
         ]
     );

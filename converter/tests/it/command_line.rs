@@ -55,12 +55,12 @@ fn help_names_every_command_and_flag() {
     Usage: nvl-convert <COMMAND>
 
     Commands:
-      inspect      Show what a checkpoint holds and how each behaviour of the model is known
-      convert      Write a normalized checkpoint with a ledger of everything that was done
+      inspect      Show what a checkpoint contains, and how each behaviour of the model is known
+      convert      Write a normalized checkpoint, with a ledger of every tensor and assumption
       verify       Hash a normalized checkpoint and compare it with its ledger, and with its source
-      export       Write the checkpoint back that a normalized one was made of, byte by byte
-      completions  Print the completions of a shell
-      man          Print the manual page, or write it and a page for each command
+      export       Write the original checkpoint again, byte by byte
+      completions  Print the completions for a shell
+      man          Print the manual page, or write all manual pages to a folder
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -68,7 +68,7 @@ fn help_names_every_command_and_flag() {
       -V, --version  Print version
     "#);
     insta::assert_snapshot!(run(&["convert", "-h"]).stdout, @r#"
-    Write a normalized checkpoint with a ledger of everything that was done
+    Write a normalized checkpoint, with a ledger of every tensor and assumption
 
     Usage: nvl-convert convert [OPTIONS] <SOURCE> <OUT>
 
@@ -77,23 +77,23 @@ fn help_names_every_command_and_flag() {
       <OUT>     The folder to write
 
     Options:
-          --part <PART>                 Which model to write: `text` and `vision` load as transformers'
-                                        own classes [default: all] [possible values: all, text, vision]
+          --part <PART>                 The part to write: transformers' own classes load `text` and
+                                        `vision` [default: all] [possible values: all, text, vision]
           --dtype <DTYPE>               The dtype of the weights written [default: keep] [possible
                                         values: keep, float32, bfloat16, float16]
           --max-shard-size <SIZE>       The largest file, unless a single tensor is larger [default:
                                         5GB]
-          --align-corners <true|false>  How the tower resizes its positions, where no source file says
-                                        it [possible values: true, false]
-          --upscale-factor <N>          By how much a picture is enlarged before it is cut into tiles,
-                                        where no source file says it
+          --align-corners <true|false>  Whether the tower resizes its positions with aligned corners, if
+                                        no source file says so [possible values: true, false]
+          --upscale-factor <N>          The factor by which a picture is enlarged before it is cut into
+                                        tiles, if no source file says it
           --strict                      Refuse behaviours that are only assumed
           --dry-run                     Print the plan and write nothing
-          --force                       Replace OUT if it is empty, or a converted checkpoint with no
-                                        other files in it
-          --code-revision <REV>         The revision of the other repository that has code of the model:
+          --force                       Replace OUT if it is empty or a converted checkpoint without
+                                        other files
+          --code-revision <REV>         The revision of the other repository that has the model's code:
                                         a branch, a tag or a commit
-          --local-files-only            Ask no hub: everything must be in its cache
+          --local-files-only            Do not use the network: the cache must have everything
       -h, --help                        Print help
     "#);
 }

@@ -145,13 +145,13 @@ fn a_template_inside_the_tokenizers_configuration_gets_its_own_file() {
     ]);
     let (_parent, out, ledger) = convert(named.write().path(), Settings::default(), KEEP);
     assert_eq!(fs::read_to_string(out.join("chat_template.jinja")).unwrap(), "d");
-    assert!(ledger.warnings[0].contains("2 chat templates (tool_use, default); `default` was taken"));
+    assert!(ledger.warnings[0].contains("2 chat templates (tool_use, default); `default` is used"));
 
     let mut both = Source::sound();
     both.files.push(("chat_template.jinja".into(), "f".into()));
     let (_parent, out, ledger) = convert(both.write().path(), Settings::default(), KEEP);
     assert_eq!(fs::read_to_string(out.join("chat_template.jinja")).unwrap(), "f");
-    assert!(ledger.warnings[0].contains("differ; the file was taken"), "{:?}", ledger.warnings);
+    assert!(ledger.warnings[0].contains("differ; the file is used"), "{:?}", ledger.warnings);
 }
 
 #[test]

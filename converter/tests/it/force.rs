@@ -200,7 +200,7 @@ fn nothing_of_somebody_elses_is_replaced_even_with_force() {
             assert!(message.contains(found), "{what}: {message}");
             let is_folder = fs::symlink_metadata(&out).unwrap().is_dir();
             assert!(
-                message.contains("hint: `--force` replaces nothing else") || !is_folder,
+                message.contains("hint: `--force` does not replace anything else") || !is_folder,
                 "{what}: {message}"
             );
             assert_eq!(tree(parent.path()), before, "{what}");
@@ -299,7 +299,7 @@ fn a_temporary_folder_that_is_somebody_elses_stays_as_it_is() {
                 fs::create_dir(path).unwrap();
                 pipe(&path.join("lock"));
             },
-            "found a `lock` in it that is no file",
+            "found a `lock` in it that is not a file",
         ),
         (
             |path| {

@@ -217,7 +217,7 @@ fn a_cache_that_nobody_may_write_to_is_read() {
     fs::remove_file(snapshot(filled.home.path(), REPOSITORY).join("tokenizer.json")).unwrap();
     let message = refused(&read_only(&filled, &["inspect", REPOSITORY], &url));
     assert!(message.contains("`tokenizer.json`: expected a cache to write to at `"), "{message}");
-    assert!(message.contains("hint: what is needed is not all in it: set `HF_HUB_CACHE`"), "{message}");
+    assert!(message.contains("hint: the cache lacks needed files: set `HF_HUB_CACHE`"), "{message}");
 }
 
 #[test]

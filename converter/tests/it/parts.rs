@@ -216,7 +216,7 @@ fn a_tower_that_transformers_cannot_hold_is_refused_as_a_part_only() {
     assert!(
         error.ends_with(
             "field `vision_config.args.model_norm`: expected `false` for `--part vision`, found `true`: \
-             transformers' `RadioModel` has no LayerNorm behind the last block"
+             transformers' `RadioModel` has no LayerNorm after the last block"
         ),
         "{error}"
     );

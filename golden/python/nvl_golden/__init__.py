@@ -7,7 +7,7 @@ A recording is an *activation dump*, a folder that `docs/activation-dump.md` des
 
     nvl_golden.assert_matches("goldens/run-1", "dumps/run-1")
 
-torch is imported only where tensors are at hand: reading and comparing dumps needs none.
+torch is imported only to record tensors: reading and comparing dumps does not need it.
 """
 
 from ._core import GoldenError, __version__

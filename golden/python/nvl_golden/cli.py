@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "record",
         help="run a Hugging Face checkpoint's own code and record what it computes",
-        description="Runs a Hugging Face checkpoint's own `chat` (or `generate`, where it has none) and records what each "
+        description="Runs a Hugging Face checkpoint's own `chat` (or `generate`, if it has none) and records what each "
         "module computes in the prefill, and the logits of every step. The answer goes to standard output. "
         "With `--requests` each request of a file is recorded, with one load of the checkpoint. "
         "Exit status: 0 if everything was recorded, 2 if not.",
@@ -107,43 +107,52 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--model", required=True, metavar="HF_DIR", help="the checkpoint: a folder, or a hub id `owner/name[@revision]`"
     )
-    add("--image", action="append", default=[], type=Path, metavar="FILE", help="a picture; several in order")
+    add(
+        "--image",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a picture; repeat it for several, in order",
+    )
     add("--prompt", metavar="TEXT", help="the question")
     add(
         "--requests",
         type=Path,
         metavar="FILE",
-        help="in place of a prompt: JSON Lines, a request each, as `nvl-reference run` reads them",
+        help="instead of a prompt: a file of requests (JSON Lines), as `nvl-reference run` reads them",
     )
     add(
         "--out",
         required=True,
         type=Path,
         metavar="DIR",
-        help="the dump to write; with --requests the folder of the dumps, each under its id",
+        help="the dump to write; with --requests, the folder of the dumps, each named by its id",
     )
     add("--system", metavar="TEXT", help="a system prompt")
     add(
         "--history", type=Path, metavar="FILE", help="earlier turns: a JSON list of objects with `user` and `assistant`"
     )
-    add("--dtype", default="bfloat16", choices=_DTYPES, help="what the model computes in (default: bfloat16)")
+    add("--dtype", default="bfloat16", choices=_DTYPES, help="the least precision to compute in (default: bfloat16)")
     add("--device", default="cpu", metavar="DEVICE", help="`cpu`, `cuda:0`, … (default: cpu)")
     add("--attention", metavar="NAME", help="`eager`, `sdpa`, … (default: the checkpoint's; eager if that needs CUDA)")
-    add("--sites", action="append", metavar="GLOB", help="record only what matches; several times for several globs")
+    add("--sites", action="append", metavar="GLOB", help="record only sites that match; may be repeated")
     add("--tokens", metavar="RANGE", help="keep only these rows of each activation: `last:8`, `every:16`, `0,5,-1`")
-    add("--inputs", action="store_true", help="also record what each module is given")
-    add("--sketch", action="store_true", help="write sketches instead of tensors: a dump that can live in git")
+    add("--inputs", action="store_true", help="also record the inputs of each module")
+    add("--sketch", action="store_true", help="write sketches instead of tensors: the dump is small enough for git")
     add("--max-new-tokens", type=_count, default=512, metavar="N", help="the most tokens to generate (default: 512)")
-    add(
-        "--max-shard-size", default="5GB", metavar="SIZE", help="the size at which another file is begun (default: 5GB)"
-    )
+    add("--max-shard-size", default="5GB", metavar="SIZE", help="the size at which a new file begins (default: 5GB)")
     add("--threads", type=_count, metavar="N", help="threads of the computation (default: torch's own choice)")
     add("--trust-remote-code", action="store_true", help="run the checkpoint's code without asking")
-    add("--trust-code", metavar="SHA256", help="the same, if that is what `nvl-golden code` gives for the list of it")
-    add("--force", action="store_true", help="replace a dump that is there already")
+    add(
+        "--trust-code",
+        metavar="SHA256",
+        help="the same, but only if `nvl-golden code` prints this SHA-256 for its list",
+    )
+    add("--force", action="store_true", help="replace an existing dump")
     code = commands.add_parser(
         "code",
-        help="list the Python code that a checkpoint brings, and run none of it",
+        help="list the Python code of a checkpoint, without running it",
         description="Lists the Python files that `record` would run, with their SHA-256, and a SHA-256 over the list, which "
         "`record --trust-code` takes. Runs none of them. Exit status: 0, or 2 if they cannot be listed.",
     )

@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--nvl-golden-reports",
         metavar="DIR",
-        help="write every comparison's reports (JUnit, HTML, …) to a folder in DIR",
+        help="write the reports of each comparison (JUnit, HTML, …) to a folder in DIR",
     )
 
 

@@ -164,7 +164,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         if self._writer is not None:
-            raise GoldenError(f"`{self.path}`: expected a recording that has not begun, found one that has")
+            raise GoldenError(f"`{self.path}`: expected a recording that has not started, found one that has")
         self.producer = describe_producer(self._model)
         self._process = os.getpid()
         self._writer = Writer(
@@ -242,10 +242,10 @@ class Recorder:
             staging = self._staging
             if staging is None:
                 raise GoldenError(
-                    f"entry `{name}`: expected a recording under way, found one that has not begun or has ended"
+                    f"entry `{name}`: expected a running recording, found one that has not started or has ended"
                 )
             if name in self._names:
-                raise GoldenError(f"entry `{name}`: expected a name of its own, found the name a second time")
+                raise GoldenError(f"entry `{name}`: expected a unique name, found the name a second time")
             if not self._chosen(name):
                 return
             self._names.add(name)

@@ -123,7 +123,7 @@ def read_requests(path: Path, max_new_tokens: int) -> list[Request]:
         name = dump_name(request.id or "")
         if name in lines:
             found = f"the name of line {lines[name]}: `{name}`"
-            raise GoldenError(f"{where}: `id`: expected a dump's name of its own, found {found}")
+            raise GoldenError(f"{where}: `id`: expected a unique name for the dump, found {found}")
         lines[name] = number
         requests.append(request)
     if not requests:

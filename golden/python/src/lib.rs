@@ -1,7 +1,7 @@
-//! The Python module `nvl_golden._core`: what of the recorder is Rust.
+//! The Python module `nvl_golden._core`: the Rust part of the recorder.
 //!
-//! It writes dumps on a thread of its own ([`writer`]), reads and checks them ([`dump`]), and compares them as
-//! `nvl-validate diff` does ([`comparison`]). Nothing here knows torch: tensors come through DLPack ([`dlpack`]).
+//! It writes dumps on its own thread ([`writer`]), reads and checks them ([`dump`]), and compares them as `nvl-validate diff`
+//! does ([`comparison`]). Nothing here depends on torch: tensors come through DLPack ([`dlpack`]).
 
 mod comparison;
 mod dlpack;

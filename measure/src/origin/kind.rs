@@ -29,7 +29,7 @@ pub enum OriginKind {
     Inherited,
     /// The module made the error: neither its inputs nor rounding explain it.
     Fresh,
-    /// It cannot be told: one side lacks the entry, or has it in another shape or dtype.
+    /// It cannot be determined: one side lacks the entry, or has it in another shape or dtype.
     Unknown,
 }
 

@@ -102,7 +102,7 @@ impl Policy {
             let bounds = bounds.check().map_err(|problem| invalid(format!("field `{place}.{problem}")))?;
             if !dtype.is_float() {
                 return Err(invalid(format!(
-                    "field `{place}`: expected a floating-point dtype, since others are compared exactly, found `{dtype}`"
+                    "field `{place}`: expected a floating-point dtype, because others are compared exactly, found `{dtype}`"
                 )));
             }
             let built_in = policy.defaults.get(&dtype).copied().unwrap_or_default();

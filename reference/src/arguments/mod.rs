@@ -33,17 +33,17 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer a question, about pictures or without any
+    /// Answer a question, with or without pictures
     Generate(GenerateArguments),
-    /// Answer many requests from a file of JSON Lines into another; a run that was killed is taken up again
+    /// Answer a file of requests (JSON Lines); an interrupted run continues
     Run(RunArguments),
-    /// Write what the model would be given, pixels and token ids, as an activation dump
+    /// Write the model's inputs, pixels and token ids, as an activation dump
     Preprocess(PreprocessArguments),
     /// Measure how fast the model runs on this machine
     Bench(BenchArguments),
-    /// Run a golden's own request again, from its recorded `pixel_values` and `input_ids`
+    /// Run a golden's request again from its recorded `pixel_values` and `input_ids`
     Replay(ReplayArguments),
-    /// Name every module that computed wrongly in a recorded run, whatever came before it
+    /// Name every wrong module of a recorded run, even after an earlier error
     Isolate(IsolateArguments),
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
@@ -65,25 +65,25 @@ pub struct GenerateArguments {
     /// How tokens are chosen.
     #[command(flatten)]
     pub sampling: SamplingArguments,
-    /// Token that ends the answer, in place of the tokenizer's end token; may be given more than once
+    /// A token that ends the answer, instead of the tokenizer's end token; may be repeated
     #[arg(long = "eos-token-id", value_name = "ID")]
     pub eos_token_ids: Vec<i64>,
-    /// End the answer in front of this text; may be given more than once
+    /// End the answer before this text; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// With `--json`: log probabilities of each token, and of so many of the most likely ones
+    /// With `--json`: write the log probability of each token, and of this many of the most likely ones
     #[arg(long, value_name = "N", requires = "json", num_args = 0..=1, default_missing_value = "0")]
     pub logprobs: Option<usize>,
-    /// Folder to write an activation dump of the prefill to, with the logits of each step
+    /// Write an activation dump of the prefill, and the logits of each step, to this folder
     #[arg(long, value_name = "OUT")]
     pub record: Option<PathBuf>,
     /// What is recorded.
     #[command(flatten)]
     pub recording: RecordingArguments,
-    /// Replace OUT where it exists
+    /// Replace OUT if it exists
     #[arg(long, requires = "record")]
     pub force: bool,
-    /// Print the answer as JSON, with token ids and times, when it is complete
+    /// Print the complete answer as JSON, with token ids and times
     #[arg(long)]
     pub json: bool,
 }
@@ -94,19 +94,19 @@ pub struct RunArguments {
     /// Which model, and where and how it runs.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// Requests, a JSON object a line
+    /// The requests, one JSON object a line
     #[arg(value_name = "REQUESTS.jsonl")]
     pub requests: PathBuf,
-    /// Answers, a JSON object a line; requests that are answered here already are left out
+    /// The answers, one JSON object a line; requests that are already answered here are skipped
     #[arg(value_name = "OUT.jsonl")]
     pub answers: PathBuf,
-    /// Begin anew: remove the answers of an earlier run that are in OUT
+    /// Remove all answers in OUT and start again
     #[arg(long)]
     pub force: bool,
-    /// Answer only part i of n of the requests (i from 0), for independent processes with an OUT of their own each
+    /// Answer only part i of n of the requests (i from 0); each process needs its own OUT
     #[arg(long, value_name = "i/n", default_value_t = Shard::WHOLE)]
     pub shard: Shard,
-    /// Folder to write an activation dump of each request to
+    /// Write an activation dump of each request to this folder
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
     /// What is recorded.
@@ -123,13 +123,13 @@ pub struct PreprocessArguments {
     /// What is asked.
     #[command(flatten)]
     pub request: RequestArguments,
-    /// Folder to write an activation dump of pixels, grids and token ids to
+    /// Write an activation dump of pixels, grids and token ids to this folder
     #[arg(long, value_name = "DUMP")]
     pub out: PathBuf,
-    /// Replace DUMP and FILE where they exist
+    /// Replace DUMP and FILE if they exist
     #[arg(long)]
     pub force: bool,
-    /// Also write the tiles as one picture, a row for each picture
+    /// Also write the tiles as one image, with a row for each picture
     #[arg(long, value_name = "FILE")]
     pub tiles_png: Option<PathBuf>,
 }
@@ -143,13 +143,13 @@ pub struct BenchArguments {
     /// Tiles of the picture; 0 for the language model only
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub tiles: usize,
-    /// Tokens of the prompt, the picture's not counted
+    /// Tokens of the prompt, without the picture's
     #[arg(long, value_name = "N", default_value_t = 300)]
     pub prompt_tokens: usize,
     /// Tokens to decode
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub new_tokens: usize,
-    /// Measured runs, after one that is not; the medians are told
+    /// Measured runs, after a warm-up run; their medians are printed
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub runs: usize,
     /// Print the figures as JSON
@@ -163,25 +163,25 @@ pub struct ReplayArguments {
     /// Which model, and where and how it runs.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// Folder of the golden dump
+    /// The folder of the golden dump
     #[arg(value_name = "GOLDEN")]
     pub golden: PathBuf,
-    /// A picture of the golden's request, in its order: for a golden that has its `pixel_values` as a sketch only
+    /// A picture of the golden's request, in order; needed if the golden has only a sketch of `pixel_values`
     #[arg(long = "image", value_name = "FILE")]
     pub images: Vec<PathBuf>,
-    /// Folder to write this run's dump to
+    /// Write this run's dump to this folder
     #[arg(long, value_name = "OUT")]
     pub record: PathBuf,
-    /// Replace OUT where it exists
+    /// Replace OUT if it exists
     #[arg(long)]
     pub force: bool,
-    /// Record the attention's weights, where the golden has none, too
+    /// Record the attention weights even if the golden has none
     #[arg(long)]
     pub attn_weights: bool,
-    /// Write sketches instead of tensors: a dump that is small, and can still be compared
+    /// Write sketches instead of tensors: the dump is small, and is compared by estimates
     #[arg(long)]
     pub sketch: bool,
-    /// Use the best kernels of this machine, and not those that the golden was recorded with
+    /// Use this machine's best kernels instead of the golden's
     #[arg(long)]
     pub native_kernels: bool,
     /// Print the summary as JSON
@@ -195,13 +195,13 @@ pub struct IsolateArguments {
     /// Which model, and where and how it runs.
     #[command(flatten)]
     pub model: ModelArguments,
-    /// Folder of the golden dump
+    /// The folder of the golden dump
     #[arg(value_name = "GOLDEN")]
     pub golden: PathBuf,
-    /// Folder of the dump whose modules are to be judged
+    /// The folder of the dump under test
     #[arg(value_name = "CANDIDATE")]
     pub candidate: PathBuf,
-    /// A picture of the request, in its order: for a dump that has its `pixel_values` as a sketch only, or not at all
+    /// A picture of the request, in order; needed if a dump has only a sketch of `pixel_values`, or none
     #[arg(long = "image", value_name = "FILE")]
     pub images: Vec<PathBuf>,
     /// Print the result as JSON

@@ -11,29 +11,29 @@ use crate::{AttnImplementation, Math};
 /// Which model, and where and how it runs.
 #[derive(Debug, Args)]
 pub struct ModelArguments {
-    /// Folder of a normalized checkpoint, made by `nvl-convert convert`
+    /// The folder of a normalized checkpoint, made by `nvl-convert convert`
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// dtype to compute in [default: the checkpoint's own; in `replay` the golden's; in `isolate` that of each run]
+    /// The dtype to compute in [default: the checkpoint's; in `replay` the golden's; in `isolate` that of each run]
     #[arg(long, value_enum)]
     pub dtype: Option<TorchDtype>,
     /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// How to compute: `exact` has the public code's own operations in their order, `fast` has others on a CPU: for one row, and
-    /// without bfloat16 instructions for many rows in float32 [default: fast; in `replay` and with `--record` exact; in `isolate`
-    /// a module may have taken either]
+    /// How to compute: `exact` runs the public code's operations in their order; `fast` uses fused attention, on a CPU a
+    /// faster product for one row, and without bfloat16 instructions float32 products for many rows [default: fast; in
+    /// `replay` and with `--record` exact; in `isolate` either]
     #[arg(long, value_name = "exact|fast")]
     pub math: Option<Math>,
-    /// Attention of the language model; the public code has either, as it is loaded [default: in an exact `replay` the
-    /// golden's and in `isolate` that of each run, where it is known; else eager with `exact`, sdpa with `fast`]
+    /// The attention of the language model; the public code runs either, as it is loaded [default: in an exact `replay` the
+    /// golden's and in `isolate` that of each run, if known; else eager with `exact`, sdpa with `fast`]
     #[arg(long, value_enum, value_name = "eager|sdpa", hide_possible_values = true)]
     pub attention: Option<AttnImplementation>,
-    /// dtype in which pixels reach the vision tower: as the image processor gives them, or rounded to the model's first
-    /// [default: in `replay` the golden's and in `isolate` that of each run, where it is known; else float32]
+    /// The dtype in which pixels reach the vision tower: float32, as the image processor gives them, or the model's
+    /// [default: in `replay` the golden's and in `isolate` that of each run, if known; else float32]
     #[arg(long, value_enum, value_name = "float32|model", hide_possible_values = true)]
     pub pixel_values_dtype: Option<PixelValuesArgument>,
-    /// Threads of an operation on the CPU [default: libtorch's choice; in `replay` and `isolate` the golden's]
+    /// The threads of an operation on the CPU [default: libtorch's choice; in `replay` and `isolate` the golden's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub threads: Option<u64>,
 }

@@ -11,13 +11,13 @@ use crate::{AttnImplementation, Result};
 /// What of a run is recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Args)]
 pub struct RecordingArguments {
-    /// Record only sites whose name matches; may be given more than once
+    /// Record only sites whose name matches; may be repeated
     #[arg(long, value_name = "GLOB", requires = "record")]
     sites: Vec<String>,
-    /// Also record the weights of the language model's attention, as large as the square of the prompt; eager attention only
+    /// Also record the attention weights of the language model; their size grows with the square of the prompt; eager only
     #[arg(long, requires = "record")]
     attn_weights: bool,
-    /// Write sketches instead of tensors: a dump that is small, and can still be compared
+    /// Write sketches instead of tensors: the dump is small, and is compared by estimates
     #[arg(long, requires = "record")]
     sketch: bool,
 }

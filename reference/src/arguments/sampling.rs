@@ -8,19 +8,19 @@ use crate::generate::Sampling;
 /// How tokens are chosen.
 #[derive(Debug, Args)]
 pub struct SamplingArguments {
-    /// Draw tokens by chance, logits divided by T; 0 is greedy
+    /// Sample tokens, with logits divided by T; 0 is greedy
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
-    /// Draw among the N most likely tokens only
+    /// Sample only among the N most likely tokens
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
-    /// Draw among the most likely tokens only, as many as reach this probability together
+    /// Sample only among the most likely tokens that together reach this probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f64,
-    /// Make tokens of the answer so far less likely: their logits are divided by P where positive, else multiplied
+    /// Make tokens of the answer so far less likely: divide positive logits by P, multiply others
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     repetition_penalty: f64,
-    /// The same seed draws the same tokens
+    /// The same seed samples the same tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }

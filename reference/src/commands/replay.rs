@@ -54,7 +54,7 @@ pub fn run(args: ReplayArguments) -> Result<Verdict> {
 
     if summary.bit_equal < summary.entries && settings.hides_bfloat16_instructions() {
         note(
-            "this processor has bfloat16 instructions, which the golden's manifest does not tell of: `--native-kernels` uses them",
+            "this processor has bfloat16 instructions, which the golden's manifest does not mention: `--native-kernels` uses them",
         );
     }
     if args.json {
@@ -105,7 +105,7 @@ fn found_out(model: &NemotronVl, golden: &Dump, inputs: &ModelInputs) -> Result<
             if found.is_some() { "by what it computed of them" } else { "which was not to be found out" };
         let name = dtype.as_str();
         note(&format!(
-            "the golden does not tell in which dtype `pixel_values` reached the tower: taken for {name}, {why}"
+            "the golden does not say in which dtype `pixel_values` reached the tower: assumed {name}, {why}"
         ));
     }
     Ok(dtype)

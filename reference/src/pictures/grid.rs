@@ -1,4 +1,6 @@
 //! The tile grid: how many columns and rows a picture is cut into.
+//!
+//! Why no library does this: the choice between equal grids depends on the order of a Python set, which must be CPython's.
 
 use super::PictureError;
 

@@ -2,6 +2,9 @@
 //!
 //! Two passes, each rounded to whole numbers: along the rows, then along the columns. The weights of 8-bit channels are
 //! integers with [`PRECISION_BITS`] fractional bits, and that decides the last bit of many pixels.
+//!
+//! Why no library does this: the pixels must equal Pillow's to the last bit, with its weights, its rounding and its order of
+//! passes. A resizing crate has its own.
 
 /// Fractional bits of the integer weights: 32, less 8 for the channel and 2 for the sum's overshoot.
 const PRECISION_BITS: u32 = 32 - 8 - 2;

@@ -145,7 +145,7 @@ impl PromptError {
         match self {
             Self::Content { content, .. } => content.hint(),
             Self::ImageCount { .. } => Some(
-                "without a history, leave the placeholder out: one goes in front of the question for each picture; \
+                "without a history, leave the placeholder out: one goes before the question for each picture; \
                  with a history, put one into the turn that each picture belongs to",
             ),
             Self::TemplateLimit { .. } => Some(

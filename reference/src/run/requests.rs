@@ -69,7 +69,7 @@ impl Requests {
         for line in &lines {
             if let Some(earlier) = seen.insert(line.id.as_str(), line.number) {
                 return Err(format!(
-                    "line {}: expected an id of its own, found that of line {earlier}: `{}`",
+                    "line {}: expected a unique id, found that of line {earlier}: `{}`",
                     line.number, line.id
                 ));
             }

@@ -160,7 +160,7 @@ fn pixels_reach_the_tower_as_the_goldens_did() {
         let (summary, dump, said) = replay_to(&silent, &out(&format!("{name} found")), &[]);
         assert!(bit_equal(&summary, &dump), "{summary}");
         assert_eq!(pixels(&dump), dtype);
-        let note = format!("reached the tower: taken for {dtype}, by what it computed of them");
+        let note = format!("reached the tower: assumed {dtype}, by what it computed of them");
         assert!(said.contains(&note), "{said}");
     }
     let nothing = copy(
@@ -171,7 +171,7 @@ fn pixels_reach_the_tower_as_the_goldens_did() {
     );
     let (_, dump, said) = replay_to(&nothing, &out("taken"), &[]);
     assert_eq!(pixels(&dump), "float32");
-    assert!(said.contains("taken for float32, which was not to be found out"), "{said}");
+    assert!(said.contains("assumed float32, which was not to be found out"), "{said}");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn any_field_that_was_another_is_named() {
                 said.contains(&named) || (field == "prompt" && said.contains("`prompt`")),
                 "{field}: {said}"
             );
-            assert!(said.contains("hint: `--force` begins anew"), "{said}");
+            assert!(said.contains("hint: `--force` removes all answers"), "{said}");
         }
     }
     let mut turns = request.clone();

@@ -179,7 +179,7 @@ fn shards_share_the_requests() {
 fn two_requests_of_one_name_are_refused() {
     let (dir, file) = requests(&[describe("a"), describe("b"), describe("a")]);
     let said = said_by(run(&file, &dir.path().join("out.jsonl")).assert().code(2));
-    assert!(said.contains("line 3: expected an id of its own, found that of line 1: `a`"), "{said}");
+    assert!(said.contains("line 3: expected a unique id, found that of line 1: `a`"), "{said}");
 }
 
 #[test]

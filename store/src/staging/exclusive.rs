@@ -50,7 +50,7 @@ impl Staging {
                 // The one that had it has just finished.
                 Ok(Attempt::Gone) => {}
                 Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                    return Err(StagingError::foreign(&folder, "a `lock` in it that is no file"));
+                    return Err(StagingError::foreign(&folder, "a `lock` in it that is not a file"));
                 }
                 Err(error) => return Err(StagingError::io("lock", &path)(error)),
             }
@@ -196,7 +196,7 @@ mod tests {
                 "found a `lock` in it that is not this program's",
                 &["lock"],
             ),
-            (&|path| pipe(&path.join("lock")), "found a `lock` in it that is no file", &["lock"]),
+            (&|path| pipe(&path.join("lock")), "found a `lock` in it that is not a file", &["lock"]),
             (&|path| fs::create_dir(path.join("lock")).unwrap(), "Is a directory (os error 21)", &["lock"]),
         ];
         for (foreign, found, left) in cases {

@@ -240,7 +240,7 @@ impl Reader<'_> {
         let join = self.join(index, candidates.len(), rule.concat, rule.add)?;
         match (goldens.len(), rule.split) {
             (1, Some(_)) => {
-                return Err(self.wrong(&field("golden"), "several names, since there is `split`", "one"));
+                return Err(self.wrong(&field("golden"), "several names, because there is `split`", "one"));
             }
             (2.., None) => {
                 let expected = format!("`split` for the {} names of `golden`", goldens.len());
@@ -310,7 +310,7 @@ impl Reader<'_> {
             (2.., Some(dim), false) => Join::Concat(dim),
             (2.., None, true) => Join::Add,
             (0 | 1, ..) => {
-                let expected = "several expressions, since there is `concat` or `add`";
+                let expected = "several expressions, because there is `concat` or `add`";
                 return Err(self.wrong(&format!("field `rules[{index}].candidate`"), expected, "one"));
             }
             (_, None, false) => {
@@ -338,7 +338,7 @@ impl Reader<'_> {
                 if let Some(other) = step.others().into_iter().find(|&other| Some(other) != side) {
                     let expected = match side {
                         Some(side) => format!("a number or \"{}\"", side.name()),
-                        None => "numbers, since there are several golden tensors".to_owned(),
+                        None => "numbers, because there are several golden tensors".to_owned(),
                     };
                     let place = format!("{name}[{place}].{}", step.name());
                     return Err(self.wrong(

@@ -625,24 +625,24 @@ fn help() {
 
     Arguments:
       <GOLDEN>     The folder of the dump that is right
-      <CANDIDATE>  The folder of the dump to be judged
+      <CANDIDATE>  The folder of the dump under test
 
     Options:
-          --preset <NAME>      A policy with a name: every bit, or the limits of one dtype for all
+          --preset <NAME>      Use a built-in policy: every bit, or the limits of one dtype for all
                                entries [possible values: exact, float32, bfloat16]
-          --policy <FILE>      A TOML file with tolerances of your own
-          --names <FILE|NAME>  A map of the candidate's names and layouts: a TOML file, or a ready-made
-                               map (`nvl-validate maps`)
-          --noise <DUMP>       A right run of the same request, whose noise gives the limits; several
-                               times for the largest of several
-          --noise-factor <K>   How many times the noise an error may be [default: 3]
-          --format <FORMAT>    How to present the result; several times with `--out` [possible values:
+          --policy <FILE>      Take tolerances from this TOML file
+          --names <FILE|NAME>  Map the candidate's names and layouts: a TOML file, or a ready-made map
+                               (`nvl-validate maps`)
+          --noise <DUMP>       Take the limits from the noise of this right run of the same request; may
+                               be repeated, the largest noise counts
+          --noise-factor <K>   An error may be this many times the noise [default: 3]
+          --format <FORMAT>    The format of the report; may be repeated with `--out` [possible values:
                                table, json, junit, markdown, html]
-          --out <DIR>          A folder for one `report.*` file of each format (all formats if none is
-                               named)
-          --tokenizer <FILE>   A checkpoint's folder or its `tokenizer.json`, for the texts of the ids
-                               where the answers part
-          --all                Give each entry a row of its own in the table
+          --out <DIR>          Write a `report.*` file for each format to this folder [default formats:
+                               all]
+          --tokenizer <FILE>   Show the texts of differing ids, with this checkpoint folder or
+                               `tokenizer.json`
+          --all                Show each entry in its own row of the table
           --no-verify          Do not check the tensors against their recorded hashes
       -h, --help               Print help
     "#);

@@ -152,20 +152,20 @@ impl Connection {
             Failure::Unreachable(found) => refuse(
                 format!("an answer of {endpoint}"),
                 found.clone(),
-                "check the network and `HF_ENDPOINT`, or give a folder; run again, it goes on where it stopped",
+                "check the network and `HF_ENDPOINT`, or give a folder; run again, it continues where it stopped",
             ),
             Failure::Slow(found) => refuse(
                 format!("an answer of {endpoint} within {} s", self.client.timeout.as_secs_f64()),
                 found.clone(),
-                "run it again, it goes on where it stopped; `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_ETAG_TIMEOUT` set other limits, in seconds",
+                "run it again, it continues where it stopped; `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_ETAG_TIMEOUT` set other limits, in seconds",
             ),
             Failure::Broken(found) => {
-                refuse("a whole answer".into(), found.clone(), "run it again: it goes on where it stopped")
+                refuse("a whole answer".into(), found.clone(), "run it again: it continues where it stopped")
             }
             Failure::Nonsense(expected, found) => refuse(
                 expected.clone(),
                 without_controls(found),
-                "check `HF_ENDPOINT`, and what is between here and there",
+                "check `HF_ENDPOINT`, and any proxy in between",
             ),
         }
     }
@@ -178,11 +178,11 @@ impl Connection {
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => refuse(
                 format!("space in the cache `{cache}`"),
-                "free some space, or set `HF_HUB_CACHE` to a folder on another disk; run again, it goes on where it stopped",
+                "free some space, or set `HF_HUB_CACHE` to a folder on another disk; run again, it continues where it stopped",
             ),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => refuse(
                 format!("a cache to write to at `{cache}`"),
-                "what is needed is not all in it: set `HF_HUB_CACHE` to a folder that this user may write to",
+                "the cache lacks needed files: set `HF_HUB_CACHE` to a folder that this user may write to",
             ),
             ErrorKind::WouldBlock => self.refuse(
                 repository,

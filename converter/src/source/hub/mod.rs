@@ -259,12 +259,11 @@ impl<'a> Snapshot<'a> {
             let (found, hint) = match self.hub.is_offline() {
                 true => (
                     format!("no such file, and {}", self.hub.offline_by()),
-                    "run it without that once: only what is missing is fetched",
+                    "run it once without that: only missing files are fetched",
                 ),
-                false => (
-                    "no such file, and the hub was not asked".into(),
-                    "run it again where the hub can be asked",
-                ),
+                false => {
+                    ("no such file, and the hub was not asked".into(), "run it again with access to the hub")
+                }
             };
             let expected = format!("it in the cache `{}`", connection.settings.cache.display());
             return Err(connection.refuse(self.repository, Some(name), expected, found, hint));

@@ -40,11 +40,11 @@ impl Refusal<'_> {
                 Meaning { expected: "an answer of the hub".into(), found, hint: hint.into() }
             }
             500.. => {
-                let hint = "run it again in some minutes: it goes on where it stopped";
+                let hint = "run it again in some minutes: it continues where it stopped";
                 self.told(&answer, "the hub cannot answer now", hint.into())
             }
             _ => {
-                let hint = "check `HF_ENDPOINT`, and what is between here and there";
+                let hint = "check `HF_ENDPOINT`, and any proxy in between";
                 self.told(&answer, "the hub does not take the request", hint.into())
             }
         }

@@ -70,7 +70,7 @@ fn align_corners_is_given_read_or_assumed() {
     assert!(matches!(evidence(&findings, NAME), Evidence::Assumed { .. }));
     assert_eq!(
         findings.warnings[0],
-        "`vit_patch_generator.py`: `position_interpolation_align_corners` cannot be told: it has no method \
+        "`vit_patch_generator.py`: `position_interpolation_align_corners` cannot be determined: it has no method \
          `_get_pos_embeddings`"
     );
 }

@@ -154,7 +154,7 @@ def _choose_attention(config: Any, device: str, attention: str | None, only_text
     needs_cuda = next((name for name in found if isinstance(name, str) and name.startswith(_CUDA_ATTENTION)), None)
     if attention is None and needs_cuda and torch.device(device).type != "cuda":
         attention = "eager"
-        sentence = f"attention is eager, since the checkpoint's {needs_cuda} needs CUDA"
+        sentence = f"attention is eager, because the checkpoint's {needs_cuda} needs CUDA"
         if sentence not in deviations:
             deviations.append(sentence)
     if attention is not None:

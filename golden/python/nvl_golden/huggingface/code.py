@@ -164,7 +164,7 @@ class _Hub:
         # The cache keeps a file under `snapshots/<revision>`.
         revisions = re.findall(r"/snapshots/([0-9a-f]{40})/", path.as_posix())
         if not revisions:
-            raise self._missing(name, f"`{path}`, which tells no revision")
+            raise self._missing(name, f"`{path}`, which names no revision")
         self._revision = revisions[-1]
         package = ".".join([ROOT, *map(sanitized, self.repository.split("/")), sanitized(self._revision)])
         origin = f"{self.repository}@{self._revision}"

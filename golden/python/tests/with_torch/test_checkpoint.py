@@ -104,7 +104,7 @@ def test_the_three_hazards_are_set_aside_and_told(described):
     assert "inputs are not moved to CUDA (`modeling.py`, line " in told
     assert "the cast to bfloat16 in `modeling.py`, line " in told and "is a cast to float32" in told
     assert "the rank of torch.distributed is 0 in `modeling.py`, line " in told
-    assert "attention is eager, since the checkpoint's flash_attention_2 needs CUDA" in told
+    assert "attention is eager, because the checkpoint's flash_attention_2 needs CUDA" in told
     assert producer["dtype"] == "float32" and producer["device"] == "cpu" and producer["threads"] == 1
     assert producer["attention"] == {"vision": "sdpa", "text": "eager"}
     assert producer["torch"] == torch.__version__ and producer["cpu_capability"]

@@ -313,7 +313,7 @@ def test_plain_entries_and_the_manifest(model, given, tmp_path):
         recorder.add("step_logits", logits, role="output")
         logits.zero_()
         recorder.add("left_out", logits)
-        with pytest.raises(nvl_golden.GoldenError, match="entry `input_ids`: expected a name of its own"):
+        with pytest.raises(nvl_golden.GoldenError, match="entry `input_ids`: expected a unique name"):
             recorder.add("input_ids", [[1]])
         recorder.request = {"turns": [{"user": "What?"}], "max_new_tokens": 2, "do_sample": False}
         recorder.prompt, recorder.text, recorder.generated_ids = "What?", "That.", [5, 6]
@@ -331,7 +331,7 @@ def test_plain_entries_and_the_manifest(model, given, tmp_path):
     assert manifest["producer"]["dtype"] == "float32" and manifest["producer"]["threads"] == torch.get_num_threads()
     assert (manifest["prompt"], manifest["text"], manifest["generated_ids"]) == ("What?", "That.", [5, 6])
     assert manifest["checkpoint"] == {"name": "mine", "revision": "abc"}
-    with pytest.raises(nvl_golden.GoldenError, match="expected a recording under way"):
+    with pytest.raises(nvl_golden.GoldenError, match="expected a running recording"):
         recorder.add("late", logits)
 
 

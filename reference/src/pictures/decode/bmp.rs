@@ -1,4 +1,7 @@
 //! Windows bitmaps.
+//!
+//! Why no library does this: a picture is equal to what Pillow decodes, or refused. Which headers, masks and run lengths are
+//! accepted is Pillow's choice; a general decoder accepts others, and repairs what Pillow refuses.
 
 use super::super::DecodeError;
 use super::super::raster::{Mode, Raster, Rgb};

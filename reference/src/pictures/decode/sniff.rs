@@ -54,7 +54,7 @@ fn describe(bytes: &[u8]) -> String {
         (0, b"<?xml", "an XML document"),
         (0, b"<", "a web page"),
         (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
-        (0, b"RIFF", "a RIFF file that is no WebP picture"),
+        (0, b"RIFF", "a RIFF file that is not a WebP picture"),
     ];
     let known = OTHERS
         .iter()
@@ -97,7 +97,7 @@ mod tests {
         );
         assert_eq!(
             found(b"RIFF\x10\0\0\0WAVE"),
-            "expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a RIFF file that is no WebP picture"
+            "expected a picture (PNG, JPEG, WebP, GIF, BMP or TIFF), found a RIFF file that is not a WebP picture"
         );
     }
 }

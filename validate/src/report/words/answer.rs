@@ -38,7 +38,7 @@ pub(in crate::report) fn logits(logits: &LogitsReport) -> Option<String> {
         )
     };
     if logits.left_out > 0 {
-        text.push_str(&format!("; {} left out, since the ids before differ", logits.left_out));
+        text.push_str(&format!("; {} left out, because the ids before differ", logits.left_out));
     }
     Some(text)
 }

@@ -54,14 +54,14 @@ fn a_wrong_map_is_refused_before_any_dump_is_looked_at() {
     name map `map.toml`: field `rules[0].golden`: expected a name, found none
     name map `map.toml`: `rules[0]`: expected `concat` or `add` for the 2 expressions of `candidate`, found neither
     name map `map.toml`: `rules[0]`: expected one of `concat` and `add`, found both
-    name map `map.toml`: field `rules[0].candidate`: expected several expressions, since there is `concat` or `add`, found one
+    name map `map.toml`: field `rules[0].candidate`: expected several expressions, because there is `concat` or `add`, found one
     name map `map.toml`: `rules[0]`: expected `split` for the 2 names of `golden`, found none
-    name map `map.toml`: field `rules[0].golden`: expected several names, since there is `split`, found one
+    name map `map.toml`: field `rules[0].golden`: expected several names, because there is `split`, found one
     name map `map.toml`: field `rules[0].sizes`: expected a size above 0 for each piece of a `split`, found [1]
     name map `map.toml`: field `rules[0].each`: expected no steps where there is no `concat` or `add`, found 1 steps
     name map `map.toml`: field `rules[0].pieces`: expected no steps where there is no `split`, found 1 steps
     name map `map.toml`: field `rules[0].steps[0].last_tokens`: expected a number or "golden", found "candidate"
-    name map `map.toml`: field `rules[0].steps[0].reshape`: expected numbers, since there are several golden tensors, found "golden"
+    name map `map.toml`: field `rules[0].steps[0].reshape`: expected numbers, because there are several golden tensors, found "golden"
     name map `map.toml`: field `ignore[0].reason`: expected a reason, found none
     name map `map.toml`: field `absent[0].golden`: expected a regular expression, found `[`: unclosed character class
     name map `map.toml`: field `include[0].map`: expected the name of a ready-made map (transformers-radio, transformers-llama, transformers-nemotron, vllm-radio, vllm-llama, vllm-nemotron), found `mine`
