@@ -85,9 +85,7 @@ impl Error {
         match self {
             Error::Dump(error) => error.hint(),
             Error::Content { content, .. } => content.hint(),
-            Error::Seeds { .. } => {
-                Some("sketch the candidate again with `--seed`, or compare its full dump")
-            }
+            Error::Seeds { .. } => Some("sketch the candidate again with `--seed`, or compare its full dump"),
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")
             }
