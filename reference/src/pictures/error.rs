@@ -93,7 +93,7 @@ impl PictureError {
             Self::Decode { source, .. } => source.hint(),
             Self::NoMemory { .. } => Some("ask about fewer pictures or frames at a time"),
             Self::Video { .. } => Some(
-                "a folder of pictures is a film as well, its frames in the order of their names; \
+                "a folder of pictures is a video, too, with its frames in the order of their names; \
                  a film's file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
             ),
             _ => None,
