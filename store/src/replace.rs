@@ -63,7 +63,7 @@ fn remove_dead(parent: &Path, prefix: &OsStr) {
             .as_bytes()
             .strip_prefix(prefix.as_bytes())
             .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
-        if !between.is_some_and(|letters| letters.len() == LETTERS) {
+        if between.is_none_or(|letters| letters.len() != LETTERS) {
             continue;
         }
         let is_ours = entry.metadata().is_ok_and(|found| found.is_file() && found.uid() == user);
