@@ -38,7 +38,8 @@ fn a_dump_that_becomes_shorter_is_told_by_every_way_to_compare() {
             diff(&found, &golden, &DiffOptions { verify, ..DiffOptions::new(&policy) }),
             &candidate.path(),
         );
-        is_told(Noise::measure(&golden, &[found], 3.0, verify, &|_| {}), &candidate.path());
+        let noise = Noise::measure(&golden, &[found], 3.0, verify, &|_| {});
+        is_told(noise.map_err(Error::from), &candidate.path());
     }
     let candidate = Candidate::copied(NAME);
     let (golden, found) = (Dump::open(bundled(NAME)).unwrap(), Dump::open(candidate.path()).unwrap());

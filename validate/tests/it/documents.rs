@@ -130,7 +130,7 @@ fn reports_of_every_kind_satisfy_their_schema() {
         assert_eq!(json["verdict"] == "pass", report.passes());
         assert_eq!(json["entries"].as_array().unwrap().len(), report.entries.len());
     }
-    let kinds: std::collections::BTreeSet<String> = {
+    let kinds: BTreeSet<String> = {
         let report = compare(name, &all_kinds);
         let json: Value =
             serde_json::from_str(&format("json", Options::default()).unwrap().render(&report)).unwrap();

@@ -281,7 +281,10 @@ fn sketches_of_other_seeds_are_refused_unless_nothing_differs() {
         "entry `vision_model.radio_model.model.blocks.2.norm1`: expected a sketch of seed 1, as the golden dump has, \
          found one of seed 2"
     );
-    assert!(matches!(error, Error::Seeds { expected: 1, found: 2, .. }) && error.hint().is_some());
+    assert!(
+        matches!(error, Error::Measure(measure::Error::Seeds { expected: 1, found: 2, .. }))
+            && error.hint().is_some()
+    );
     let same = Sketched::of(&bundled(NAME), &["--seed", "2"]);
     assert!(diff(&golden.open(), &same.open()).passes());
 }
