@@ -9,7 +9,7 @@ use super::probe::Probe;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "activation",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

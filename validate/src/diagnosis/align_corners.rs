@@ -11,7 +11,7 @@ use super::roles::{SiteRole, role};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "align_corners",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

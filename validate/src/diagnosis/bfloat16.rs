@@ -8,7 +8,7 @@ use super::probe::Probe;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "bfloat16",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

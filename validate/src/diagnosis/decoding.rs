@@ -10,7 +10,7 @@ use super::roles::{SiteRole, role};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "decoding",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

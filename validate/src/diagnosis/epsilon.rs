@@ -10,7 +10,7 @@ use super::probe::Probe;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "epsilon",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &["scale", "row_scale"],

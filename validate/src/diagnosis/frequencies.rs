@@ -11,7 +11,7 @@ use super::roles::{Angles, angles};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "frequencies",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

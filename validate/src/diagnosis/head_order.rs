@@ -10,7 +10,7 @@ const MOST_HEADS: usize = 128;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "head_order",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

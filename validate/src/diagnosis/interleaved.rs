@@ -9,7 +9,7 @@ use super::roles::{head_dim, is_rotated};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "interleaved",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

@@ -8,7 +8,7 @@ use super::roles::{SiteRole, role};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "missing_tiles",
-    asks: asks,
+    asks,
     test,
     last: true,
     supersedes: &[],

@@ -7,7 +7,7 @@ use super::roles::{SiteRole, role};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "patch_order",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

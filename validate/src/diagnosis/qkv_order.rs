@@ -7,7 +7,7 @@ use super::roles::{QKV_PARTS, SiteRole, role};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "qkv_order",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],

@@ -6,7 +6,7 @@ use super::probe::Probe;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "row_scale",
-    asks: asks,
+    asks,
     test,
     last: false,
     supersedes: &[],
