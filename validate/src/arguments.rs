@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use globset::Glob;
 use golden::sketch;
 
 use crate::tolerance::Preset;
@@ -125,6 +126,9 @@ pub struct SketchArguments {
     /// What signs and places are drawn from: only sketches of one seed can be compared
     #[arg(long, value_name = "N", default_value_t = sketch::DEFAULT_SEED, value_parser = seed())]
     pub seed: u64,
+    /// Sketch only sites whose name matches, and keep the others in full; may be given more than once
+    #[arg(long, value_name = "GLOB")]
+    pub sites: Vec<Glob>,
     /// Take the place of a dump that is there
     #[arg(long)]
     pub force: bool,

@@ -40,6 +40,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A dump has no site that a glob matches.
+    #[error("`{}`: expected a site that `{glob}` matches, found none", path.display())]
+    NoSite {
+        /// The dump.
+        path: PathBuf,
+        /// The glob.
+        glob: String,
+    },
+
     /// A policy file makes no sense.
     #[error("policy `{}`: {message}", path.display())]
     Policy {
@@ -164,6 +173,7 @@ impl Error {
             Error::Seeds { .. } => {
                 Some("sketch the candidate anew with `--seed`, or compare its dump in full")
             }
+            Error::NoSite { .. } => Some("`nvl-validate show` lists the names"),
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")
             }
