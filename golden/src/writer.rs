@@ -186,6 +186,19 @@ impl DumpWriter {
         }
     }
 
+    /// Appends another dump's entry in full, with the fields that only its producer knows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DumpWriter::push`], and as [`DumpWriter::push_sketch_of`].
+    pub fn push_of(&mut self, dump: &Dump, name: &str) -> Result<()> {
+        let tensor = dump.require(name)?;
+        let Some(entry) = dump.entry(name) else { return Ok(()) };
+        let Entry { role, module, dtype, shape, .. } = entry;
+        self.push(name, *role, module, *dtype, shape, tensor.data())?;
+        self.take_over(dump, entry)
+    }
+
     /// Appends what [`DumpWriter::push_sketch`] makes of another dump's entry, with the fields that only its producer knows.
     ///
     /// # Errors
@@ -197,19 +210,24 @@ impl DumpWriter {
         let Some(entry) = dump.entry(name) else { return Ok(()) };
         let Entry { role, module, dtype, shape, .. } = entry;
         self.push_sketch(name, *role, module, *dtype, shape, tensor.data(), seed)?;
-        if let Some(written) = self.entries.last_mut() {
-            written.extra.clone_from(&entry.extra);
-            if written.sha256 != entry.sha256 {
-                dump.check()?;
-                return Err(Error::HashMismatch {
-                    path: dump.file_of(name).unwrap_or(dump.path()).to_owned(),
-                    name: name.to_owned(),
-                    expected: entry.sha256.clone(),
-                    found: written.sha256.clone(),
-                });
-            }
+        self.take_over(dump, entry)
+    }
+
+    /// Gives the entry that was appended last what only the producer of another dump's entry knows, and checks that the two
+    /// have the same hash.
+    fn take_over(&mut self, dump: &Dump, entry: &Entry) -> Result<()> {
+        let Some(written) = self.entries.last_mut() else { return Ok(()) };
+        written.extra.clone_from(&entry.extra);
+        if written.sha256 == entry.sha256 {
+            return Ok(());
         }
-        Ok(())
+        dump.check()?;
+        Err(Error::HashMismatch {
+            path: dump.file_of(&entry.name).unwrap_or(dump.path()).to_owned(),
+            name: entry.name.clone(),
+            expected: entry.sha256.clone(),
+            found: written.sha256.clone(),
+        })
     }
 
     /// Refuses a tensor that cannot be appended.

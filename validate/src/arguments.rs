@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use globset::Glob;
 use golden::sketch;
 
 use crate::{names, report};
@@ -125,6 +126,9 @@ pub struct SketchArguments {
     /// The seed of the sketches: only sketches with the same seed can be compared
     #[arg(long, value_name = "N", default_value_t = sketch::DEFAULT_SEED, value_parser = seed())]
     pub seed: u64,
+    /// Sketch only the sites whose name matches, and keep the others in full; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub sites: Vec<Glob>,
     /// Replace an existing dump
     #[arg(long)]
     pub force: bool,

@@ -22,6 +22,15 @@ pub enum Error {
     #[error(transparent)]
     Measure(measure::Error),
 
+    /// A dump has no site that a glob matches.
+    #[error("`{}`: expected a site that `{glob}` matches, found none", path.display())]
+    NoSite {
+        /// The dump.
+        path: PathBuf,
+        /// The glob.
+        glob: String,
+    },
+
     /// There is no map of a name.
     #[error(
         "name map `{}`: expected a readable file or the name of a ready-made map, found: {source}",
@@ -122,6 +131,7 @@ impl Error {
             Error::Dump(error) => error.hint(),
             Error::Content { content, .. } => content.hint(),
             Error::Measure(error) => error.hint(),
+            Error::NoSite { .. } => Some("`nvl-validate show` lists the names"),
             Error::ReadNames { .. } => Some("`nvl-validate maps` lists the ready-made maps"),
             Error::NamesFile { .. } | Error::Names { .. } => Some("`docs/names.md` describes maps"),
             Error::Tokenizer { .. } => {

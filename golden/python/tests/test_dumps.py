@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import safetensors
+import sketches
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = sorted((ROOT / "golden/fixtures/goldens").glob("shapes-*"))
@@ -40,9 +41,24 @@ def test_a_dump_is_what_its_manifest_says(dump: Path):
     jsonschema.validate(manifest, SCHEMA)
     tensors = tensors_of(dump)
     assert [entry["order"] for entry in manifest["entries"]] == list(range(len(manifest["entries"])))
-    assert {entry["name"] for entry in manifest["entries"]} == set(tensors)
-    for entry in manifest["entries"]:
+    whole = [entry for entry in manifest["entries"] if "sketch" not in entry]
+    assert {entry["name"] for entry in whole} == set(tensors)
+    for entry in whole:
         tensor = tensors[entry["name"]]
         assert TORCH_NAMES[tensor["dtype"]] == entry["dtype"], entry["name"]
         assert tensor["shape"] == entry["shape"], entry["name"]
         assert hashlib.sha256(tensor["data"]).hexdigest() == entry["sha256"], entry["name"]
+
+
+def test_a_sketch_is_that_of_the_tensor_that_was_computed_again():
+    found = 0
+    for golden, replay in zip(BUNDLED, REPLAYS, strict=True):
+        entries = json.loads((golden / "manifest.json").read_text())["entries"]
+        tensors = tensors_of(replay)
+        assert len(tensors) == len(entries), "a replay is of tensors"
+        for entry in entries:
+            if "sketch" in entry:
+                data, seed = tensors[entry["name"]]["data"], entry["sketch"]["seed"]
+                assert sketches.sketch(sketches.values_of(data, entry["dtype"]), seed) == entry["sketch"], entry["name"]
+                found += 1
+    assert found == 178

@@ -16,9 +16,8 @@ use serde_json::json;
 use validate::tolerance::Preset;
 use validate::{DiffOptions, Noise, Policy, diff};
 
-use crate::runs::{self, AS_IT_IS, B16, F32, WIDE};
+use crate::runs::{self, AS_IT_IS, B16, F32, HISTORY, WIDE};
 
-const HISTORY: &str = "shapes-history-bfloat16";
 const TEXT: &str = "shapes-text-float32";
 
 /// How many times the noise an error may be: the program's own default.

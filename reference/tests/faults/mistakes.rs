@@ -191,7 +191,7 @@ pub fn problems_in_other_runs() -> Vec<String> {
         .filter(|planted| matches!(planted.plant, Plant::Code(_)))
         .collect();
     assert!(inside.len() >= 8, "{}", inside.len());
-    let runs = [runs::F32, runs::WIDE, "shapes-history-bfloat16", "shapes-text-float32"];
+    let runs = [runs::F32, runs::WIDE, runs::HISTORY, "shapes-text-float32"];
     let in_run = |golden: &'static str| {
         let has_tower = !golden.contains("text");
         let inside = inside.iter().filter(move |planted| has_tower || planted.site.starts_with("language"));

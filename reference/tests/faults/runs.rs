@@ -1,7 +1,7 @@
 //! The bundled checkpoint, converted, and runs of the goldens' requests on it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Once, OnceLock};
+use std::sync::{LazyLock, Once, OnceLock};
 
 use converter::Conversion;
 use converter::normalized::TorchDtype;
@@ -27,15 +27,39 @@ use validate::{DiffReport, Policy};
 pub const F32: &str = "shapes-describe-float32";
 pub const B16: &str = "shapes-describe-bfloat16";
 pub const WIDE: &str = "shapes-wide-bfloat16";
+pub const HISTORY: &str = "shapes-history-bfloat16";
 
 /// A folder among the bundled data.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/fixtures").join(name)
 }
 
-/// A bundled golden.
+/// A bundled golden, in full.
 pub fn golden(name: &str) -> PathBuf {
-    fixture("goldens").join(name)
+    static WHOLE: LazyLock<TempDir> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        SKETCHED.iter().for_each(|name| make_whole(name, &dir.path().join(name)));
+        dir
+    });
+    if SKETCHED.contains(&name) { WHOLE.path().join(name) } else { fixture("goldens").join(name) }
+}
+
+/// The goldens of which not all tensors are bundled.
+const SKETCHED: [&str; 2] = [WIDE, HISTORY];
+
+/// Computes a golden again, which gives the tensors that it has as sketches: each has the hash that the golden says.
+fn make_whole(name: &str, out: &Path) {
+    let sketches = Dump::open(fixture("goldens").join(name)).unwrap();
+    let pixels = pixel_values_dtype_of(&sketches);
+    let attn_weights = RecordedRun::of(&sketches).attn_weights;
+    replayed(checkpoint(), &sketches, None, Math::Exact, (pixels, &[]), attn_weights, out);
+    let whole = Dump::open(out).unwrap();
+    whole.verify().unwrap();
+    let hashes = |dump: &Dump| -> Vec<(String, String)> {
+        dump.entries().iter().map(|entry| (entry.name.clone(), entry.sha256.clone())).collect()
+    };
+    assert_eq!(hashes(&whole), hashes(&sketches), "{name}");
+    assert_eq!(whole.tensors().count(), whole.entries().len(), "{name}: all of them are tensors");
 }
 
 /// Converts the bundled checkpoint to `out`.
@@ -102,7 +126,7 @@ pub fn run_with(
     mistakes: &[Mistake],
     out: &Path,
 ) {
-    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype_of(golden), mistakes), out);
+    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype_of(golden), mistakes), false, out);
 }
 
 /// The same with pixels that reach the tower in this dtype.
@@ -114,7 +138,7 @@ pub fn run_on_pixels(
     pixel_values_dtype: TorchDtype,
     out: &Path,
 ) {
-    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype, &[]), out);
+    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype, &[]), false, out);
 }
 
 fn replayed(
@@ -123,6 +147,7 @@ fn replayed(
     dtype: Option<TorchDtype>,
     math: Math,
     (pixel_values_dtype, mistakes): (TorchDtype, &[Mistake]),
+    attn_weights: bool,
     out: &Path,
 ) {
     let dtype = dtype.unwrap_or(dtype_of(golden));
@@ -135,7 +160,7 @@ fn replayed(
     let tokenizer = Tokenizer::load(checkpoint).unwrap();
     let decode = |ids: &[i64]| Ok(tokenizer.answer(ids)?);
     let settings = reference::settings::Settings::of(&golden.manifest().producer);
-    let options = ReplayOptions { settings: &settings, attn_weights: false, sketch_seed: None, mistakes };
+    let options = ReplayOptions { settings: &settings, attn_weights, sketch_seed: None, mistakes };
     let writer = DumpWriter::create(out).unwrap();
     replay(&model, golden, &inputs, options, vec![tokenizer.eos_token_id()], decode, writer).unwrap();
 }

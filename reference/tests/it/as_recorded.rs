@@ -80,6 +80,15 @@ fn own(name: &str, dir: &Path, more: &[&str]) -> PathBuf {
     out
 }
 
+/// The bundled golden of a history in full: it is of sketches, and computed again it is what they are sketches of.
+fn whole_history(dir: &Path) -> PathBuf {
+    let out = dir.join("whole");
+    let (summary, whole, _) = replay_to(&golden(HISTORY), &out, &[]);
+    assert!(bit_equal(&summary, &Dump::open(golden(HISTORY)).unwrap()), "{summary}");
+    assert_eq!(whole.tensors().count(), whole.entries().len());
+    out
+}
+
 fn picture_path(name: &str) -> String {
     picture(name).to_str().unwrap().to_owned()
 }
@@ -254,7 +263,7 @@ fn an_attention_without_weights_is_refused_where_they_are_asked_for() {
 fn a_golden_of_sketches_is_replayed_from_its_pictures() {
     let dir = tempfile::tempdir().unwrap();
     let out = |name: &str| dir.path().join(name);
-    let golden = sketched(&golden(HISTORY), &out("golden"));
+    let golden = sketched(&whole_history(dir.path()), &out("golden"));
     let images = ["purple-square.png", "red-circle-above-blue-square.png"].map(picture_path);
     let images = ["--image", &images[0], "--image", &images[1], "--sketch"];
     let (summary, dump, _) = replay_to(&golden, &out("replay"), &images);
@@ -293,7 +302,7 @@ fn token_ids_of_sketches_come_from_the_prompt() {
 fn what_a_golden_lacks_is_named_with_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let out = |name: &str| dir.path().join(name);
-    let golden = sketched(&golden(HISTORY), &out("golden"));
+    let golden = sketched(&whole_history(dir.path()), &out("golden"));
     let [purple, red] = ["purple-square.png", "red-circle-above-blue-square.png"].map(picture_path);
 
     let said = refusal(checkpoint(), &golden, &[]);

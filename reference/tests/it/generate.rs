@@ -46,6 +46,9 @@ fn a_recording_of_a_request_is_the_golden_of_that_request() {
         "Answer in one word.",
         "--threads",
         "1",
+        "--attention",
+        "eager",
+        "--attn-weights",
     ])
     .arg("--history")
     .arg(&history)

@@ -107,7 +107,12 @@ def test_every_site_of_the_tower_is_equal_where_the_golden_run_resizes_alike(dty
 
 
 def test_a_port_of_both_is_equal_but_for_positions(parts: Path, tmp_path: Path):
-    golden = GOLDENS / "shapes-wide-bfloat16"
+    # Bundled as sketches in part; what they are sketches of comes from the run that is equal to it.
+    bundled, golden = GOLDENS / "shapes-wide-bfloat16", tmp_path / "golden"
+    program("nvl-convert", "convert", SHAPES, tmp_path / "model", "--align-corners", "true")
+    again = program("nvl-reference", "replay", "--json", "--model", tmp_path / "model", bundled, "--record", golden)
+    entries = json.loads((bundled / "manifest.json").read_text())["entries"]
+    assert json.loads(again)["bit_equal"] == len(entries)
     report = diff(golden, record("nemotron", parts, golden, tmp_path / "run"), "transformers-nemotron", status=1)
     fresh = [entry["name"] for entry in report["entries"] if entry["origin"]["kind"] == "fresh"]
     assert fresh == [f"{TOWER}.patch_generator.cls_token"]

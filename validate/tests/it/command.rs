@@ -580,23 +580,44 @@ fn what_is_in_a_dump() {
     let (head, table) = run.stdout.split_once("\n\n").unwrap();
     assert_snapshot!(head, @r#"
     dump         shapes-history-bfloat16
-    producer     Hugging Face modeling.py
+    producer     nvl-golden record 0.1.0 (30f2ed681 2026-11-28)
     torch        2.11.0+cu130
     transformers 4.57.6
     timm         1.0.31
     dtype        bfloat16
+    pixel_values float32, as they reached the tower
     device       cpu
     attention    sdpa (vision), eager (text)
     threads      1
     cpu          AVX2
-    deviation    inputs are not moved to CUDA
+    deviation    inputs are not moved to CUDA (`modeling.py`, line 257)
+    deviation    inputs are not moved to CUDA (`modeling.py`, line 258)
     checkpoint   shapes
-    remote code  64ee35f128380c3b cls_token.py
+    remote code  18106a9d313ad70e image_processing.py
+    remote code  c204c3d77984df1d configuration.py
     remote code  0ee10a60b2948af9 hf_model.py
-    remote code  72062d3b71877e14 input_conditioner.py
+    remote code  9a6ddfbc0204b914 common.py
     remote code  ab5decb89b49b4a2 radio_model.py
+    remote code  f585ab4ee09da408 enable_cpe_support.py
+    remote code  a74401f5220c2e59 feature_normalizer.py
+    remote code  a938b96715266d2f extra_models.py
+    remote code  eb5a562d11edc655 forward_intermediates.py
+    remote code  72062d3b71877e14 input_conditioner.py
     remote code  591a6ae511fa38c5 vit_patch_generator.py
-    remote code  a058bf6171187f9c modeling.py
+    remote code  64ee35f128380c3b cls_token.py
+    remote code  86853ae2ed28c902 dual_hybrid_vit.py
+    remote code  42f532b882f18ca4 extra_timm_models.py
+    remote code  5433d08522c28f46 dinov2_arch.py
+    remote code  85b4c1d0a6d0c8c5 adaptor_base.py
+    remote code  bf76c60b991813ee eradio_model.py
+    remote code  b8e703400604ee5f enable_spectral_reparam.py
+    remote code  938444bbb6c8beaf adaptor_generic.py
+    remote code  0c720adfa8cdddda adaptor_mlp.py
+    remote code  16963e07de300e5f adaptor_registry.py
+    remote code  c2eb9166de48f5eb open_clip_adaptor.py
+    remote code  3b83163ce2650ef0 utils.py
+    remote code  5b83b4c7b90b797d vitdet.py
+    remote code  4fadb3ba284ca559 modeling.py
     system       "Answer in one word."
     user         "<image>\nDescribe this image."
     assistant    "a purple square"
@@ -607,10 +628,11 @@ fn what_is_in_a_dump() {
     prompt       "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nAnswer in one word.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<img><image>×16</img>\nDescribe this image.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\na purple square<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n<img><image>×16</img>\nWhat color is the circle?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
     generated    [65, 75, 299, 493]
     text         "blue"
-    entries      105, 4.5 MB
+    entries      109, 0.4 MB
+    sketches     107, seed 0
     "#);
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines.len(), 1 + 105);
+    assert_eq!(lines.len(), 1 + 109);
     let columns: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(columns[..5], ["0", "pixel_values", "input", "-", "float32"]);
     assert_eq!(columns[columns.len() - 2..], ["0", "0"]);

@@ -84,6 +84,7 @@ impl Candidate {
         let folder = tempfile::tempdir().unwrap();
         let dump = Dump::open(bundled(name)).unwrap();
         let mut writer = DumpWriter::create(folder.path().join("candidate")).unwrap();
+        let mut changed = Vec::new();
         for (entry, view) in dump.tensors() {
             let mut tensor = Tensor {
                 name: entry.name.clone(),
@@ -91,15 +92,38 @@ impl Candidate {
                 shape: entry.shape.clone(),
                 data: view.data().to_vec(),
             };
-            if change(entry, &mut tensor) {
+            let stays = change(entry, &mut tensor);
+            if stays {
                 let Tensor { name, dtype, shape, data } = &tensor;
                 writer.push(name, entry.role, &entry.module, *dtype, shape, data).unwrap();
             }
+            changed.push((entry.name.as_str(), stays));
         }
         let mut head = dump.manifest().head();
         change_head(&mut head);
         writer.finish(head).unwrap();
-        Candidate { folder }
+        let candidate = Candidate { folder };
+        if changed.len() < dump.entries().len() {
+            candidate.keep_sketches(&dump, &changed);
+        }
+        candidate
+    }
+
+    /// Puts the sketches of the bundled dump, which stay as they are, between the tensors that were written.
+    fn keep_sketches(&self, dump: &Dump, changed: &[(&str, bool)]) {
+        let mut manifest = self.manifest();
+        let mut written = manifest["entries"].as_array().unwrap().clone().into_iter();
+        let mut entries: Vec<serde_json::Value> = Vec::new();
+        for entry in dump.entries() {
+            match changed.iter().find(|(name, _)| *name == entry.name) {
+                Some((_, true)) => entries.push(written.next().unwrap()),
+                Some((_, false)) => (),
+                None => entries.push(serde_json::to_value(entry).unwrap()),
+            }
+        }
+        entries.iter_mut().enumerate().for_each(|(order, entry)| entry["order"] = order.into());
+        manifest["entries"] = entries.into();
+        fs::write(self.path().join("manifest.json"), manifest.to_string()).unwrap();
     }
 
     /// Changes the values of one tensor in the file that it is in, and its hash: quicker than writing a dump anew.

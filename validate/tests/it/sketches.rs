@@ -86,6 +86,38 @@ fn a_dump_of_sketches_is_small_and_says_what_the_dump_in_full_says() {
 }
 
 #[test]
+fn only_the_sites_that_are_named_are_sketched() {
+    let whole = Dump::open(bundled(NAME)).unwrap();
+    let sketched =
+        Sketched::of(whole.path(), &["--sites", "*.mlp.*", "--sites", "language_model.*", "--seed", "3"]);
+    let mixed = sketched.open();
+    assert_eq!(mixed.manifest().head(), whole.manifest().head());
+    for (kept, entry) in mixed.entries().iter().zip(whole.entries()) {
+        let is_named = entry.name.contains(".mlp.") || entry.name.starts_with("language_model.");
+        assert_eq!(kept.sketch.is_some(), is_named, "{}", entry.name);
+        assert_eq!((&kept.name, &kept.sha256, kept.order), (&entry.name, &entry.sha256, entry.order));
+        if !is_named {
+            assert_eq!(mixed.require(&kept.name).unwrap().data(), whole.require(&kept.name).unwrap().data());
+        }
+    }
+    mixed.verify().unwrap();
+    assert_eq!(diff(&whole, &mixed).summary().bit_equal, whole.entries().len());
+
+    let out = tempfile::tempdir().unwrap();
+    let to = out.path().join("sketches");
+    let refused = |glob: &str| {
+        let (status, _, said) =
+            run(&[whole.path().to_str().unwrap(), to.to_str().unwrap(), "--sites", "mlp1*", "--sites", glob]);
+        assert_eq!((status, fs::read_dir(out.path()).unwrap().count()), (2, 0));
+        said
+    };
+    let said = refused("no.such.*");
+    assert!(said.contains("expected a site that `no.such.*` matches, found none"), "{said}");
+    assert!(said.contains("hint: `nvl-validate show` lists the names"), "{said}");
+    assert!(refused("{").contains("invalid value '{' for '--sites <GLOB>'"));
+}
+
+#[test]
 fn every_way_of_comparing_a_dump_with_itself_finds_every_bit_equal() {
     let whole = Dump::open(bundled(NAME)).unwrap();
     let sketches = Sketched::of(whole.path(), &[]);
