@@ -52,7 +52,7 @@ const INTEL: &str = "GenuineIntel";
 /// Tells oneMKL in which order to sum, by the name of the kernels that sum so.
 const MKL_CBWR: &str = "MKL_CBWR";
 
-/// The order in which oneMKL sums with AVX2 on processors of other makers than Intel, which does not exist said. On Intel's it has
+/// The order in which oneMKL sums with AVX2 on processors of other makers than Intel. On Intel's it has
 /// other kernels for small products, which sum in another order unless this is said.
 const AVX2_OF_ALL: &str = "AVX2,STRICT";
 

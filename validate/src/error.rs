@@ -20,7 +20,7 @@ pub enum Error {
 
     /// Tensors could not be measured, or a policy not be read.
     #[error(transparent)]
-    Measure(measure::Error),
+    Measure(Box<measure::Error>),
 
     /// A dump has no site that a glob matches.
     #[error("`{}`: expected a site that `{glob}` matches, found none", path.display())]
@@ -119,7 +119,7 @@ impl From<measure::Error> for Error {
     fn from(error: measure::Error) -> Self {
         match error {
             measure::Error::Dump(error) => Error::Dump(error),
-            error => Error::Measure(error),
+            error => Error::Measure(Box::new(error)),
         }
     }
 }

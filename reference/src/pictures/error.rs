@@ -94,7 +94,7 @@ impl PictureError {
             Self::NoMemory { .. } => Some("ask about fewer pictures or frames at a time"),
             Self::Video { .. } => Some(
                 "a folder of pictures is a video, too, with its frames in the order of their names; \
-                 a film's file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
+                 a video file is read by ffmpeg (Debian: `apt-get install ffmpeg`)",
             ),
             _ => None,
         }

@@ -314,7 +314,7 @@ fn sketches_of_other_seeds_are_refused_unless_nothing_differs() {
          found one of seed 2"
     );
     assert!(
-        matches!(error, Error::Measure(measure::Error::Seeds { expected: 1, found: 2, .. }))
+        matches!(&error, Error::Measure(error) if matches!(**error, measure::Error::Seeds { expected: 1, found: 2, .. }))
             && error.hint().is_some()
     );
     let same = Sketched::of(&bundled(NAME), &["--seed", "2"]);
