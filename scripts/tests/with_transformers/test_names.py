@@ -107,12 +107,11 @@ def test_every_site_of_the_tower_is_equal_where_the_golden_run_resizes_alike(dty
 
 
 def test_a_port_of_both_is_equal_but_for_positions(parts: Path, tmp_path: Path):
-    # Bundled as sketches in part; what they are sketches of comes from the run that is equal to it.
+    # The port rounds pixels first. The bundled golden does not, and is of sketches in part: the run that does comes of it.
     bundled, golden = GOLDENS / "shapes-wide-bfloat16", tmp_path / "golden"
     program("nvl-convert", "convert", SHAPES, tmp_path / "model", "--align-corners", "true")
-    again = program("nvl-reference", "replay", "--json", "--model", tmp_path / "model", bundled, "--record", golden)
-    entries = json.loads((bundled / "manifest.json").read_text())["entries"]
-    assert json.loads(again)["bit_equal"] == len(entries)
+    rounded = ("--pixel-values-dtype", "model")
+    program("nvl-reference", "replay", "--model", tmp_path / "model", bundled, "--record", golden, *rounded)
     report = diff(golden, record("nemotron", parts, golden, tmp_path / "run"), "transformers-nemotron", status=1)
     fresh = [entry["name"] for entry in report["entries"] if entry["origin"]["kind"] == "fresh"]
     assert fresh == [f"{TOWER}.patch_generator.cls_token"]
@@ -121,7 +120,8 @@ def test_a_port_of_both_is_equal_but_for_positions(parts: Path, tmp_path: Path):
     order = "the candidate recorded `language_model.model.embed_tokens` in another order; entries are paired by name"
     assert report["notes"] == [order]
     # All but the patches, which have no module of their own, and the logits of an answer that was not asked for.
-    assert verdicts(report, "ignored")[:2] == [f"{TOWER}.patch_generator.im_to_patches", "step_logits"]
+    ignored = [name for name in verdicts(report, "ignored") if not name.endswith(".attn_weights")]
+    assert ignored[:2] == [f"{TOWER}.patch_generator.im_to_patches", "step_logits"]
     of = {entry["name"]: entry for entry in report["entries"]}
     assert of[f"{TOWER}.blocks.1.attn.qkv"]["counterpart"]["tensors"] == [
         f"vision_tower.encoder.layer.1.attention.attention.{part}" for part in ("query", "key", "value")
