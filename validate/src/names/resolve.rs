@@ -162,25 +162,19 @@ impl<'a> Pairing<'a> {
         let tensors: Vec<&Entry> = parts.iter().map(|&part| &self.candidate.entries()[part]).collect();
         let names: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
         let site = format!("golden `{}` from `{}`", entry.name, names.join("`, `"));
-        let refused = |field: &str, refusal: Refusal| match refusal {
-            Refusal::Rule { expected, found } => {
-                wrong(rule, format!("rules[{}]{field}: {site}", rule.place.index), expected, found)
-            }
-            // Told apart before: then the dumps do not fit each other, which is no error.
-            Refusal::Sizes => {
-                let place = format!("rules[{}]{field}: {site}", rule.place.index);
-                wrong(rule, place, "sizes that fit".to_owned(), "others".to_owned())
-            }
+        let refused = |field: &str, refusal: Refusal| {
+            let (expected, found) = match refusal {
+                Refusal::Rule { expected, found } => (expected, found),
+                // Told apart before: then the dumps do not fit each other, which is no error.
+                Refusal::Sizes => ("sizes that fit".to_owned(), "others".to_owned()),
+            };
+            wrong(rule, format!("rules[{}]{field}: {site}", rule.place.index), expected, found)
         };
         let dtype = tensors[0].dtype;
         if let Some(other) = tensors.iter().find(|tensor| tensor.dtype != dtype) {
-            let place = format!("rules[{}].candidate: {site}", rule.place.index);
-            return Err(wrong(
-                rule,
-                place,
-                format!("{dtype} in all parts"),
-                format!("{} in `{}`", other.dtype, other.name),
-            ));
+            let expected = format!("{dtype} in all parts");
+            let found = format!("{} in `{}`", other.dtype, other.name);
+            return Err(refused(".candidate", Refusal::Rule { expected, found }));
         }
         let mut layout = Vec::new();
         let mut fits = true;

@@ -7,7 +7,8 @@ mod number;
 
 use serde::Serialize;
 
-use super::{Format, words};
+use super::format::Format;
+use super::words;
 use crate::result::{DiffReport, Side};
 use answer::AnswerJson;
 use divergence::DivergenceJson;

@@ -3,7 +3,7 @@
 use cli::escape::xml;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::Format;
+use super::format::Format;
 use super::words::{self, Before};
 use crate::answer::Comparison;
 use crate::entry::EntryReport;

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use cli::escape::markdown as text;
 
+use super::format::Format;
 use super::numbers::{relative_l2, short, short_or_dash};
-use super::{Format, words};
+use super::words;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
 use measure::tolerance::Metric;

@@ -3,6 +3,7 @@
 //! A format is a file of this folder with a type that implements [`Format`], and a line in [`format()`] and [`NAMES`].
 
 mod explanation;
+mod format;
 mod html;
 mod json;
 mod junit;
@@ -13,28 +14,9 @@ mod show;
 mod table;
 mod words;
 
-use crate::result::DiffReport;
-
 pub use explanation::explanation;
+pub use format::{Format, Options};
 pub use show::show;
-
-/// A way to present a report.
-pub trait Format {
-    /// The extension of its files.
-    fn extension(&self) -> &'static str;
-
-    /// The report as text.
-    fn render(&self, report: &DiffReport) -> String;
-}
-
-/// What the presentations can vary.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Whether each entry has a row of its own, where runs of alike ones would share one.
-    pub all: bool,
-    /// Whether text is coloured for a terminal.
-    pub colour: bool,
-}
 
 /// Whether a file of this extension that begins with `head` is an earlier report, and may be replaced by another one.
 pub fn is_report(extension: &str, head: &str) -> bool {

@@ -6,9 +6,10 @@ use anstyle::{AnsiColor, Style};
 use cli::counted;
 use cli::escape::terminal;
 
+use super::format::{Format, Options};
 use super::names::Abbreviations;
 use super::numbers::{count, relative_l2, short_or_dash};
-use super::{Format, Options, words};
+use super::words;
 use crate::answer::Comparison;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;

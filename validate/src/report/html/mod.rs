@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use cli::escape::{html as text, terminal as plain};
 use serde::Serialize;
 
-use super::Format;
+use super::format::Format;
 use super::numbers::{count, relative_l2, short, short_or_dash};
 use super::words::{self, Before};
 use crate::entry::EntryReport;
