@@ -5,7 +5,7 @@ use std::fs;
 use assert_cmd::Command;
 use insta::assert_snapshot;
 
-use super::{NAME, diff, faulty, run, spoil};
+use super::{NAME, Run, diff, faulty, run, spoil};
 use crate::dumps::{Candidate, goldens};
 
 #[test]
