@@ -81,7 +81,7 @@ fn a_fault_and_what_follows() {
       golden     64 329 288 [334] 259 326 282 493
       candidate  64 329 288 [259] 259 326 282 493
     text: equal
-    step logits: 4 steps, the same probabilities; 4 left out, since the ids before
+    step logits: 4 steps, the same probabilities; 4 left out, because the ids before
       differ
     verdict: FAIL
     "#);
