@@ -155,6 +155,11 @@ impl<'a> Fields<'a> {
         Ok(object.map(|object| self.inner(self.opened(name), object)))
     }
 
+    /// An object inside this one that has to be there; `expected` says what it is where it is not.
+    pub(super) fn required_child(&self, name: &str, expected: &str) -> Result<Fields<'a>, Error> {
+        self.required(name, expected, self.child(name)?)
+    }
+
     /// A list of objects inside this one.
     pub(super) fn children(&self, name: &str) -> Result<Option<Vec<Fields<'a>>>, Error> {
         let items: Option<Vec<&Map<String, Value>>> =
@@ -181,6 +186,16 @@ impl<'a> Fields<'a> {
     pub(super) fn refuse_null(&self, name: &str, expected: &str) -> Result<(), Error> {
         match self.object.get(name) {
             Some(Value::Null) => Err(self.wrong(name, expected, "`null`")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a size that is written and differs from `known`; `by` says what `known` was taken from.
+    pub(super) fn refuse_other_size(&self, name: &str, known: usize, by: &str) -> Result<(), Error> {
+        match self.size(name)? {
+            Some(declared) if declared != known => {
+                Err(self.wrong(name, format!("`{known}`, {by}"), format!("`{declared}`")))
+            }
             _ => Ok(()),
         }
     }

@@ -5,7 +5,9 @@ mod dtype;
 mod fields;
 mod findings;
 mod image_processor;
+mod model;
 mod rope;
+mod source_terms;
 mod text;
 mod timm_options;
 mod tower;
@@ -13,14 +15,13 @@ mod tower_models;
 
 pub use findings::{DefaultedField, Findings, IgnoredField, ReadCode};
 
-use std::path::Path;
-
-use code::{CONFIGURATION_FILE, Code, Defaults, IMAGE_PROCESSING_FILE};
-use fields::{Fields, show};
+use code::{CONFIGURATION_FILE, Code};
+use fields::Fields;
 use findings::BOOKKEEPING;
+use model::Projector;
 
 use crate::Error;
-use crate::normalized::{Config, FORMAT, FORMAT_VERSION, ImageTagType, Part, PsVersion, TorchDtype};
+use crate::normalized::{Config, FORMAT, FORMAT_VERSION, Part, TorchDtype};
 use crate::source::{
     Behaviour, Buffers, CONFIG_FILE, CodeCaches, Evidence, GENERATION_CONFIG_FILE, MODEL, PREPROCESSOR_FILE,
     SourceCheckpoint, image_token_id,
@@ -30,16 +31,6 @@ use crate::source::{
 const CLASS: &str = "Llama_Nemotron_Nano_VL_Config";
 /// The text of the token that features replace.
 const IMAGE_TOKEN: &str = "<image>";
-
-/// Fields whose default the model's class keeps only where they are absent.
-const NEVER_NULL: [(&str, &str); 5] = [
-    ("downsample_ratio", "a number"),
-    ("image_tag_type", "`internvl` or `nvlm`"),
-    ("projector_hidden_size", "a whole number"),
-    // Of anything but `v1` the public code makes `v2`.
-    ("ps_version", "`v1` or `v2`"),
-    ("vit_hidden_size", "a whole number"),
-];
 
 /// What the user said about behaviours that come from Python code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,79 +60,41 @@ pub fn resolve(
     let json = source.json(CONFIG_FILE)?;
     let fields = Fields::root(&path, &json)?;
     let mut findings = Findings::default();
-    for name in ["model_type", "architectures"] {
-        fields.value(name);
-    }
-    for (name, expected) in NEVER_NULL {
-        fields.refuse_null(name, expected)?;
-    }
-    fields.refuse("quantization_config", &[], "quantized weights are not supported")?;
-    fields.refuse("select_layer", &[(-1).into()], "features of another layer are not supported")?;
+    model::refuse_unsupported(&fields)?;
 
     let torch_dtype = dtype::dtype(&fields, &["dtype", "torch_dtype"])?;
     let image_size = fields.size("force_image_size")?;
     let image_size = fields.required("force_image_size", "a size in pixels", image_size)?;
     let code = Code { source, caches: &settings.caches, revision: settings.code_revision.as_deref() };
     let defaults = code.defaults(&fields, CONFIGURATION_FILE, CLASS, &mut findings);
-    let ps_version = ps_version(&fields, &defaults, source, &mut findings)?;
-    let image_tag_type = image_tag_type(&fields, &defaults, &mut findings)?;
-    let vision = fields.child("vision_config")?;
-    let vision = fields.required("vision_config", "an object", vision)?;
+    let ps_version = model::ps_version(&fields, &defaults, source, &mut findings)?;
+    let image_tag_type = model::image_tag_type(&fields, &defaults, &mut findings)?;
+    let vision = fields.required_child("vision_config", "an object")?;
     let preprocessor_path = source.folder().file_path(PREPROCESSOR_FILE);
     let preprocessor = source.json(PREPROCESSOR_FILE)?;
     let preprocessor = Fields::root(&preprocessor_path, &preprocessor)?;
     let align_corners = code.align_corners(&vision, settings.align_corners, &mut findings)?;
     let upscale_factor = code.upscale_factor(&preprocessor, settings.upscale_factor, &mut findings)?;
-    let downsample_ratio = match fields.number("downsample_ratio")? {
-        Some(ratio) => ratio,
-        None => defaults.take("downsample_ratio", &fields, "downsample_ratio", 0.5, &mut findings),
-    };
-    let mut width = |name: &str, field: &str, assumed: usize| match fields.size(field)? {
-        Some(width) => Ok::<_, Error>(width),
-        None => Ok(defaults.take(name, &fields, field, assumed, &mut findings)),
-    };
-    let projector_hidden_size = width("projector_hidden_size", "projector_hidden_size", 4096)?;
-    let vision_hidden_size = width("vision_hidden_size", "vit_hidden_size", 1280)?;
+    let projector = Projector::resolve(&fields, &defaults, &mut findings)?;
 
-    let text = fields.child("llm_config")?;
-    let text = fields.required("llm_config", "an object", text)?;
+    let text = fields.required_child("llm_config", "an object")?;
     let text_config = text::text_config(&text, torch_dtype, &mut findings)?;
 
     let config_sha256 = &source.needed(CONFIG_FILE)?.sha256;
     let context = tower::Context { image_size, config_sha256, buffers, align_corners };
     let vision_config = tower::vision_config(&vision, &context, &mut findings)?;
-    if let Some(patch_size) = fields.size("patch_size")?
-        && patch_size != vision_config.patch_size
-    {
-        let expected = format!("`{}`, the tower's", vision_config.patch_size);
-        return Err(fields.wrong("patch_size", expected, format!("`{patch_size}`")));
-    }
+    fields.refuse_other_size("patch_size", vision_config.patch_size, "the tower's")?;
 
-    let class = image_processor::CLASS;
-    let of_class = code.defaults(&preprocessor, IMAGE_PROCESSING_FILE, class, &mut findings);
-    let image_processor = image_processor::image_processor(
-        &preprocessor,
-        &of_class,
-        image_size,
-        upscale_factor,
-        &mut findings,
-    )?;
-    let version = show_version(ps_version);
+    let image_processor =
+        image_processor::image_processor(&preprocessor, &code, image_size, upscale_factor, &mut findings)?;
+    let version = model::show_version(ps_version);
     let code_eps = code.check_steps(&fields, &vision, version, IMAGE_TOKEN, &mut findings)?;
 
-    if fields.value("template").is_some() {
-        findings.warnings.push(format!(
-            "`{CONFIG_FILE}`: `template` was ignored: the prompt is made by the tokenizer's chat template"
-        ));
-        fields.unused("template");
-    }
+    model::warn_of_template(&fields, &mut findings);
     generation_config(source, settings.part, &mut findings)?;
     findings.ignore_rest(CONFIG_FILE, &fields, BOOKKEEPING);
 
-    let (image_start_token, image_end_token) = match image_tag_type {
-        ImageTagType::Internvl => ("<img>", "</img>"),
-        ImageTagType::Nvlm => ("<Image>", "</Image>"),
-    };
+    let (image_start_token, image_end_token) = model::image_tags(image_tag_type);
     let mut config = Config {
         format: FORMAT.into(),
         format_version: FORMAT_VERSION,
@@ -149,10 +102,10 @@ pub fn resolve(
         model_type: MODEL.into(),
         text_config,
         vision_config,
-        downsample_ratio,
+        downsample_ratio: projector.downsample_ratio,
         ps_version,
-        projector_hidden_size,
-        vision_hidden_size,
+        projector_hidden_size: projector.hidden_size,
+        vision_hidden_size: projector.vision_hidden_size,
         // The default of torch's LayerNorm, which the projector is built with.
         projector_layer_norm_eps: code_eps.unwrap_or(1e-5),
         image_seq_length: 0,
@@ -166,7 +119,9 @@ pub fn resolve(
         part: settings.part,
     };
     config.image_seq_length = config.tokens_per_tile();
-    config.validate(&path).map_err(|error| in_source_terms(error, &path, &preprocessor_path))?;
+    config
+        .validate(&path)
+        .map_err(|error| source_terms::in_source_terms(error, &path, &preprocessor_path))?;
     named_by_architecture(&config, config_sha256, code_eps.is_some(), &mut findings);
     Ok((config, findings))
 }
@@ -181,93 +136,6 @@ fn generation_config(source: &SourceCheckpoint, part: Part, findings: &mut Findi
     let json = source.json(GENERATION_CONFIG_FILE)?;
     findings.ignore_all(GENERATION_CONFIG_FILE, &Fields::root(&path, &json)?);
     Ok(())
-}
-
-/// The names that the source has for fields of the normalized configuration.
-const SOURCE_FIELDS: &[(&str, &str)] = &[
-    ("text_config", "llm_config"),
-    ("vision_hidden_size", "vit_hidden_size"),
-    ("image_seq_length", "downsample_ratio"),
-    ("vision_config.hidden_size", "vision_config.args.model_kwargs.embed_dim"),
-    ("vision_config.num_hidden_layers", "vision_config.args.model_kwargs.depth"),
-    ("vision_config.num_attention_heads", "vision_config.args.model_kwargs.num_heads"),
-    ("vision_config.mlp_ratio", "vision_config.args.model_kwargs.mlp_ratio"),
-    ("vision_config.patch_size", "vision_config.args.model_kwargs.patch_size"),
-    ("vision_config.image_size", "force_image_size"),
-    ("vision_config.max_img_size", "vision_config.args.cpe_max_size"),
-    ("vision_config.num_cls_tokens", "vision_config.args.teachers"),
-    ("vision_config.num_registers", "vision_config.args.register_multiple and cpe_num_registers"),
-    ("vision_config.summary_idxs", "vision_config.args.teachers"),
-];
-
-/// A failure of the normalized rules, under the names that the source's author knows.
-fn in_source_terms(error: Error, config: &Path, preprocessor: &Path) -> Error {
-    match error {
-        Error::Field { field, expected, found, .. } => match field.strip_prefix("image_processor.") {
-            Some(field) => Error::field(preprocessor, field, expected, found),
-            None => {
-                let name = SOURCE_FIELDS.iter().find_map(|(normalized, source)| {
-                    field.strip_prefix(normalized).map(|rest| format!("{source}{rest}"))
-                });
-                Error::field(config, name.unwrap_or(field), expected, found)
-            }
-        },
-        other => other,
-    }
-}
-
-fn ps_version(
-    fields: &Fields<'_>,
-    defaults: &Defaults,
-    source: &SourceCheckpoint,
-    findings: &mut Findings,
-) -> Result<PsVersion, Error> {
-    let version = match fields.text("ps_version")? {
-        None => {
-            let version = defaults.take("ps_version", fields, "ps_version", "v1".to_string(), findings);
-            return Ok(if version == "v2" { PsVersion::V2 } else { PsVersion::V1 });
-        }
-        Some("v1") => PsVersion::V1,
-        Some("v2") => PsVersion::V2,
-        Some(_) => {
-            return Err(fields.unsupported(
-                "ps_version",
-                "`v1` or `v2`",
-                "another pixel shuffle is not supported",
-            ));
-        }
-    };
-    let sha256 = &source.needed(CONFIG_FILE)?.sha256;
-    let evidence = Evidence::read(CONFIG_FILE, sha256, "field `ps_version`".into());
-    findings.behaviour("ps_version", show_version(version), evidence);
-    Ok(version)
-}
-
-fn show_version(version: PsVersion) -> &'static str {
-    match version {
-        PsVersion::V1 => "v1",
-        PsVersion::V2 => "v2",
-    }
-}
-
-fn image_tag_type(
-    fields: &Fields<'_>,
-    defaults: &Defaults,
-    findings: &mut Findings,
-) -> Result<ImageTagType, Error> {
-    match fields.text("image_tag_type")? {
-        None => {
-            let assumed = "internvl".to_string();
-            let kind = defaults.take("image_tag_type", fields, "image_tag_type", assumed, findings);
-            Ok(if kind == "nvlm" { ImageTagType::Nvlm } else { ImageTagType::Internvl })
-        }
-        Some("internvl") => Ok(ImageTagType::Internvl),
-        Some("nvlm") => Ok(ImageTagType::Nvlm),
-        Some(other) => {
-            let found = show(&other.into());
-            Err(fields.wrong("image_tag_type", "`internvl` or `nvlm`", found))
-        }
-    }
 }
 
 /// Constants of the modeling code that `architectures` names.

@@ -19,22 +19,8 @@ pub(super) fn text_config(
     outer_dtype: Option<TorchDtype>,
     findings: &mut Findings,
 ) -> Result<TextConfig, Error> {
-    let architectures = fields.texts("architectures")?.unwrap_or_else(|| vec!["LlamaForCausalLM".into()]);
-    if architectures != ["LlamaForCausalLM"] {
-        let reason = "only Llama is supported as the language model";
-        return Err(fields.unsupported("architectures", "`[\"LlamaForCausalLM\"]`", reason));
-    }
-    let model_type = fields.text("model_type")?.unwrap_or("llama");
-    if model_type != "llama" {
-        let reason = "only Llama is supported as the language model";
-        return Err(fields.unsupported("model_type", "`llama`", reason));
-    }
-    fields.refuse("quantization_config", &[], "quantized weights are not supported")?;
-    fields.refuse("sliding_window", &[], "windowed attention is not supported")?;
-    fields.refuse("layer_types", &[], "layers of different kinds are not supported")?;
-    fields.refuse("num_experts", &[], "experts are not supported")?;
-    fields.refuse("pruned_heads", &[], "pruned heads are not supported")?;
-    fields.refuse("partial_rotary_factor", &[1.0.into()], "rotating part of a head is not supported")?;
+    let (architectures, model_type) = llama(fields)?;
+    refuse_unsupported_parts(fields)?;
 
     let mut defaults = Defaults { fields, findings };
     let hidden_size = defaults.size("hidden_size", 4096)?;
@@ -43,24 +29,8 @@ pub(super) fn text_config(
         Some(heads) => heads,
         None => defaults.give("num_key_value_heads", num_attention_heads),
     };
-    let head_dim = match fields.size("head_dim")? {
-        Some(head_dim) => head_dim,
-        None if num_attention_heads == 0 || !hidden_size.is_multiple_of(num_attention_heads) => {
-            let expected =
-                format!("a multiple of `num_attention_heads`, {num_attention_heads}, or `head_dim`");
-            return Err(fields.wrong("hidden_size", expected, format!("`{hidden_size}`")));
-        }
-        None => defaults.give("head_dim", hidden_size / num_attention_heads),
-    };
-    let hidden_act = fields.text("hidden_act")?;
-    if hidden_act.is_some_and(|act| act != "silu") {
-        let reason = "another activation of the MLP is not supported";
-        return Err(fields.unsupported("hidden_act", "`silu`", reason));
-    }
-    if hidden_act.is_none() {
-        fields.refuse_null("hidden_act", "a text")?;
-        defaults.give("hidden_act", "silu");
-    }
+    let head_dim = defaults.head_dim(hidden_size, num_attention_heads)?;
+    let hidden_act = defaults.hidden_act()?;
     let rope = rope(fields, defaults.findings)?;
     let rope_theta = match rope.theta {
         Some(theta) => theta,
@@ -72,7 +42,7 @@ pub(super) fn text_config(
 
     let config = TextConfig {
         architectures,
-        model_type: model_type.to_string(),
+        model_type: model_type.into(),
         vocab_size: defaults.size("vocab_size", 32_000)?,
         hidden_size,
         intermediate_size: defaults.size("intermediate_size", 11_008)?,
@@ -80,7 +50,7 @@ pub(super) fn text_config(
         num_attention_heads,
         num_key_value_heads,
         head_dim,
-        hidden_act: "silu".into(),
+        hidden_act: hidden_act.into(),
         max_position_embeddings: defaults.size("max_position_embeddings", 2048)?,
         initializer_range: defaults.unused_number("initializer_range", 0.02),
         rms_norm_eps: defaults.number("rms_norm_eps", 1e-6)?,
@@ -113,6 +83,31 @@ pub(super) fn text_config(
     warn_of_generation(fields, findings);
     findings.ignore_rest(CONFIG_FILE, fields, BOOKKEEPING);
     Ok(config)
+}
+
+/// The architecture and the model type, which are Llama's, be they written or not; another model is refused.
+fn llama<'a>(fields: &Fields<'a>) -> Result<(Vec<String>, &'a str), Error> {
+    let architectures = fields.texts("architectures")?.unwrap_or_else(|| vec!["LlamaForCausalLM".into()]);
+    if architectures != ["LlamaForCausalLM"] {
+        let reason = "only Llama is supported as the language model";
+        return Err(fields.unsupported("architectures", "`[\"LlamaForCausalLM\"]`", reason));
+    }
+    let model_type = fields.text("model_type")?.unwrap_or("llama");
+    if model_type != "llama" {
+        let reason = "only Llama is supported as the language model";
+        return Err(fields.unsupported("model_type", "`llama`", reason));
+    }
+    Ok((architectures, model_type))
+}
+
+/// Refuses what would make another computation of the same tensors.
+fn refuse_unsupported_parts(fields: &Fields<'_>) -> Result<(), Error> {
+    fields.refuse("quantization_config", &[], "quantized weights are not supported")?;
+    fields.refuse("sliding_window", &[], "windowed attention is not supported")?;
+    fields.refuse("layer_types", &[], "layers of different kinds are not supported")?;
+    fields.refuse("num_experts", &[], "experts are not supported")?;
+    fields.refuse("pruned_heads", &[], "pruned heads are not supported")?;
+    fields.refuse("partial_rotary_factor", &[1.0.into()], "rotating part of a head is not supported")
 }
 
 /// Lists the settings of generation, with a warning for those that are not the default.
@@ -159,6 +154,35 @@ struct Defaults<'f, 'a> {
 }
 
 impl Defaults<'_, '_> {
+    /// The width of a head: an even share of the whole width where the file says none, which it then has to be.
+    fn head_dim(&mut self, hidden_size: usize, num_attention_heads: usize) -> Result<usize, Error> {
+        match self.fields.size("head_dim")? {
+            Some(head_dim) => Ok(head_dim),
+            None if num_attention_heads == 0 || !hidden_size.is_multiple_of(num_attention_heads) => {
+                let expected =
+                    format!("a multiple of `num_attention_heads`, {num_attention_heads}, or `head_dim`");
+                Err(self.fields.wrong("hidden_size", expected, format!("`{hidden_size}`")))
+            }
+            None => Ok(self.give("head_dim", hidden_size / num_attention_heads)),
+        }
+    }
+
+    /// The activation of the MLP: the one that is supported, since weights do not show another.
+    fn hidden_act(&mut self) -> Result<&'static str, Error> {
+        const SILU: &str = "silu";
+        match self.fields.text("hidden_act")? {
+            Some(SILU) => Ok(SILU),
+            Some(_) => {
+                let reason = "another activation of the MLP is not supported";
+                Err(self.fields.unsupported("hidden_act", "`silu`", reason))
+            }
+            None => {
+                self.fields.refuse_null("hidden_act", "a text")?;
+                Ok(self.give("hidden_act", SILU))
+            }
+        }
+    }
+
     fn give<T: Copy + Into<Value>>(&mut self, name: &str, value: T) -> T {
         self.findings.library_default(&format!("text_config.{name}"), value, CLASS);
         value

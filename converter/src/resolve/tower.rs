@@ -37,48 +37,16 @@ pub(super) fn vision_config(
     findings: &mut Findings,
 ) -> Result<VisionConfig, Error> {
     refuse_unsupported_parts(fields)?;
-    let args = fields.child("args")?;
-    let args = fields.required("args", "an object of training arguments", args)?;
+    let args = fields.required_child("args", "an object of training arguments")?;
     let model = tower_model(&args)?;
     let patch_size = model.patch_size;
-    if let Some(declared) = fields.size("patch_size")?
-        && declared != patch_size
-    {
-        let expected = format!("`{patch_size}`, by `vision_config.args.model` and `model_kwargs`");
-        return Err(fields.wrong("patch_size", expected, format!("`{declared}`")));
-    }
+    fields.refuse_other_size("patch_size", patch_size, "by `vision_config.args.model` and `model_kwargs`")?;
     let teachers = teachers(&args)?;
-    let num_cls_tokens = match args.truth("cls_token_per_teacher")? {
-        Some(true) => teachers.iter().map(|teacher| teacher.name).collect::<HashSet<_>>().len(),
-        Some(false) => {
-            teachers.iter().for_each(|teacher| teacher.fields.unused("name"));
-            1
-        }
-        None => return Err(args.wrong("cls_token_per_teacher", "`true` or `false`", "none")),
-    };
+    let num_cls_tokens = num_cls_tokens(&args, &teachers)?;
     let num_registers = num_registers(&args, num_cls_tokens)?;
     let max_img_size = max_img_size(&args, patch_size, &model)?;
-    let by_teachers = teachers.iter().enumerate().filter(|(_, t)| t.use_summary).map(|(i, _)| i).collect();
-    let summary_idxs = if num_cls_tokens == 1 {
-        // RADIO takes a single class token for the summary, whatever the indices are.
-        teachers.iter().for_each(|teacher| teacher.fields.unused("use_summary"));
-        vec![0]
-    } else {
-        summary_idxs(by_teachers, context, findings)
-    };
-    let named = |value: Value| (value, format!("`vision_config.args.model` names `{}`", model.name));
-    let heads = if model.has_own_heads {
-        (json!(model.num_heads), "field `vision_config.args.model_kwargs.num_heads`".to_string())
-    } else {
-        named(json!(model.num_heads))
-    };
-    for (name, (value, detail)) in [
-        ("vision_config.num_attention_heads", heads),
-        ("vision_config.layer_norm_eps", named(json!(LAYER_NORM_EPS))),
-        ("vision_config.hidden_act", named(json!("gelu"))),
-    ] {
-        findings.behaviour(name, value, context.config(detail));
-    }
+    let summary_idxs = summary_idxs(&teachers, num_cls_tokens, context, findings);
+    model.list_behaviours(context, findings);
 
     // The model's class takes an absent argument for `false`.
     let model_norm = args.flag("model_norm")?.unwrap_or(false);
@@ -230,6 +198,23 @@ impl Tower {
         kwargs.unused("img_size");
         check_options(kwargs)
     }
+
+    /// Lists what the model's name stands for and no tensor's shape shows, with the field that says it.
+    fn list_behaviours(&self, context: &Context<'_>, findings: &mut Findings) {
+        let named = |value: Value| (value, format!("`vision_config.args.model` names `{}`", self.name));
+        let heads = if self.has_own_heads {
+            (json!(self.num_heads), "field `vision_config.args.model_kwargs.num_heads`".to_string())
+        } else {
+            named(json!(self.num_heads))
+        };
+        for (name, (value, detail)) in [
+            ("vision_config.num_attention_heads", heads),
+            ("vision_config.layer_norm_eps", named(json!(LAYER_NORM_EPS))),
+            ("vision_config.hidden_act", named(json!("gelu"))),
+        ] {
+            findings.behaviour(name, value, context.config(detail));
+        }
+    }
 }
 
 struct Teacher<'a> {
@@ -249,6 +234,18 @@ fn teachers<'a>(args: &Fields<'a>) -> Result<Vec<Teacher<'a>>, Error> {
             Ok(Teacher { fields, name, use_summary })
         })
         .collect()
+}
+
+/// Class tokens: one for each teacher's name, since teachers of one name share theirs, or a single one for all.
+fn num_cls_tokens(args: &Fields<'_>, teachers: &[Teacher<'_>]) -> Result<usize, Error> {
+    match args.truth("cls_token_per_teacher")? {
+        Some(true) => Ok(teachers.iter().map(|teacher| teacher.name).collect::<HashSet<_>>().len()),
+        Some(false) => {
+            teachers.iter().for_each(|teacher| teacher.fields.unused("name"));
+            Ok(1)
+        }
+        None => Err(args.wrong("cls_token_per_teacher", "`true` or `false`", "none")),
+    }
 }
 
 /// Registers: as many as are asked for, else enough to fill up to the next multiple; an exact multiple adds a whole
@@ -284,8 +281,21 @@ fn max_img_size(args: &Fields<'_>, patch_size: usize, tower: &Tower) -> Result<u
     Ok(size)
 }
 
-/// The stored buffer where there is one, since it is what the model loads; else what the teachers say.
-fn summary_idxs(by_teachers: Vec<usize>, context: &Context<'_>, findings: &mut Findings) -> Vec<usize> {
+/// Of several class tokens those of the summary: the stored buffer where there is one, since it is what the model loads;
+/// else what the teachers say.
+fn summary_idxs(
+    teachers: &[Teacher<'_>],
+    num_cls_tokens: usize,
+    context: &Context<'_>,
+    findings: &mut Findings,
+) -> Vec<usize> {
+    if num_cls_tokens == 1 {
+        // RADIO takes a single class token for the summary, whatever the indices are.
+        teachers.iter().for_each(|teacher| teacher.fields.unused("use_summary"));
+        return vec![0];
+    }
+    let by_teachers: Vec<usize> =
+        teachers.iter().enumerate().filter(|(_, t)| t.use_summary).map(|(i, _)| i).collect();
     match &context.buffers.summary_idxs {
         None => {
             let detail = "computed from `use_summary` of `vision_config.args.teachers`".to_string();

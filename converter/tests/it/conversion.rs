@@ -1,27 +1,25 @@
-//! A conversion from end to end: bytes, files, ledger, and what is left behind when it fails.
+//! A conversion from end to end: which bytes and files it writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use converter::Conversion;
 use converter::ledger::Ledger;
 use converter::normalized::{Checkpoint, TorchDtype};
 use converter::plan::{Action, PlanOptions, ShardSize};
 use converter::resolve::Settings;
 use converter::source::Location;
-use converter::write::{Observer, Unwatched};
-use converter::{Conversion, Error};
+use converter::write::Unwatched;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
-use store::hash::sha256;
 use tempfile::TempDir;
 
 use crate::hand_made::Made;
 use crate::hand_made_source::Source;
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+pub const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
 
 /// The bundled small checkpoint.
 pub fn shapes() -> PathBuf {
@@ -40,7 +38,8 @@ pub fn convert(source: &Path, settings: Settings, options: PlanOptions) -> (Temp
     (parent, out, ledger)
 }
 
-fn entries(dir: &Path) -> Vec<String> {
+/// The names in a folder, sorted.
+pub fn entries(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -48,7 +47,7 @@ fn entries(dir: &Path) -> Vec<String> {
 }
 
 /// Every tensor of the safetensors files in a folder, by the safetensors crate's own reader.
-fn tensors(dir: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
+pub fn tensors(dir: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
     let mut all = BTreeMap::new();
     for name in entries(dir).iter().filter(|name| name.ends_with(".safetensors")) {
         let bytes = fs::read(dir.join(name)).unwrap();
@@ -152,68 +151,6 @@ fn a_template_inside_the_tokenizers_configuration_gets_its_own_file() {
     let (_parent, out, ledger) = convert(both.write().path(), Settings::default(), KEEP);
     assert_eq!(fs::read_to_string(out.join("chat_template.jinja")).unwrap(), "f");
     assert!(ledger.warnings[0].contains("differ; the file is used"), "{:?}", ledger.warnings);
-}
-
-#[test]
-fn the_ledger_has_every_source_tensor_once_with_true_hashes() {
-    let (_parent, out, ledger) = convert(&shapes(), Settings::default(), KEEP);
-    let (before, after) = (tensors(&shapes()), tensors(&out));
-    let written: Ledger = serde_json::from_slice(&fs::read(out.join("conversion.json")).unwrap()).unwrap();
-    assert_eq!(written, ledger);
-
-    let names: BTreeSet<&str> = ledger.tensors.iter().map(|row| row.source.as_str()).collect();
-    assert_eq!(ledger.tensors.len(), names.len());
-    assert_eq!(names, before.keys().map(String::as_str).collect());
-    let mut targets = BTreeSet::new();
-    for row in &ledger.tensors {
-        let (dtype, shape, data) = &before[&row.source];
-        assert_eq!((&row.dtype, &row.shape, &row.sha256), (&dtype.to_string(), shape, &sha256(data)));
-        for target in &row.targets {
-            let (dtype, shape, data) = &after[&target.name];
-            assert_eq!(
-                (&target.dtype, &target.shape, &target.sha256),
-                (&dtype.to_string(), shape, &sha256(data))
-            );
-            assert!(targets.insert(target.name.clone()));
-        }
-    }
-    assert_eq!(targets, after.keys().cloned().collect());
-
-    let row = |name: &str| ledger.tensors.iter().find(|row| row.source == name).unwrap();
-    let mean = row("vision_model.radio_model.input_conditioner.norm_mean");
-    assert_eq!((mean.action, mean.targets.len()), (Action::Skipped, 0));
-    assert!(mean.reason.contains("`vision_config.norm_mean`"));
-    let stored = store::hash::hex(&before[&mean.source].2);
-    assert_eq!(mean.bytes_hex.as_deref(), Some(stored.as_str()));
-    assert_eq!(row("language_model.lm_head.weight").action, Action::Kept);
-    assert_eq!(row("mlp1.1.weight").action, Action::Renamed);
-    assert_eq!(row("vision_model.radio_model.model.blocks.2.attn.qkv.bias").action, Action::Split);
-    assert_eq!(row("mlp1.1.weight").source_file, "model-00003-of-00003.safetensors");
-}
-
-#[test]
-fn the_ledger_hashes_every_file_of_both_folders() {
-    let (_parent, out, ledger) = convert(&shapes(), Settings::default(), KEEP);
-    let read: BTreeSet<String> = ledger.source.files.iter().map(|file| file.name.clone()).collect();
-    assert_eq!(read, entries(&shapes()).into_iter().collect());
-    for file in &ledger.source.files {
-        let bytes = fs::read(shapes().join(&file.name)).unwrap();
-        assert_eq!((file.bytes, &file.sha256), (bytes.len() as u64, &sha256(&bytes)), "{}", file.name);
-    }
-    let mut written: Vec<String> = ledger.files.iter().map(|file| file.name.clone()).collect();
-    written.push("conversion.json".into());
-    written.sort();
-    assert_eq!(written, entries(&out));
-    for file in &ledger.files {
-        let bytes = fs::read(out.join(&file.name)).unwrap();
-        assert_eq!(file.bytes, bytes.len() as u64, "{}", file.name);
-        assert_eq!(file.sha256, sha256(&bytes[..file.hashed_bytes as usize]), "{}", file.name);
-    }
-    let config = ledger.source.files.iter().find(|file| file.name == "config.json").unwrap();
-    assert_eq!(config.text, Some(fs::read_to_string(shapes().join("config.json")).unwrap()));
-    assert_eq!(ledger.source.name, "shapes");
-    let text = fs::read_to_string(out.join("conversion.json")).unwrap();
-    assert!(!text.contains(env!("CARGO_MANIFEST_DIR")), "the ledger names a path of this machine");
 }
 
 #[test]
@@ -352,155 +289,4 @@ fn dtypes_are_converted_and_what_overflows_is_told() {
         .flat_map(|elem| bf16::from_le_bytes([elem[0], elem[1]]).to_f32().to_le_bytes())
         .collect();
     assert_eq!(queries, expected);
-}
-
-#[test]
-fn a_snapshot_of_the_hubs_cache_tells_its_repository_and_revision() {
-    let cache = TempDir::new().unwrap();
-    let snapshot = cache.path().join("models--nvidia--Tiny-VL/snapshots/0123456789abcdef");
-    fs::create_dir_all(&snapshot).unwrap();
-    Source::sound().write_to(&snapshot);
-    let (_parent, _, ledger) = convert(&snapshot, Settings::default(), KEEP);
-    assert_eq!(ledger.source.name, "Tiny-VL");
-    assert_eq!(ledger.source.repository.as_deref(), Some("nvidia/Tiny-VL"));
-    assert_eq!(ledger.source.revision.as_deref(), Some("0123456789abcdef"));
-}
-
-#[test]
-fn weights_beside_the_checkpoint_are_not_read_and_told() {
-    let dir = Source::sound().write();
-    fs::write(dir.path().join("consolidated.safetensors"), "not even one").unwrap();
-    let (_parent, _, ledger) = convert(dir.path(), Settings::default(), KEEP);
-    assert_eq!(ledger.warnings, ["not part of the checkpoint, and not read: `consolidated.safetensors`"]);
-}
-
-#[test]
-fn an_existing_output_is_refused_or_replaced_in_one_step() {
-    let source = Source::sound().write();
-    let conversion = prepare(source.path(), Settings::default(), KEEP);
-    let parent = TempDir::new().unwrap();
-    let out = parent.path().join("out");
-    fs::create_dir(&out).unwrap();
-    fs::write(out.join("precious"), "1").unwrap();
-    let error = conversion.write(&out, false, &Unwatched).unwrap_err();
-    assert!(matches!(error, Error::OutputExists { found: "a folder", .. }), "{error}");
-    assert!(error.hint().unwrap().contains("--force"));
-    let error = conversion.write(&out, true, &Unwatched).unwrap_err();
-    assert!(matches!(error, Error::OutputForeign { .. }), "{error}");
-    assert_eq!(entries(&out), ["precious"]);
-    fs::remove_file(out.join("precious")).unwrap();
-    conversion.write(&out, true, &Unwatched).unwrap();
-    Checkpoint::open(&out).unwrap();
-    conversion.write(&out, true, &Unwatched).unwrap();
-    assert_eq!(entries(parent.path()), ["out"]);
-}
-
-#[test]
-fn an_output_that_would_destroy_something_is_refused_even_with_force() {
-    let parent = TempDir::new().unwrap();
-    let inside = parent.path().join("models/source");
-    fs::create_dir_all(&inside).unwrap();
-    Source::sound().write_to(&inside);
-    let conversion = prepare(&inside, Settings::default(), KEEP);
-    for out in [inside.clone(), parent.path().join("models")] {
-        let error = conversion.write(&out, true, &Unwatched).unwrap_err();
-        assert!(error.to_string().contains("found a folder that holds the source"), "{error}");
-    }
-    let file = parent.path().join("file");
-    fs::write(&file, "1").unwrap();
-    let link = parent.path().join("link");
-    std::os::unix::fs::symlink(&inside, &link).unwrap();
-    for (out, found) in [(&file, "a file"), (&link, "a link")] {
-        let error = conversion.write(out, true, &Unwatched).unwrap_err();
-        assert!(matches!(&error, Error::OutputPlace { found: f, .. } if f == found), "{error}");
-    }
-    let error = conversion.write(&parent.path().join("no/such/out"), true, &Unwatched).unwrap_err();
-    let missing = parent.path().join("no/such");
-    assert_eq!(
-        error.to_string(),
-        format!("`{}`: expected a folder for the output, found nothing", missing.display())
-    );
-    assert_eq!(error.hint(), Some(format!("`mkdir -p {}` makes it", missing.display())));
-    assert_eq!(entries(parent.path()), ["file", "link", "models"]);
-    assert_eq!(prepare(&inside, Settings::default(), KEEP).plan().rows.len(), 68);
-}
-
-/// Stops after so many bytes.
-struct StopsAfter(AtomicU64, u64);
-
-impl Observer for StopsAfter {
-    fn advance(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > self.1
-    }
-}
-
-#[test]
-fn an_interrupted_conversion_leaves_nothing_and_keeps_what_was_there() {
-    let source = Source::sound().write();
-    let conversion = prepare(source.path(), Settings::default(), KEEP);
-    let parent = TempDir::new().unwrap();
-    let out = parent.path().join("out");
-    for stop in [0, 5_000, conversion.source_bytes() - 1] {
-        let error = conversion.write(&out, false, &StopsAfter(AtomicU64::new(0), stop)).unwrap_err();
-        assert!(matches!(error, Error::Interrupted), "{error}");
-        assert_eq!(entries(parent.path()), Vec::<String>::new());
-    }
-    conversion.write(&out, false, &Unwatched).unwrap();
-    let before = fs::read(out.join("conversion.json")).unwrap();
-    conversion.write(&out, true, &StopsAfter(AtomicU64::new(0), 5_000)).unwrap_err();
-    assert_eq!(fs::read(out.join("conversion.json")).unwrap(), before);
-    assert_eq!(entries(parent.path()), ["out"]);
-}
-
-#[test]
-fn the_observer_sees_every_byte_of_the_source() {
-    let source = Source::sound().write();
-    let conversion = prepare(source.path(), Settings::default(), KEEP);
-    let parent = TempDir::new().unwrap();
-    let observer = StopsAfter(AtomicU64::new(0), u64::MAX);
-    conversion.write(&parent.path().join("out"), false, &observer).unwrap();
-    assert_eq!(observer.0.load(Ordering::Relaxed), conversion.source_bytes());
-}
-
-#[test]
-fn the_documents_example_is_what_the_bundled_checkpoint_gives() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/normalized-checkpoint.md");
-    let document = fs::read_to_string(path).unwrap();
-    let mut examples = document.split("```json\n").skip(1).map(|rest| {
-        let text = rest.split("```").next().unwrap();
-        serde_json::from_str::<serde_json::Value>(text).unwrap()
-    });
-    let conversion = prepare(&shapes(), Settings::default(), KEEP);
-    assert_eq!(examples.next().unwrap(), serde_json::to_value(conversion.config()).unwrap());
-    let behaviour = serde_json::to_value(&conversion.findings().behaviours[1]).unwrap();
-    assert_eq!(examples.next().unwrap(), behaviour);
-    assert_eq!(examples.next(), None);
-
-    // Every field of the configuration and of the ledger is explained.
-    let (_parent, out, _) = convert(&shapes(), Settings::default(), KEEP);
-    for name in ["config.json", "conversion.json"] {
-        let json = serde_json::from_slice(&fs::read(out.join(name)).unwrap()).unwrap();
-        let mut fields = BTreeSet::new();
-        collect_fields(&json, &mut fields);
-        for field in fields {
-            assert!(document.contains(&format!("`{field}`")), "`{field}` of {name} is not explained");
-        }
-    }
-}
-
-fn collect_fields(value: &serde_json::Value, fields: &mut BTreeSet<String>) {
-    match value {
-        serde_json::Value::Object(object) => {
-            for (name, value) in object {
-                fields.insert(name.clone());
-                collect_fields(value, fields);
-            }
-        }
-        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_fields(item, fields)),
-        _ => {}
-    }
 }

@@ -31,7 +31,11 @@ mod hub_ranges;
 #[cfg(test)]
 mod hub_server;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod mutation;
+#[cfg(test)]
+mod output;
 #[cfg(test)]
 mod parts;
 #[cfg(test)]

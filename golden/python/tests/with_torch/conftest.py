@@ -17,6 +17,7 @@ import jsonschema
 import nvl_golden
 import pytest
 import torch
+from see_through import Model
 
 pytest_plugins = ["pytester"]
 
@@ -52,6 +53,17 @@ def read_back(path, sketched=False) -> nvl_golden.Dump:
         assert hashlib.sha256(dump.bytes(entry.name)).hexdigest() == entry.sha256, entry.name
     assert [entry.order for entry in dump] == list(range(len(dump)))
     return dump
+
+
+def record(model, out, given, **options) -> nvl_golden.Dump:
+    """The dump of one call of a model, read back."""
+    with nvl_golden.record(model, out, **options):
+        model(given)
+    return read_back(out)
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def copy_tokenizer(folder: Path) -> None:
@@ -97,3 +109,16 @@ def small_llama(tmp_path_factory) -> Path:
     model.save_pretrained(folder)
     copy_tokenizer(folder)
     return folder
+
+
+@pytest.fixture
+def model() -> Model:
+    """A model with outputs of every kind; the same at each call."""
+    torch.manual_seed(1)
+    return Model().eval()
+
+
+@pytest.fixture
+def given() -> torch.Tensor:
+    """What that model is called with."""
+    return torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(2))

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from test_recorder import record
+from conftest import record
 from torch import nn
 
 
