@@ -27,68 +27,68 @@ impl<'a> Site<'a> {
 pub enum Operation<'a> {
     /// `input weightᵀ + bias`
     Linear {
-        /// [.., in]
+        /// `[.., in]`
         input: &'a Tensor,
-        /// [out, in]
+        /// `[out, in]`
         weight: &'a Tensor,
-        /// [out]
+        /// `[out]`
         bias: Option<&'a Tensor>,
     },
     /// Layer normalization.
     LayerNorm {
-        /// [.., width]
+        /// `[.., width]`
         input: &'a Tensor,
-        /// [width]
+        /// `[width]`
         weight: &'a Tensor,
-        /// [width]
+        /// `[width]`
         bias: &'a Tensor,
         /// Added to the variance.
         eps: f64,
     },
     /// Root-mean-square normalization.
     RmsNorm {
-        /// [.., width]
+        /// `[.., width]`
         input: &'a Tensor,
-        /// [width]
+        /// `[width]`
         weight: &'a Tensor,
         /// Added to the mean of the squares.
         eps: f64,
     },
     /// GELU.
     Gelu {
-        /// [.., width]
+        /// `[.., width]`
         input: &'a Tensor,
     },
     /// SiLU.
     Silu {
-        /// [.., width]
+        /// `[.., width]`
         input: &'a Tensor,
     },
     /// Pixels to their normalized values.
     Normalise {
         /// As they reach the tower.
         pixels: &'a Tensor,
-        /// [c, 1, 1] float32
+        /// `[c, 1, 1]` float32
         mean: &'a Tensor,
-        /// [c, 1, 1] float32
+        /// `[c, 1, 1]` float32
         std: &'a Tensor,
         /// What the result is rounded to.
         kind: Kind,
     },
     /// Attention of the tower, from the fused projection to in front of the last one.
     FusedAttention {
-        /// [t, n, 3w]: queries, keys and values one behind the other.
+        /// `[t, n, 3w]`: queries, keys and values one behind the other.
         qkv: &'a Tensor,
         /// Heads.
         num_heads: i64,
     },
     /// The rotation of queries or keys by their positions.
     Rotate {
-        /// [b, h, s, d]
+        /// `[b, h, s, d]`
         states: &'a Tensor,
-        /// [1, 1, s, d]
+        /// `[1, 1, s, d]`
         cos: &'a Tensor,
-        /// [1, 1, s, d]
+        /// `[1, 1, s, d]`
         sin: &'a Tensor,
         /// Keys, and not queries.
         is_key: bool,
@@ -98,11 +98,11 @@ pub enum Operation<'a> {
     Attention(&'a mut AttentionInputs),
     /// The embeddings of text with those of pictures in the places that are kept for them.
     Merge {
-        /// [1, s, w]
+        /// `[1, s, w]`
         text_embeds: &'a Tensor,
-        /// [1, s] bool
+        /// `[1, s]` bool
         is_image: &'a Tensor,
-        /// [t, language-model tokens a tile, w]
+        /// `[t, language-model tokens a tile, w]`
         image_features: &'a Tensor,
     },
 }
@@ -110,11 +110,11 @@ pub enum Operation<'a> {
 /// What the attention of the decoder is computed of.
 #[derive(Debug)]
 pub struct AttentionInputs {
-    /// [b, h, s, d]
+    /// `[b, h, s, d]`
     pub query: Tensor,
-    /// [b, kv, k, d], those of earlier tokens among them.
+    /// `[b, kv, k, d]`, those of earlier tokens among them.
     pub key: Tensor,
-    /// [b, kv, k, d], those of earlier tokens among them.
+    /// `[b, kv, k, d]`, those of earlier tokens among them.
     pub value: Tensor,
     /// Added to the scores, [1, 1, s, k]; none hides nothing.
     pub mask: Option<Tensor>,
@@ -181,7 +181,7 @@ pub trait Observer {
     /// The logits from which each token was chosen.
     ///
     /// # Shapes
-    /// [steps, v] float32, on the CPU
+    /// `[steps, v]` float32, on the CPU
     ///
     /// # Errors
     /// Where the observer cannot take them.

@@ -1,4 +1,4 @@
-//! Presents a [`DiffReport`]. Nothing here measures or decides.
+//! Presents a [`DiffReport`](crate::result::DiffReport). Nothing here measures or decides.
 //!
 //! A format is a file of this folder with a type that implements [`Format`], and a line in [`format()`] and [`NAMES`].
 

@@ -1,4 +1,4 @@
-//! Files to [`Raster`]s, as Pillow decodes them: equal to the last bit, or refused by name.
+//! Files to [`Raster`](crate::pictures::raster::Raster)s, as Pillow decodes them: equal to the last bit, or refused by name.
 
 mod bmp;
 mod decoded;
