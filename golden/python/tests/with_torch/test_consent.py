@@ -311,7 +311,13 @@ def test_a_termination_leaves_nothing_and_what_a_kill_leaves_the_next_one_clears
     original = code.read_text()
     code.write_text(original + f"\nopen({str(lab.trace)!r}, 'a').close()\nimport time\ntime.sleep(300)\n")
     for number, left in ((signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGKILL, 1)):
-        process = subprocess.Popen(lab.program("--trust-remote-code"), env=lab.environment, stderr=subprocess.PIPE)
+        # Under `nohup` a child would ignore a hang-up.
+        process = subprocess.Popen(
+            lab.program("--trust-remote-code"),
+            env=lab.environment,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )
         while not lab.trace.exists():
             assert process.poll() is None
             time.sleep(0.05)
