@@ -181,4 +181,15 @@ mod tests {
         assert!(at_a_module(Recorder::off().stopping(|| false)).is_ok());
         assert!(matches!(at_a_module(Recorder::off().stopping(|| true)), Err(Error::Interrupted)));
     }
+
+    #[test]
+    fn libtorch_has_the_numbers_of_the_table_of_dtypes() {
+        use Kind::{BFloat16, Bool, Double, Float, Half, Int, Int64, Uint8};
+        for kind in [Float, BFloat16, Half, Double, Int64, Int, Uint8, Bool] {
+            let tensor = Tensor::zeros([1], (kind, Device::Cpu));
+            // SAFETY: reads the dtype of a tensor that lives until after the call.
+            let number = unsafe { torch_sys::at_scalar_type(tensor.as_ptr().cast_mut()) };
+            assert_eq!(dtype_of(kind).map(|dtype| i32::from(dtype.torch_number())), Some(number), "{kind:?}");
+        }
+    }
 }
