@@ -46,8 +46,8 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::ResourceBusy, "its temporary file is taken away each time"))
 }
 
-/// The folder that `path` lies in.
-pub(crate) fn parent_of(path: &Path) -> &Path {
+/// The folder that contains `path`: `.` for a bare name.
+pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

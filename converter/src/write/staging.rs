@@ -39,7 +39,7 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
     if out.file_name().is_none() {
         return Err(place("with a name of its own", "a path that ends in none"));
     }
-    let parent = parent_of(out);
+    let parent = store::parent_of(out);
     match fs::metadata(parent) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(Error::NotAFolder { path: parent.to_path_buf(), found: "a file" }),
@@ -65,13 +65,6 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
         return Err(place("apart from the current folder", "a folder that holds it"));
     }
     replaceable::check(out, source)
-}
-
-fn parent_of(out: &Path) -> &Path {
-    match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 impl Staging {
