@@ -105,9 +105,9 @@ impl Conversion {
     pub fn write(&self, out: &Path, force: bool, observer: &dyn Observer) -> Result<Ledger, Error> {
         check_place(out, self.source.folder().path(), force)?;
         let staging = Staging::begin(out, self.source.folder().path(), force)?;
-        let shards = ShardFiles::create(staging.dir(), &self.plan)?;
+        let shards = ShardFiles::create(&staging.dir(), &self.plan)?;
         let streamed = shards.fill(|shards| stream(self.source.weights(), &self.plan, shards, observer))?;
-        self.write_buffers(staging.dir())?;
+        self.write_buffers(&staging.dir())?;
 
         let mut files: Vec<WrittenFile> = self
             .plan
@@ -131,7 +131,7 @@ impl Conversion {
         staging.write(LEDGER_FILE, &bytes)?;
         // The reader's own eye on it, before anybody else's; a part has transformers for a reader.
         if self.config.part.is_all() {
-            drop(Checkpoint::open(staging.dir())?);
+            drop(Checkpoint::open(&staging.dir())?);
         }
         if observer.is_stopped() {
             return Err(Error::Interrupted);

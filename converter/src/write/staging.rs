@@ -16,7 +16,6 @@ const MARK: &[u8] = b"nvl-convert\n";
 #[derive(Debug)]
 pub struct Staging {
     staging: store::Staging,
-    dir: PathBuf,
     out: PathBuf,
     /// What the folder is made of.
     source: PathBuf,
@@ -79,13 +78,12 @@ impl Staging {
         if !force && fs::symlink_metadata(out).is_ok() {
             return Err(Error::OutputExists { path: out.to_path_buf(), found: "a new one" });
         }
-        let (dir, out, source) = (staging.dir(), out.to_path_buf(), source.to_path_buf());
-        Ok(Self { staging, dir, out, source, force })
+        Ok(Self { staging, out: out.to_path_buf(), source: source.to_path_buf(), force })
     }
 
     /// The folder to write to.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    pub fn dir(&self) -> PathBuf {
+        self.staging.dir()
     }
 
     /// Writes a whole file.
@@ -93,7 +91,7 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.dir.join(name);
+        let path = self.dir().join(name);
         store::write_new(&path, bytes).map_err(Error::io("write", &path))
     }
 
@@ -119,7 +117,7 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn mark_exported(&self) -> Result<(), Error> {
-        replaceable::mark_exported(&self.dir)
+        replaceable::mark_exported(&self.dir())
     }
 }
 
