@@ -18,10 +18,11 @@ use crate::source::{
     Buffers, CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template,
     refuse_quantized,
 };
-use crate::weights::{INDEX_FILE, LENGTH_BYTES, Tensor, WeightsFile};
+use crate::weights::{INDEX_FILE, Tensor, WeightsFile};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
 use store::hash::{hex, sha256};
+use store::safetensors_header::LENGTH_BYTES;
 
 /// Files that a normalized folder has as the source has them.
 const COPIED: [&str; 5] = [

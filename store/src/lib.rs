@@ -16,6 +16,7 @@ pub mod json;
 mod lock;
 mod map;
 mod replace;
+pub mod safetensors_header;
 mod staging;
 mod stamp;
 
