@@ -18,10 +18,11 @@ use crate::source::{
     Buffers, CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template,
     refuse_quantized,
 };
-use crate::weights::{INDEX_FILE, LENGTH_BYTES, Tensor, WeightsFile};
+use crate::weights::{INDEX_FILE, Tensor, WeightsFile};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
 use crate::{Error, TensorProblem};
 use store::hash::{hex, sha256};
+use store::safetensors_header::LENGTH_BYTES;
 
 /// Files that a normalized folder has as the source has them.
 const COPIED: [&str; 5] = [
@@ -105,9 +106,9 @@ impl Conversion {
     pub fn write(&self, out: &Path, force: bool, observer: &dyn Observer) -> Result<Ledger, Error> {
         check_place(out, self.source.folder().path(), force)?;
         let staging = Staging::begin(out, self.source.folder().path(), force)?;
-        let shards = ShardFiles::create(staging.dir(), &self.plan)?;
+        let shards = ShardFiles::create(&staging.dir(), &self.plan)?;
         let streamed = shards.fill(|shards| stream(self.source.weights(), &self.plan, shards, observer))?;
-        self.write_buffers(staging.dir())?;
+        self.write_buffers(&staging.dir())?;
 
         let mut files: Vec<WrittenFile> = self
             .plan
@@ -131,7 +132,7 @@ impl Conversion {
         staging.write(LEDGER_FILE, &bytes)?;
         // The reader's own eye on it, before anybody else's; a part has transformers for a reader.
         if self.config.part.is_all() {
-            drop(Checkpoint::open(staging.dir())?);
+            drop(Checkpoint::open(&staging.dir())?);
         }
         if observer.is_stopped() {
             return Err(Error::Interrupted);

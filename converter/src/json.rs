@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use store::json::{Fault, Text};
 
 use crate::Error;
-use crate::error::without_controls;
+use crate::error::visible;
 
 /// Deserializes `text`, the content of the file at `path`, which must be one JSON object. Python's `NaN` and `Infinity` are
 /// read as [`store::json`] says: a field that asks for a number has none there.
@@ -42,7 +42,7 @@ fn json_error(path: &Path, fault: Fault) -> Error {
     match fault {
         Fault { content: Some(content), .. } => Error::Content { path, expected: "a JSON file", content },
         Fault { line, column, field, message, .. } => {
-            Error::Json { path, line, column, field, message: without_controls(&message) }
+            Error::Json { path, line, column, field, message: visible(&message) }
         }
     }
 }

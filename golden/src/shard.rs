@@ -14,8 +14,8 @@ use crate::Dtype;
 /// The file of a dump that has only one.
 pub(crate) const SINGLE_FILE: &str = "tensors.safetensors";
 
-/// The bytes before the header: its length.
-const LENGTH_BYTES: u64 = 8;
+/// Size of the length before the header, in bytes.
+const LENGTH_BYTES: u64 = store::safetensors_header::LENGTH_BYTES as u64;
 
 /// The name of a file of several.
 pub(crate) fn shard_name(index: usize, count: usize) -> String {

@@ -90,10 +90,7 @@ impl DumpWriter {
             return Err(Error::NoFolderName { path: target.to_owned() });
         }
         check_target(target, target, options.replace)?;
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let parent = store::parent_of(target);
         fs::create_dir_all(parent).map_err(|source| Error::Write { path: parent.to_owned(), source })?;
         let staging = Staging::shared(target, PART_SUFFIX)?;
         // A dead process may have left the target aside, from where it is back now.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::safetensors_header::LENGTH_BYTES;
+
 /// What the bytes of a file show it to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -161,7 +163,7 @@ fn pointed_bytes(pointer: &[u8]) -> Option<u64> {
 
 /// Eight bytes of a length that the file has room for, and then a JSON object.
 fn is_safetensors(bytes: &[u8]) -> bool {
-    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return false };
     rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= rest.len() as u64
 }
 

@@ -45,6 +45,15 @@ pub(crate) fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// The names in a folder, sorted.
+#[cfg(test)]
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let items = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

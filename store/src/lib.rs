@@ -16,6 +16,7 @@ pub mod json;
 mod lock;
 mod map;
 mod replace;
+pub mod safetensors_header;
 mod staging;
 mod stamp;
 
@@ -26,6 +27,6 @@ pub use error::StagingError;
 pub use input::{open, read, read_to_string};
 pub use lock::try_lock;
 pub use map::Map;
-pub use replace::{replace_file, write_new};
+pub use replace::{parent_of, replace_file, write_new};
 pub use staging::Staging;
 pub use stamp::Stamp;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::disk::sync_folder;
+use crate::disk::{is_there, sync_folder};
 use crate::lock::{Attempt, lock_at, try_lock};
 
 /// How the name of a file ends that is not complete.
@@ -35,7 +35,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
         let mut file = builder.tempfile_in(parent)?;
         // Where there are no locks, nobody takes it for a dead one's.
-        if !try_lock(file.as_file()).unwrap_or(true) || fs::symlink_metadata(file.path()).is_err() {
+        if !try_lock(file.as_file()).unwrap_or(true) || !is_there(file.path()) {
             continue;
         }
         file.write_all(bytes)?;
@@ -46,8 +46,8 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::ResourceBusy, "its temporary file is taken away each time"))
 }
 
-/// The folder that `path` lies in.
-pub(crate) fn parent_of(path: &Path) -> &Path {
+/// The folder that contains `path`: `.` for a bare name.
+pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -89,14 +89,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    fn names(dir: &Path) -> Vec<String> {
-        let items = fs::read_dir(dir).unwrap();
-        let mut names: Vec<String> =
-            items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
+    use crate::disk::names;
 
     #[test]
     fn a_file_is_replaced_whole_and_as_readable_as_any() {

@@ -351,8 +351,8 @@ impl Error {
     }
 }
 
-/// Text that came from a file, for one line of a message: as it is, and as one of several that may be quoted already.
-pub(crate) use cli::escape::{terminal as visible, terminal as without_controls};
+/// Makes text from a file safe for one line of a message.
+pub(crate) use cli::escape::terminal as visible;
 
 fn file_suffix(file: &Option<String>) -> String {
     file.as_ref().map_or(String::new(), |file| format!(": `{file}`"))

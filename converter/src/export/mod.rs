@@ -92,7 +92,7 @@ impl Export {
         }
         self.shards
             .par_iter()
-            .try_for_each(|shard| shard.write(staging.dir(), &self.folder, &self.weights, observer))?;
+            .try_for_each(|shard| shard.write(&staging.dir(), &self.folder, &self.weights, observer))?;
         self.weights.check_unchanged()?;
         if observer.is_stopped() {
             return Err(Error::Interrupted);

@@ -8,10 +8,11 @@ use std::path::Path;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerRow};
 use crate::normalized::TorchDtype;
 use crate::transform::Narrower;
-use crate::weights::{Folder, Header, HeaderEntry, LENGTH_BYTES, Weights};
+use crate::weights::{Folder, Header, HeaderEntry, Weights};
 use crate::write::Observer;
 use crate::{Error, TensorProblem};
 use store::hash::Digest;
+use store::safetensors_header::LENGTH_BYTES;
 
 /// A file of weights to write back.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use store::json;
 
 use crate::Error;
-use crate::error::without_controls;
+use crate::error::visible;
 
 /// A JSON object of a source file.
 ///
@@ -261,7 +261,7 @@ impl Seen {
 }
 
 fn dotted(prefix: &str, name: &str) -> String {
-    let name = without_controls(name);
+    let name = visible(name);
     if prefix.is_empty() { name } else { format!("{prefix}.{name}") }
 }
 
@@ -281,7 +281,7 @@ pub(super) fn equal_in_python(a: &Value, b: &Value) -> bool {
 
 /// A JSON value in backticks, cut where it is long.
 pub(super) fn show(value: &Value) -> String {
-    let text = without_controls(&json::show(value));
+    let text = visible(&json::show(value));
     let short: String = text.chars().take(80).collect();
     if short.len() < text.len() { format!("`{short}…`") } else { format!("`{text}`") }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::SourceFile;
@@ -149,10 +148,7 @@ fn collect(parent: &Path, name: &str, repository: &str, versions: &mut BTreeMap<
 
 fn read(folder: &Path, name: &str, repository: &str) -> Option<CodeFile> {
     let path = folder.join(name);
-    let metadata =
-        fs::metadata(&path).ok().filter(|metadata| metadata.is_file() && metadata.len() <= MAX_BYTES)?;
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    fs::File::open(&path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    let bytes = store::read(&path, MAX_BYTES).ok()?;
     let revision = folder.file_name()?.to_string_lossy().into_owned();
     let origin = Some((repository.to_string(), revision));
     Some(CodeFile { name: name.to_string(), sha256: sha256(&bytes), bytes, origin })

@@ -6,7 +6,7 @@ use serde_json::Value;
 use store::json;
 
 use crate::Error;
-use crate::error::without_controls;
+use crate::error::visible;
 use crate::normalized::FORMAT;
 
 /// The only `model_type` and architecture that is supported.
@@ -16,7 +16,7 @@ pub(crate) const MODEL: &str = "Llama_Nemotron_Nano_VL";
 pub(super) fn check_model(path: &Path, config: &Value) -> Result<(), Error> {
     let refuse = |field: &str, expected: String, reason: &str| {
         let found = config.get(field).map_or("none".into(), |value| format!("`{}`", json::show(value)));
-        Err(Error::unsupported(path, field, expected, without_controls(&found), reason))
+        Err(Error::unsupported(path, field, expected, visible(&found), reason))
     };
     if config.get("format") == Some(&FORMAT.into()) {
         return refuse("format", "no such field".into(), "this checkpoint is normalized already");

@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::files::QUANTIZATION_FILE;
-use crate::error::without_controls;
+use crate::error::visible;
 use crate::names::{Fate, fate};
 use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
@@ -65,7 +65,7 @@ fn refuse(folder: &Folder, config: &Value, tensor: Option<(String, String)>) -> 
     };
     Err(Error::Quantized {
         path: folder.path().to_path_buf(),
-        scheme: without_controls(&scheme),
+        scheme: visible(&scheme),
         tensor: tensor.map_or("none of them".into(), |(tensor, _)| tensor),
     })
 }

@@ -7,9 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use store::safetensors_header::LENGTH_BYTES;
 use store::{Map, Stamp};
 
-use super::{Folder, Header, HeaderEntry, LENGTH_BYTES};
+use super::{Folder, Header, HeaderEntry};
 use crate::Error;
 
 /// What is read of a file at once before its header's length is known.

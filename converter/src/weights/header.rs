@@ -11,14 +11,11 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use store::Content;
+use store::safetensors_header::{LENGTH_BYTES, MAX_HEADER_BYTES};
 
 use crate::error::visible;
 use crate::{Error, json};
 
-/// The longest header that the format allows, in bytes.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// The length in front of the header, in bytes.
-pub(crate) const LENGTH_BYTES: usize = 8;
 const METADATA_KEY: &str = "__metadata__";
 
 /// What a safetensors file says it holds, proved to be true of the file's size.

@@ -7,7 +7,6 @@ mod set;
 
 pub use file::{Elsewhere, WeightsFile};
 pub use folder::Folder;
-pub(crate) use header::LENGTH_BYTES;
 pub use header::{Header, HeaderEntry};
 pub(crate) use set::Files;
 pub use set::{Tensor, Weights};

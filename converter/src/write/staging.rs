@@ -16,7 +16,6 @@ const MARK: &[u8] = b"nvl-convert\n";
 #[derive(Debug)]
 pub struct Staging {
     staging: store::Staging,
-    dir: PathBuf,
     out: PathBuf,
     /// What the folder is made of.
     source: PathBuf,
@@ -39,7 +38,7 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
     if out.file_name().is_none() {
         return Err(place("with a name of its own", "a path that ends in none"));
     }
-    let parent = parent_of(out);
+    let parent = store::parent_of(out);
     match fs::metadata(parent) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(Error::NotAFolder { path: parent.to_path_buf(), found: "a file" }),
@@ -67,13 +66,6 @@ pub fn check_place(out: &Path, source: &Path, force: bool) -> Result<(), Error> 
     replaceable::check(out, source)
 }
 
-fn parent_of(out: &Path) -> &Path {
-    match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 impl Staging {
     /// Begins the folder that will be `out`, made of `source`.
     ///
@@ -86,13 +78,12 @@ impl Staging {
         if !force && fs::symlink_metadata(out).is_ok() {
             return Err(Error::OutputExists { path: out.to_path_buf(), found: "a new one" });
         }
-        let (dir, out, source) = (staging.dir(), out.to_path_buf(), source.to_path_buf());
-        Ok(Self { staging, dir, out, source, force })
+        Ok(Self { staging, out: out.to_path_buf(), source: source.to_path_buf(), force })
     }
 
     /// The folder to write to.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    pub fn dir(&self) -> PathBuf {
+        self.staging.dir()
     }
 
     /// Writes a whole file.
@@ -100,7 +91,7 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.dir.join(name);
+        let path = self.dir().join(name);
         store::write_new(&path, bytes).map_err(Error::io("write", &path))
     }
 
@@ -126,7 +117,7 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn mark_exported(&self) -> Result<(), Error> {
-        replaceable::mark_exported(&self.dir)
+        replaceable::mark_exported(&self.dir())
     }
 }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use store::hash::{Digest, sha256_of};
+use store::safetensors_header::{LENGTH_BYTES, MAX_HEADER_BYTES};
 
 use super::line::RequestLine;
 use super::requests::SourceLine;
@@ -161,9 +162,6 @@ fn sha256_of_file(path: &Path) -> io::Result<String> {
     sha256_of(store::open(path)?)
 }
 
-/// The largest header of a safetensors file, as the format has it.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
-
 /// What tells a normalized checkpoint from another: SHA-256 over its small files (configuration, ledger with every tensor's
 /// own hash, tokenizer, templates) and, of its tensors' files, the headers and sizes. The tensors themselves are not read.
 ///
@@ -202,7 +200,7 @@ pub fn checkpoint_sha256(dir: &Path) -> Result<String> {
 fn header_sha256(path: &Path) -> io::Result<String> {
     let mut file = store::open(path)?;
     let size = file.metadata()?.len();
-    let mut length = [0; 8];
+    let mut length = [0; LENGTH_BYTES];
     file.read_exact(&mut length)?;
     let mut header = Vec::new();
     file.take(u64::from_le_bytes(length).min(MAX_HEADER_BYTES)).read_to_end(&mut header)?;

@@ -111,8 +111,8 @@ fn take(folder: &Path, lock: &File, mark: &[u8]) -> Result<(), StagingError> {
 mod tests {
     use tempfile::TempDir;
 
-    use super::super::names as entries;
     use super::*;
+    use crate::disk::names as entries;
 
     const MARK: &[u8] = b"nvl-convert\n";
 

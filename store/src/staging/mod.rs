@@ -175,18 +175,10 @@ fn remove(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), S
     }
 }
 
-/// What is in a folder, by name.
-#[cfg(test)]
-fn names(path: &Path) -> Vec<String> {
-    let items = fs::read_dir(path).unwrap();
-    let mut names: Vec<_> = items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::names;
 
     const MARK: &[u8] = b"test\n";
 

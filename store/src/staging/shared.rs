@@ -111,8 +111,8 @@ fn target_of(folder: &Path, parent: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names;
     use super::*;
+    use crate::disk::names;
 
     const SUFFIX: &str = ".dump-part";
 

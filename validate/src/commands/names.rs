@@ -17,8 +17,7 @@ pub(crate) fn run(golden: &Path, candidate: &Path, out: Option<&Path>) -> Result
         None => print(&proposal.text)?,
         Some(path) => {
             let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            write_new(folder.unwrap_or(Path::new(".")), &name, &proposal.text)?;
+            write_new(store::parent_of(path), &name, &proposal.text)?;
         }
     }
     let mut stderr = anstream::stderr();

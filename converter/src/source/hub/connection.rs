@@ -7,7 +7,7 @@ use super::names::{is_plain, quoted};
 use super::settings::HubSettings;
 use super::status::{Meaning, Refusal};
 use crate::Error;
-use crate::error::{visible, without_controls};
+use crate::error::visible;
 
 /// The most that the list of a repository's files may have, in bytes.
 const LIST_BYTES: u64 = 64 << 20;
@@ -128,7 +128,7 @@ impl Connection {
     ) -> Error {
         Error::Hub {
             repository: repository.into(),
-            file: file.map(|file| visible(file).to_string()),
+            file: file.map(visible),
             expected: expected.into(),
             found: found.into(),
             hint: hint.into(),
@@ -164,7 +164,7 @@ impl Connection {
             }
             Failure::Nonsense(expected, found) => refuse(
                 expected.clone(),
-                without_controls(found),
+                visible(found),
                 "check `HF_ENDPOINT`, and any proxy in between",
             ),
         }

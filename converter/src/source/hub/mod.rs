@@ -187,7 +187,7 @@ impl<'a> Snapshot<'a> {
         ] {
             if !is_name {
                 let found = format!("`{}`", visible(text));
-                let shown = visible(repository).to_string();
+                let shown = visible(repository);
                 return Err(connection.refuse(&shown, None, expected, found, "check the spelling of SOURCE"));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::without_controls;
+use crate::error::visible;
 
 /// A request that the hub refused.
 pub(super) struct Refusal<'a> {
@@ -113,7 +113,7 @@ impl Refusal<'_> {
     /// The status with the hub's own words, or ours where it has none.
     fn found(&self, otherwise: &str) -> String {
         let words = if self.message.is_empty() { otherwise } else { self.message };
-        format!("status {}: {}", self.status, without_controls(words))
+        format!("status {}: {}", self.status, visible(words))
     }
 
     /// Whether one of these is part of what the hub says.
