@@ -35,14 +35,14 @@ impl RecordedRun {
         let weights = format!(".{ATTN_WEIGHTS}");
         // Pixels that were recorded in a lesser dtype were rounded before.
         let given = dump.entry("pixel_values").filter(|entry| entry.dtype != Dtype::Float32);
-        let given = given.and_then(|entry| dtype_named(entry.dtype.name()));
+        let given = given.and_then(|entry| TorchDtype::named(entry.dtype.name()));
         Self {
             dtypes: Dtypes {
-                model: dtype_named(&producer.dtype),
-                vision: vision.and_then(|name| dtype_named(name)),
+                model: TorchDtype::named(&producer.dtype),
+                vision: vision.and_then(|name| TorchDtype::named(name)),
             },
             text_attention: producer.attention.as_ref().and_then(|attention| attention.text.clone()),
-            pixel_values_dtype: producer.pixel_values_dtype.as_deref().and_then(dtype_named).or(given),
+            pixel_values_dtype: producer.pixel_values_dtype.as_deref().and_then(TorchDtype::named).or(given),
             attn_weights: dump.entries().iter().any(|entry| entry.name.ends_with(&weights)),
         }
     }
@@ -91,11 +91,6 @@ pub fn find_pixel_values_dtype(
         }
     }
     Ok(None)
-}
-
-fn dtype_named(name: &str) -> Option<TorchDtype> {
-    let dtypes = [TorchDtype::Float32, TorchDtype::Bfloat16, TorchDtype::Float16];
-    dtypes.into_iter().find(|dtype| dtype.as_str() == name)
 }
 
 pub(crate) fn fail(dump: &Dump, problem: &str) -> Error {
