@@ -32,8 +32,8 @@ impl Norm {
 }
 
 impl AtWork for NormAfter {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
-        let Operation::LayerNorm { input, weight, bias, eps } = *operation else { return Ok(None) };
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
+        let Operation::LayerNorm { input, weight, bias, eps } = operation else { return Ok(None) };
         if !site.name.contains(".blocks.") {
             return Ok(None);
         }
@@ -72,12 +72,12 @@ struct ResidualLost {
 }
 
 impl AtWork for ResidualLost {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
         match (operation, &self.attention) {
             (Operation::LayerNorm { weight, bias, eps, .. }, Some(attention))
                 if site.name.ends_with(".norm2") =>
             {
-                Ok(Some(attention.f_layer_norm(weight.size(), Some(*weight), Some(*bias), *eps, true)?))
+                Ok(Some(attention.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, true)?))
             }
             _ => Ok(None),
         }

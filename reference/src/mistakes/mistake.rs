@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::model::observer::{Counter, Observer, Operation, Site};
+use crate::model::observer::{AttentionInputs, Counter, Observer, Operation, Site};
 use crate::weights::Loading;
 
 /// A change of the computation.
@@ -21,8 +21,10 @@ pub struct Mistake {
 pub(super) enum Change {
     /// In what is loaded.
     Loaded(&'static dyn Loading),
-    /// In what a module computes: gives that, or changes what it is computed of.
-    Computation(fn(Site<'_>, &mut Operation<'_>) -> Result<Option<Tensor>>),
+    /// In what a module computes.
+    Computation(fn(Operation<'_>) -> Result<Option<Tensor>>),
+    /// In what the decoder's attention is computed of.
+    Attention(fn(&mut AttentionInputs) -> Result<()>),
     /// In what sites give.
     Outputs(fn() -> Box<dyn AtWork>),
     /// In what is counted.
@@ -32,8 +34,13 @@ pub(super) enum Change {
 /// A mistake at work: an observer that passes on what it does not change.
 pub(super) trait AtWork {
     /// As [`Observer::operation`].
-    fn operation(&mut self, _site: Site<'_>, _operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, _site: Site<'_>, _operation: Operation<'_>) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// As [`Observer::attention`].
+    fn attention(&mut self, _site: Site<'_>, _inputs: &mut AttentionInputs) -> Result<()> {
+        Ok(())
     }
 
     /// As [`Observer::output`], which is to be told `next`.

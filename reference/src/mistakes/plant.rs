@@ -8,7 +8,7 @@ use tch::{Device, Tensor};
 use super::mistake::{AtWork, Change, Mistake};
 use crate::error::Result;
 use crate::math::Math;
-use crate::model::observer::{Counter, Observer, Operation, Site};
+use crate::model::observer::{AttentionInputs, Counter, Observer, Operation, Site};
 use crate::model::{Dtypes, NemotronVl};
 
 /// Loads a model with the mistakes that stand in what is loaded.
@@ -36,6 +36,7 @@ pub fn plant<'a>(mistakes: &[Mistake], observer: &'a mut dyn Observer) -> Box<dy
         let at_work: Box<dyn AtWork> = match mistake.change {
             Change::Loaded(_) => return next,
             Change::Computation(compute) => Box::new(Computation(compute)),
+            Change::Attention(change) => Box::new(Attention(change)),
             Change::Outputs(outputs) => outputs(),
             Change::Count(count) => Box::new(Count(count)),
         };
@@ -49,11 +50,19 @@ struct Planted<'a> {
     next: Box<dyn Observer + 'a>,
 }
 
-struct Computation(fn(Site<'_>, &mut Operation<'_>) -> Result<Option<Tensor>>);
+struct Computation(fn(Operation<'_>) -> Result<Option<Tensor>>);
 
 impl AtWork for Computation {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
-        (self.0)(site, operation)
+    fn operation(&mut self, _site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
+        (self.0)(operation)
+    }
+}
+
+struct Attention(fn(&mut AttentionInputs) -> Result<()>);
+
+impl AtWork for Attention {
+    fn attention(&mut self, _site: Site<'_>, inputs: &mut AttentionInputs) -> Result<()> {
+        (self.0)(inputs)
     }
 }
 
@@ -70,11 +79,16 @@ impl Observer for Planted<'_> {
         self.next.input(name, tensor)
     }
 
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
         match self.at_work.operation(site, operation)? {
             Some(output) => Ok(Some(output)),
             None => self.next.operation(site, operation),
         }
+    }
+
+    fn attention(&mut self, site: Site<'_>, inputs: &mut AttentionInputs) -> Result<()> {
+        self.at_work.attention(site, inputs)?;
+        self.next.attention(site, inputs)
     }
 
     fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {

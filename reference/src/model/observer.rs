@@ -23,7 +23,7 @@ impl<'a> Site<'a> {
 /// What a module is about to compute, and of what.
 ///
 /// Shapes as in the modules' own documentation.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Operation<'a> {
     /// `input weightᵀ + bias`
     Linear {
@@ -93,9 +93,6 @@ pub enum Operation<'a> {
         /// Keys, and not queries.
         is_key: bool,
     },
-    /// Attention of the decoder. It gives more than one tensor: what it is computed of can be changed, and what an observer gives
-    /// for it is not used.
-    Attention(&'a mut AttentionInputs),
     /// The embeddings of text with those of pictures in the places that are kept for them.
     Merge {
         /// `[1, s, w]`
@@ -153,8 +150,16 @@ pub trait Observer {
     ///
     /// # Errors
     /// Where the observer's own computation fails.
-    fn operation(&mut self, _site: Site<'_>, _operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, _site: Site<'_>, _operation: Operation<'_>) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// What the decoder's attention is about to be computed of, which can be changed.
+    ///
+    /// # Errors
+    /// Where the observer's own computation fails.
+    fn attention(&mut self, _site: Site<'_>, _inputs: &mut AttentionInputs) -> Result<()> {
+        Ok(())
     }
 
     /// What the decoder has counted; it goes on with what this returns.
@@ -198,10 +203,10 @@ impl<'o> dyn Observer + 'o {
     pub fn instead(
         &mut self,
         site: Site<'_>,
-        mut operation: Operation<'_>,
+        operation: Operation<'_>,
         compute: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Tensor> {
-        match self.operation(site, &mut operation)? {
+        match self.operation(site, operation)? {
             Some(output) => Ok(output),
             None => compute(),
         }
@@ -227,8 +232,12 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).input(name, tensor)
     }
 
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
         (**self).operation(site, operation)
+    }
+
+    fn attention(&mut self, site: Site<'_>, inputs: &mut AttentionInputs) -> Result<()> {
+        (**self).attention(site, inputs)
     }
 
     fn count(&mut self, counter: Counter, count: i64) -> i64 {
