@@ -13,7 +13,7 @@ pub const NORM_AFTER: Mistake = Mistake {
     change: Change::Outputs(|| Box::new(NormAfter { norm: None })),
 };
 
-/// A block's norm gives what it is given, and stands in line until its branch has ended.
+/// Skips a norm of a block, and applies it behind its branch.
 struct NormAfter {
     norm: Option<(String, Norm)>,
 }
@@ -64,7 +64,7 @@ pub const RESIDUAL_LOST: Mistake = Mistake {
     change: Change::Outputs(|| Box::<ResidualLost>::default()),
 };
 
-/// What a block's attention gave, or the scale behind it, is taken for the sum with what the block was given.
+/// Takes the output of a block's attention, or of the scale behind it, for the sum with the block's input.
 #[derive(Default)]
 struct ResidualLost {
     attention: Option<Tensor>,

@@ -16,7 +16,7 @@ pub struct Mistake {
     pub(super) change: Change,
 }
 
-/// Where a mistake stands.
+/// Where a mistake is planted.
 #[derive(Clone, Copy)]
 pub(super) enum Change {
     /// In what is loaded.
@@ -25,7 +25,7 @@ pub(super) enum Change {
     Computation(fn(Operation<'_>) -> Result<Option<Tensor>>),
     /// In what the decoder's attention is computed of.
     Attention(fn(&mut AttentionInputs) -> Result<()>),
-    /// In what sites give.
+    /// In the outputs of sites.
     Outputs(fn() -> Box<dyn AtWork>),
     /// In what is counted.
     Count(fn(Counter, i64) -> i64),
@@ -43,7 +43,7 @@ pub(super) trait AtWork {
         Ok(())
     }
 
-    /// As [`Observer::output`], which is to be told `next`.
+    /// As [`Observer::output`]. It passes outputs on to `next`.
     fn output(&mut self, site: Site<'_>, output: Tensor, next: &mut dyn Observer) -> Result<Tensor> {
         next.output(site, output)
     }

@@ -11,7 +11,7 @@ use crate::math::Math;
 use crate::model::observer::{AttentionInputs, Counter, Observer, Operation, Site};
 use crate::model::{Dtypes, NemotronVl};
 
-/// Loads a model with the mistakes that stand in what is loaded.
+/// Loads a model with those of the mistakes that change what is loaded.
 ///
 /// # Errors
 /// As [`NemotronVl::load`].
@@ -29,7 +29,8 @@ pub fn load(
     NemotronVl::of(Checkpoint::open(dir)?, dtypes, device, math, loading.collect())
 }
 
-/// Plants the mistakes that stand in the computation: the observer to run the model with, in front of another.
+/// Plants those of the mistakes that change the computation: run the model with what this returns. It passes all on to
+/// `observer`.
 pub fn plant<'a>(mistakes: &[Mistake], observer: &'a mut dyn Observer) -> Box<dyn Observer + 'a> {
     let first: Box<dyn Observer + 'a> = Box::new(observer);
     mistakes.iter().fold(first, |next, mistake| {

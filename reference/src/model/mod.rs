@@ -1,6 +1,6 @@
 //! The model, module by module as `modeling.py` has it.
 //!
-//! An [`Observer`] is told of every module, and may put something else in the place of what it computes.
+//! An [`Observer`] sees what every module computes, and can replace it.
 
 mod layers;
 pub mod llama;

@@ -1,4 +1,4 @@
-//! Who looks at a run while the model computes it.
+//! Sees a run while the model computes it, and can change it.
 
 use tch::{Kind, Tensor};
 
@@ -125,7 +125,7 @@ pub struct AttentionInputs {
     pub softmax_kind: Kind,
 }
 
-/// What the decoder counts by itself: no module computes it.
+/// What the decoder counts itself, outside any module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
     /// The position of the first token, for the rotary embedding.
@@ -134,11 +134,11 @@ pub enum Counter {
     CacheSlot,
 }
 
-/// Sees what a run is given and what each module computes, and may put something else in its place.
+/// Sees what a run is given and what each module computes, and can replace what is computed.
 ///
-/// Every method has a body that changes nothing: an observer has those that it needs.
+/// A method changes nothing by default: an observer implements those that it needs.
 pub trait Observer {
-    /// What the whole run is given.
+    /// Sees an input of the whole run.
     ///
     /// # Errors
     /// Where the observer cannot take it.
@@ -146,7 +146,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// What a module is about to compute: what this returns takes the place of its result.
+    /// Sees what a module is about to compute. A tensor that this returns replaces the result.
     ///
     /// # Errors
     /// Where the observer's own computation fails.
@@ -154,7 +154,7 @@ pub trait Observer {
         Ok(None)
     }
 
-    /// What the decoder's attention is about to be computed of, which can be changed.
+    /// Sees what the decoder's attention is about to be computed of, and can change it.
     ///
     /// # Errors
     /// Where the observer's own computation fails.
@@ -162,12 +162,12 @@ pub trait Observer {
         Ok(())
     }
 
-    /// What the decoder has counted; it goes on with what this returns.
+    /// Sees what the decoder has counted. The decoder goes on with what this returns.
     fn count(&mut self, _counter: Counter, count: i64) -> i64 {
         count
     }
 
-    /// What a module has computed; the model goes on with what this returns.
+    /// Sees what a module has computed. The model goes on with what this returns.
     ///
     /// # Errors
     /// Where the observer cannot take it, or wants the run to end.
@@ -175,7 +175,7 @@ pub trait Observer {
         Ok(output)
     }
 
-    /// The prompt has been read: what follows is decoding.
+    /// Called when the prompt has been read: what follows is decoding.
     fn end_of_prefill(&mut self) {}
 
     /// Whether the logits of the steps are to be kept for [`Observer::step_logits`].
@@ -183,7 +183,7 @@ pub trait Observer {
         false
     }
 
-    /// The logits from which each token was chosen.
+    /// Sees the logits from which each token was chosen.
     ///
     /// # Shapes
     /// `[steps, v]` float32, on the CPU
@@ -196,7 +196,7 @@ pub trait Observer {
 }
 
 impl<'o> dyn Observer + 'o {
-    /// What an observer has in the place of an operation, else what `compute` gives.
+    /// The result of an operation: the observer's, if it has one, else that of `compute`.
     ///
     /// # Errors
     /// Of either.
@@ -212,7 +212,7 @@ impl<'o> dyn Observer + 'o {
         }
     }
 
-    /// What a module gives whose whole computation is one operation.
+    /// The output of a module that is one operation.
     ///
     /// # Errors
     /// Of [`Observer::operation`], `compute` and [`Observer::output`].
@@ -261,7 +261,7 @@ impl<O: Observer + ?Sized> Observer for &mut O {
     }
 }
 
-/// Looks at nothing, at no cost.
+/// Sees nothing and changes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 
