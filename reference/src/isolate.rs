@@ -15,10 +15,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
+use crate::kind::float_kind_of;
 use crate::model::NemotronVl;
 use crate::model::observer::{Observer, Site, Unobserved};
 use crate::record::with_bytes;
-use crate::recorded::{fail, kind_of};
+use crate::recorded::fail;
 
 /// What was found of one entry of the run.
 #[derive(Debug, Clone)]
@@ -180,7 +181,7 @@ impl<'a> Isolation<'a> {
         // A module that runs while decoding was recorded in the prefill only.
         let Some(at) = self.run.entries().iter().position(|entry| entry.name == name) else { return Ok(()) };
         let (entry, Found::Nothing) = (&self.run.entries()[at], &self.found[at]) else { return Ok(()) };
-        let Some(kind) = kind_of(entry.dtype) else { return Ok(()) };
+        let Some(kind) = float_kind_of(entry.dtype) else { return Ok(()) };
         self.found[at] = with_bytes(&tensor.f_to_kind(kind)?, |shape, data| {
             if shape != entry.shape {
                 return Ok(Found::Shape(shape.to_vec()));
@@ -230,7 +231,9 @@ impl Observer for Isolation<'_> {
         self.compare(site.name, &output)?;
         let Some(view) = self.run.get(site.name).filter(|_| self.goes_on_from_run) else { return Ok(output) };
         let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
-        let Some(kind) = kind_of(view.dtype()).filter(|_| shape == output.size()) else { return Ok(output) };
+        let Some(kind) = float_kind_of(view.dtype()).filter(|_| shape == output.size()) else {
+            return Ok(output);
+        };
         let mut recorded = output.f_empty_like()?;
         recorded.f_copy_(&Tensor::f_from_data_size(view.data(), &shape, kind)?)?;
         Ok(recorded)

@@ -12,6 +12,7 @@ pub mod device;
 mod error;
 pub mod generate;
 pub mod isolate;
+mod kind;
 mod math;
 pub mod memory;
 pub mod mistakes;

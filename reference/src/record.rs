@@ -2,9 +2,10 @@
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use golden::{DumpWriter, Role};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kind::dtype_of;
 use crate::model::ATTN_WEIGHTS;
 use crate::model::observer::{Observer, Site};
 
@@ -127,21 +128,6 @@ impl Sites {
     }
 }
 
-/// A dump's name of a dtype of libtorch; none where it cannot hold it.
-pub(crate) fn dtype_of(kind: Kind) -> Option<golden::Dtype> {
-    Some(match kind {
-        Kind::Float => golden::Dtype::Float32,
-        Kind::BFloat16 => golden::Dtype::BFloat16,
-        Kind::Half => golden::Dtype::Float16,
-        Kind::Double => golden::Dtype::Float64,
-        Kind::Int64 => golden::Dtype::Int64,
-        Kind::Int => golden::Dtype::Int32,
-        Kind::Uint8 => golden::Dtype::UInt8,
-        Kind::Bool => golden::Dtype::Bool,
-        _ => return None,
-    })
-}
-
 /// Calls a function with the shape and the bytes of a tensor.
 pub(crate) fn with_bytes<T>(tensor: &Tensor, call: impl FnOnce(&[usize], &[u8]) -> Result<T>) -> Result<T> {
     let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
@@ -180,16 +166,5 @@ mod tests {
         assert!(at_a_module(Recorder::off()).is_ok());
         assert!(at_a_module(Recorder::off().stopping(|| false)).is_ok());
         assert!(matches!(at_a_module(Recorder::off().stopping(|| true)), Err(Error::Interrupted)));
-    }
-
-    #[test]
-    fn libtorch_has_the_numbers_of_the_table_of_dtypes() {
-        use Kind::{BFloat16, Bool, Double, Float, Half, Int, Int64, Uint8};
-        for kind in [Float, BFloat16, Half, Double, Int64, Int, Uint8, Bool] {
-            let tensor = Tensor::zeros([1], (kind, Device::Cpu));
-            // SAFETY: reads the dtype of a tensor that lives until after the call.
-            let number = unsafe { torch_sys::at_scalar_type(tensor.as_ptr().cast_mut()) };
-            assert_eq!(dtype_of(kind).map(|dtype| i32::from(dtype.torch_number())), Some(number), "{kind:?}");
-        }
     }
 }

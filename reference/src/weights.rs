@@ -3,20 +3,12 @@
 use std::sync::Arc;
 
 use converter::normalized::{Checkpoint, Config, TorchDtype};
-use safetensors::Dtype;
+use store::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kind::float_kind_of;
 use crate::math::{Math, SharedMath};
-
-/// libtorch's name of a dtype of the configuration.
-pub fn kind_of(dtype: TorchDtype) -> Kind {
-    match dtype {
-        TorchDtype::Float32 => Kind::Float,
-        TorchDtype::Bfloat16 => Kind::BFloat16,
-        TorchDtype::Float16 => Kind::Half,
-    }
-}
 
 /// The dtypes that the parts of a model run in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +103,9 @@ impl Weights {
     pub fn get(&self, name: &str) -> Result<Tensor> {
         let name = format!("{}.{name}", self.prefix);
         let view = self.checkpoint.tensor(&name)?;
-        let kind = match view.dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::F16 => Kind::Half,
-            Dtype::F64 => Kind::Double,
-            found => return Err(Error::WeightDtype { dir: self.checkpoint.dir().to_owned(), name, found }),
+        let Some(kind) = Dtype::try_from(view.dtype).ok().and_then(float_kind_of) else {
+            let found = view.dtype;
+            return Err(Error::WeightDtype { dir: self.checkpoint.dir().to_owned(), name, found });
         };
         let size: Vec<i64> = view.shape.iter().map(|&dim| dim as i64).collect();
         let aligned = (view.data.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes());

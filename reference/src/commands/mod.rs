@@ -110,7 +110,7 @@ pub fn warn_of_added(dir: &Path) {
     }
 }
 
-/// Tells on stderr what may make the result another than the user expects.
+/// Tells on stderr why the result may not be what the user expects.
 pub fn warning(text: &str) {
     eprintln!("warning: {}", terminal(text));
 }

@@ -5,24 +5,13 @@ use tch::Tensor;
 use super::mistake::{Change, Mistake};
 use crate::error::Result;
 use crate::model::lowest;
-use crate::model::observer::{AttentionInputs, Operation};
-
-/// Changes what the attention is computed of.
-fn changed(
-    operation: &mut Operation<'_>,
-    change: impl FnOnce(&mut AttentionInputs) -> Result<()>,
-) -> Result<Option<Tensor>> {
-    if let Operation::Attention(inputs) = operation {
-        change(inputs)?;
-    }
-    Ok(None)
-}
+use crate::model::observer::Operation;
 
 /// Neighbouring numbers of a head are rotated, and not its halves.
 pub const ROTARY_PAIRS: Mistake = Mistake {
     name: "rotary-pairs",
     what: "pairs are rotated, and not halves",
-    change: Change::Computation(|_, operation| match *operation {
+    change: Change::Computation(|operation| match operation {
         Operation::Rotate { states, cos, sin, .. } => rotate_pairs(states, cos, sin).map(Some),
         _ => Ok(None),
     }),
@@ -42,7 +31,7 @@ fn rotate_pairs(states: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 pub const KEYS_NOT_ROTATED: Mistake = Mistake {
     name: "keys-not-rotated",
     what: "keys are not rotated",
-    change: Change::Computation(|_, operation| match *operation {
+    change: Change::Computation(|operation| match operation {
         Operation::Rotate { states, is_key: true, .. } => Ok(Some(states.shallow_clone())),
         _ => Ok(None),
     }),
@@ -52,11 +41,9 @@ pub const KEYS_NOT_ROTATED: Mistake = Mistake {
 pub const MASK_LEAK: Mistake = Mistake {
     name: "mask-leak",
     what: "later tokens are visible",
-    change: Change::Computation(|_, operation| {
-        changed(operation, |inputs| {
-            (inputs.mask, inputs.is_causal) = (None, false);
-            Ok(())
-        })
+    change: Change::Attention(|inputs| {
+        (inputs.mask, inputs.is_causal) = (None, false);
+        Ok(())
     }),
 };
 
@@ -64,17 +51,15 @@ pub const MASK_LEAK: Mistake = Mistake {
 pub const MASK_ONE_AHEAD: Mistake = Mistake {
     name: "mask-one-ahead",
     what: "each token sees the one behind it",
-    change: Change::Computation(|_, operation| {
-        changed(operation, |inputs| {
-            let (tokens, keys) = (inputs.query.size()[2], inputs.key.size()[2]);
-            if tokens > 1 {
-                let (kind, device) = (inputs.query.kind(), inputs.query.device());
-                let hidden = Tensor::f_from_slice(&[lowest(kind)])?.f_to_device(device)?.f_to_kind(kind)?;
-                let hidden = hidden.f_expand([1, 1, tokens, keys], false)?;
-                (inputs.mask, inputs.is_causal) = (Some(hidden.f_triu(keys - tokens + 2)?), false);
-            }
-            Ok(())
-        })
+    change: Change::Attention(|inputs| {
+        let (tokens, keys) = (inputs.query.size()[2], inputs.key.size()[2]);
+        if tokens > 1 {
+            let (kind, device) = (inputs.query.kind(), inputs.query.device());
+            let hidden = Tensor::f_from_slice(&[lowest(kind)])?.f_to_device(device)?.f_to_kind(kind)?;
+            let hidden = hidden.f_expand([1, 1, tokens, keys], false)?;
+            (inputs.mask, inputs.is_causal) = (Some(hidden.f_triu(keys - tokens + 2)?), false);
+        }
+        Ok(())
     }),
 };
 
@@ -82,11 +67,9 @@ pub const MASK_ONE_AHEAD: Mistake = Mistake {
 pub const SCALED_BY_WIDTH: Mistake = Mistake {
     name: "scaled-by-width",
     what: "scores are divided by the root of the width, and not of `head_dim`",
-    change: Change::Computation(|_, operation| {
-        changed(operation, |inputs| {
-            inputs.scaling *= (inputs.query.size()[1] as f64).powf(-0.5);
-            Ok(())
-        })
+    change: Change::Attention(|inputs| {
+        inputs.scaling *= (inputs.query.size()[1] as f64).powf(-0.5);
+        Ok(())
     }),
 };
 
@@ -94,11 +77,9 @@ pub const SCALED_BY_WIDTH: Mistake = Mistake {
 pub const NOT_SCALED: Mistake = Mistake {
     name: "not-scaled",
     what: "scores are not scaled",
-    change: Change::Computation(|_, operation| {
-        changed(operation, |inputs| {
-            inputs.scaling = 1.0;
-            Ok(())
-        })
+    change: Change::Attention(|inputs| {
+        inputs.scaling = 1.0;
+        Ok(())
     }),
 };
 
@@ -106,13 +87,11 @@ pub const NOT_SCALED: Mistake = Mistake {
 pub const KV_HEADS_IN_TURN: Mistake = Mistake {
     name: "kv-heads-in-turn",
     what: "key-value heads are repeated in turn, and not side by side",
-    change: Change::Computation(|_, operation| {
-        changed(operation, |inputs| {
-            let groups = std::mem::replace(&mut inputs.num_key_value_groups, 1);
-            inputs.key = inputs.key.f_repeat([1, groups, 1, 1])?;
-            inputs.value = inputs.value.f_repeat([1, groups, 1, 1])?;
-            Ok(())
-        })
+    change: Change::Attention(|inputs| {
+        let groups = std::mem::replace(&mut inputs.num_key_value_groups, 1);
+        inputs.key = inputs.key.f_repeat([1, groups, 1, 1])?;
+        inputs.value = inputs.value.f_repeat([1, groups, 1, 1])?;
+        Ok(())
     }),
 };
 
@@ -120,10 +99,8 @@ pub const KV_HEADS_IN_TURN: Mistake = Mistake {
 pub const SOFTMAX_IN_DTYPE: Mistake = Mistake {
     name: "softmax-in-dtype",
     what: "softmax in bfloat16",
-    change: Change::Computation(|_, operation| {
-        changed(operation, |inputs| {
-            inputs.softmax_kind = inputs.query.kind();
-            Ok(())
-        })
+    change: Change::Attention(|inputs| {
+        inputs.softmax_kind = inputs.query.kind();
+        Ok(())
     }),
 };

@@ -13,7 +13,7 @@ pub const NORM_AFTER: Mistake = Mistake {
     change: Change::Outputs(|| Box::new(NormAfter { norm: None })),
 };
 
-/// A block's norm gives what it is given, and stands in line until its branch has ended.
+/// Skips a norm of a block, and applies it behind its branch.
 struct NormAfter {
     norm: Option<(String, Norm)>,
 }
@@ -32,8 +32,8 @@ impl Norm {
 }
 
 impl AtWork for NormAfter {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
-        let Operation::LayerNorm { input, weight, bias, eps } = *operation else { return Ok(None) };
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
+        let Operation::LayerNorm { input, weight, bias, eps } = operation else { return Ok(None) };
         if !site.name.contains(".blocks.") {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ pub const RESIDUAL_LOST: Mistake = Mistake {
     change: Change::Outputs(|| Box::<ResidualLost>::default()),
 };
 
-/// What a block's attention gave, or the scale behind it, is taken for the sum with what the block was given.
+/// Takes the output of a block's attention, or of the scale behind it, for the sum with the block's input.
 #[derive(Default)]
 struct ResidualLost {
     attention: Option<Tensor>,
@@ -72,12 +72,12 @@ struct ResidualLost {
 }
 
 impl AtWork for ResidualLost {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
         match (operation, &self.attention) {
             (Operation::LayerNorm { weight, bias, eps, .. }, Some(attention))
                 if site.name.ends_with(".norm2") =>
             {
-                Ok(Some(attention.f_layer_norm(weight.size(), Some(*weight), Some(*bias), *eps, true)?))
+                Ok(Some(attention.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, true)?))
             }
             _ => Ok(None),
         }

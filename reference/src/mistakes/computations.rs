@@ -11,8 +11,8 @@ use crate::scalar::ScalarOps as _;
 pub const NORMALISED_TWICE: Mistake = Mistake {
     name: "normalised-twice",
     what: "pixels are normalised twice",
-    change: Change::Computation(|_, operation| {
-        let Operation::Normalise { pixels, mean, std, kind } = *operation else { return Ok(None) };
+    change: Change::Computation(|operation| {
+        let Operation::Normalise { pixels, mean, std, kind } = operation else { return Ok(None) };
         let normalise = |pixels: &Tensor| pixels.f_sub(mean)?.f_div(std);
         Ok(Some(normalise(&normalise(pixels)?)?.f_to_kind(kind)?))
     }),
@@ -22,8 +22,8 @@ pub const NORMALISED_TWICE: Mistake = Mistake {
 pub const CAUSAL_TOWER: Mistake = Mistake {
     name: "causal-tower",
     what: "the tower's attention hides later tokens",
-    change: Change::Computation(|_, operation| {
-        let Operation::FusedAttention { qkv, num_heads } = *operation else { return Ok(None) };
+    change: Change::Computation(|operation| {
+        let Operation::FusedAttention { qkv, num_heads } = operation else { return Ok(None) };
         let (tiles, tokens, width) = qkv.size3()?;
         let qkv = qkv.f_reshape([tiles, tokens, 3, num_heads, width / 3 / num_heads])?;
         tower_attention(&qkv.f_permute([2, 0, 3, 1, 4])?, true).map(Some)
@@ -34,8 +34,8 @@ pub const CAUSAL_TOWER: Mistake = Mistake {
 pub const QKV_BY_HEAD: Mistake = Mistake {
     name: "qkv-by-head",
     what: "the fused `qkv` is read head by head",
-    change: Change::Computation(|_, operation| {
-        let Operation::FusedAttention { qkv, num_heads } = *operation else { return Ok(None) };
+    change: Change::Computation(|operation| {
+        let Operation::FusedAttention { qkv, num_heads } = operation else { return Ok(None) };
         let (tiles, tokens, width) = qkv.size3()?;
         let qkv = qkv.f_reshape([tiles, tokens, num_heads, 3, width / 3 / num_heads])?;
         tower_attention(&qkv.f_permute([3, 0, 2, 1, 4])?, false).map(Some)
@@ -67,7 +67,7 @@ fn tower_attention(qkv: &Tensor, is_causal: bool) -> Result<Tensor> {
 pub const TANH_GELU: Mistake = Mistake {
     name: "tanh-gelu",
     what: "GELU by tanh, and not by the error function",
-    change: Change::Computation(|_, operation| match *operation {
+    change: Change::Computation(|operation| match operation {
         Operation::Gelu { input } => Ok(Some(input.f_gelu("tanh")?)),
         _ => Ok(None),
     }),
@@ -77,7 +77,7 @@ pub const TANH_GELU: Mistake = Mistake {
 pub const GELU_FOR_SILU: Mistake = Mistake {
     name: "gelu-for-silu",
     what: "GELU in the decoder, and not SiLU",
-    change: Change::Computation(|_, operation| match *operation {
+    change: Change::Computation(|operation| match operation {
         Operation::Silu { input } => Ok(Some(input.f_gelu("none")?)),
         _ => Ok(None),
     }),
@@ -87,8 +87,8 @@ pub const GELU_FOR_SILU: Mistake = Mistake {
 pub const MERGED_ONE_LATE: Mistake = Mistake {
     name: "merged-one-late",
     what: "image embeddings are put one token too late",
-    change: Change::Computation(|_, operation| {
-        let Operation::Merge { text_embeds, is_image, image_features } = *operation else { return Ok(None) };
+    change: Change::Computation(|operation| {
+        let Operation::Merge { text_embeds, is_image, image_features } = operation else { return Ok(None) };
         merge(text_embeds, &is_image.f_roll(1, 1)?, image_features).map(Some)
     }),
 };
@@ -97,8 +97,8 @@ pub const MERGED_ONE_LATE: Mistake = Mistake {
 pub const MERGED_TILES_REVERSED: Mistake = Mistake {
     name: "merged-tiles-reversed",
     what: "image embeddings are put in the reverse order of the tiles",
-    change: Change::Computation(|_, operation| {
-        let Operation::Merge { text_embeds, is_image, image_features } = *operation else { return Ok(None) };
+    change: Change::Computation(|operation| {
+        let Operation::Merge { text_embeds, is_image, image_features } = operation else { return Ok(None) };
         merge(text_embeds, is_image, &image_features.f_flip([0])?).map(Some)
     }),
 };
@@ -111,8 +111,8 @@ fn merge(text_embeds: &Tensor, is_image: &Tensor, image_features: &Tensor) -> Re
 pub const NORM_CAST_LAST: Mistake = Mistake {
     name: "norm-cast-last",
     what: "norms cast back after their weights",
-    change: Change::Computation(|_, operation| {
-        let Operation::RmsNorm { input, weight, eps } = *operation else { return Ok(None) };
+    change: Change::Computation(|operation| {
+        let Operation::RmsNorm { input, weight, eps } = operation else { return Ok(None) };
         let upcast = input.f_to_kind(Kind::Float)?;
         let variance = upcast.try_pow_scalar(2)?.f_mean_dim(-1, true, None)?;
         let normed = upcast.f_mul(&variance.try_add_scalar(eps)?.f_rsqrt()?)?;
@@ -124,7 +124,7 @@ pub const NORM_CAST_LAST: Mistake = Mistake {
 pub const BIAS_APART: Mistake = Mistake {
     name: "bias-apart",
     what: "products rounded before the bias is added",
-    change: Change::Computation(|_, operation| match *operation {
+    change: Change::Computation(|operation| match operation {
         Operation::Linear { input, weight, bias: Some(bias) } => {
             Ok(Some(input.f_linear(weight, None::<&Tensor>)?.f_add(bias)?))
         }

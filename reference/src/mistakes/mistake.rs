@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::model::observer::{Counter, Observer, Operation, Site};
+use crate::model::observer::{AttentionInputs, Counter, Observer, Operation, Site};
 use crate::weights::Loading;
 
 /// A change of the computation.
@@ -16,14 +16,16 @@ pub struct Mistake {
     pub(super) change: Change,
 }
 
-/// Where a mistake stands.
+/// Where a mistake is planted.
 #[derive(Clone, Copy)]
 pub(super) enum Change {
     /// In what is loaded.
     Loaded(&'static dyn Loading),
-    /// In what a module computes: gives that, or changes what it is computed of.
-    Computation(fn(Site<'_>, &mut Operation<'_>) -> Result<Option<Tensor>>),
-    /// In what sites give.
+    /// In what a module computes.
+    Computation(fn(Operation<'_>) -> Result<Option<Tensor>>),
+    /// In what the decoder's attention is computed of.
+    Attention(fn(&mut AttentionInputs) -> Result<()>),
+    /// In the outputs of sites.
     Outputs(fn() -> Box<dyn AtWork>),
     /// In what is counted.
     Count(fn(Counter, i64) -> i64),
@@ -32,11 +34,16 @@ pub(super) enum Change {
 /// A mistake at work: an observer that passes on what it does not change.
 pub(super) trait AtWork {
     /// As [`Observer::operation`].
-    fn operation(&mut self, _site: Site<'_>, _operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, _site: Site<'_>, _operation: Operation<'_>) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
-    /// As [`Observer::output`], which is to be told `next`.
+    /// As [`Observer::attention`].
+    fn attention(&mut self, _site: Site<'_>, _inputs: &mut AttentionInputs) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Observer::output`]. It passes outputs on to `next`.
     fn output(&mut self, site: Site<'_>, output: Tensor, next: &mut dyn Observer) -> Result<Tensor> {
         next.output(site, output)
     }

@@ -1,8 +1,8 @@
 //! Mistakes that people make when they port the model, as data.
 //!
-//! A mistake changes what is loaded, what a module computes, what a site gives, or what is counted: each kind has a file. The
-//! model knows none of them. They are planted in a run by [`load`] and by the observer of [`plant`]. Beside the mistakes there
-//! are harmless changes, which a comparison must let pass.
+//! A mistake changes what is loaded, what a module computes, what the decoder's attention is computed of, what a site gives, or
+//! what is counted. The model knows none of them. [`load`] and the observer of [`plant`] put them into a run. Beside the
+//! mistakes there are harmless changes, which a comparison must let pass.
 
 mod attention;
 mod blocks;

@@ -99,8 +99,8 @@ struct NormTwice {
 }
 
 impl AtWork for NormTwice {
-    fn operation(&mut self, _site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
-        if let Operation::RmsNorm { weight, eps, .. } = *operation {
+    fn operation(&mut self, _site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
+        if let Operation::RmsNorm { weight, eps, .. } = operation {
             // The last of them is the final one.
             (self.weight, self.eps) = (weight.shallow_clone(), eps);
         }
@@ -127,8 +127,8 @@ struct LastButOne {
 }
 
 impl AtWork for LastButOne {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
-        let Operation::Linear { weight, bias, .. } = *operation else { return Ok(None) };
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
+        let Operation::Linear { weight, bias, .. } = operation else { return Ok(None) };
         if !site.name.ends_with(".lm_head") {
             return Ok(None);
         }

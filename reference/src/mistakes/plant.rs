@@ -8,10 +8,10 @@ use tch::{Device, Tensor};
 use super::mistake::{AtWork, Change, Mistake};
 use crate::error::Result;
 use crate::math::Math;
-use crate::model::observer::{Counter, Observer, Operation, Site};
+use crate::model::observer::{AttentionInputs, Counter, Observer, Operation, Site};
 use crate::model::{Dtypes, NemotronVl};
 
-/// Loads a model with the mistakes that stand in what is loaded.
+/// Loads a model with those of the mistakes that change what is loaded.
 ///
 /// # Errors
 /// As [`NemotronVl::load`].
@@ -29,13 +29,15 @@ pub fn load(
     NemotronVl::of(Checkpoint::open(dir)?, dtypes, device, math, loading.collect())
 }
 
-/// Plants the mistakes that stand in the computation: the observer to run the model with, in front of another.
+/// Plants those of the mistakes that change the computation: run the model with what this returns. It passes all on to
+/// `observer`.
 pub fn plant<'a>(mistakes: &[Mistake], observer: &'a mut dyn Observer) -> Box<dyn Observer + 'a> {
     let first: Box<dyn Observer + 'a> = Box::new(observer);
     mistakes.iter().fold(first, |next, mistake| {
         let at_work: Box<dyn AtWork> = match mistake.change {
             Change::Loaded(_) => return next,
             Change::Computation(compute) => Box::new(Computation(compute)),
+            Change::Attention(change) => Box::new(Attention(change)),
             Change::Outputs(outputs) => outputs(),
             Change::Count(count) => Box::new(Count(count)),
         };
@@ -49,11 +51,19 @@ struct Planted<'a> {
     next: Box<dyn Observer + 'a>,
 }
 
-struct Computation(fn(Site<'_>, &mut Operation<'_>) -> Result<Option<Tensor>>);
+struct Computation(fn(Operation<'_>) -> Result<Option<Tensor>>);
 
 impl AtWork for Computation {
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
-        (self.0)(site, operation)
+    fn operation(&mut self, _site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
+        (self.0)(operation)
+    }
+}
+
+struct Attention(fn(&mut AttentionInputs) -> Result<()>);
+
+impl AtWork for Attention {
+    fn attention(&mut self, _site: Site<'_>, inputs: &mut AttentionInputs) -> Result<()> {
+        (self.0)(inputs)
     }
 }
 
@@ -70,11 +80,16 @@ impl Observer for Planted<'_> {
         self.next.input(name, tensor)
     }
 
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
         match self.at_work.operation(site, operation)? {
             Some(output) => Ok(Some(output)),
             None => self.next.operation(site, operation),
         }
+    }
+
+    fn attention(&mut self, site: Site<'_>, inputs: &mut AttentionInputs) -> Result<()> {
+        self.at_work.attention(site, inputs)?;
+        self.next.attention(site, inputs)
     }
 
     fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 //! The model, module by module as `modeling.py` has it.
 //!
-//! An [`Observer`] is told of every module, and may put something else in the place of what it computes.
+//! An [`Observer`] sees what every module computes, and can replace it.
 
 mod layers;
 pub mod llama;
@@ -16,11 +16,12 @@ use converter::normalized::{Checkpoint, Config, RopeScaling, TorchDtype};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kind::kind_of;
 use crate::math::{AttnImplementation, Math, SharedMath};
 use crate::memory::Demand;
 use crate::model::observer::{Observer, Operation, Site, Unobserved};
 use crate::scalar::ScalarOps as _;
-use crate::weights::{Loading, PartDtypes, Weights, kind_of};
+use crate::weights::{Loading, PartDtypes, Weights};
 pub(crate) use layers::lowest;
 pub(crate) use llama::ATTN_WEIGHTS;
 pub(crate) use llama::SITE as LANGUAGE_MODEL;

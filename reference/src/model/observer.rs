@@ -1,4 +1,4 @@
-//! Who looks at a run while the model computes it.
+//! Sees a run while the model computes it, and can change it.
 
 use tch::{Kind, Tensor};
 
@@ -23,7 +23,7 @@ impl<'a> Site<'a> {
 /// What a module is about to compute, and of what.
 ///
 /// Shapes as in the modules' own documentation.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Operation<'a> {
     /// `input weightᵀ + bias`
     Linear {
@@ -93,9 +93,6 @@ pub enum Operation<'a> {
         /// Keys, and not queries.
         is_key: bool,
     },
-    /// Attention of the decoder. It gives more than one tensor: what it is computed of can be changed, and what an observer gives
-    /// for it is not used.
-    Attention(&'a mut AttentionInputs),
     /// The embeddings of text with those of pictures in the places that are kept for them.
     Merge {
         /// `[1, s, w]`
@@ -128,7 +125,7 @@ pub struct AttentionInputs {
     pub softmax_kind: Kind,
 }
 
-/// What the decoder counts by itself: no module computes it.
+/// What the decoder counts itself, outside any module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
     /// The position of the first token, for the rotary embedding.
@@ -137,11 +134,11 @@ pub enum Counter {
     CacheSlot,
 }
 
-/// Sees what a run is given and what each module computes, and may put something else in its place.
+/// Sees what a run is given and what each module computes, and can replace what is computed.
 ///
-/// Every method has a body that changes nothing: an observer has those that it needs.
+/// A method changes nothing by default: an observer implements those that it needs.
 pub trait Observer {
-    /// What the whole run is given.
+    /// Sees an input of the whole run.
     ///
     /// # Errors
     /// Where the observer cannot take it.
@@ -149,20 +146,28 @@ pub trait Observer {
         Ok(())
     }
 
-    /// What a module is about to compute: what this returns takes the place of its result.
+    /// Sees what a module is about to compute. A tensor that this returns replaces the result.
     ///
     /// # Errors
     /// Where the observer's own computation fails.
-    fn operation(&mut self, _site: Site<'_>, _operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, _site: Site<'_>, _operation: Operation<'_>) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
-    /// What the decoder has counted; it goes on with what this returns.
+    /// Sees what the decoder's attention is about to be computed of, and can change it.
+    ///
+    /// # Errors
+    /// Where the observer's own computation fails.
+    fn attention(&mut self, _site: Site<'_>, _inputs: &mut AttentionInputs) -> Result<()> {
+        Ok(())
+    }
+
+    /// Sees what the decoder has counted. The decoder goes on with what this returns.
     fn count(&mut self, _counter: Counter, count: i64) -> i64 {
         count
     }
 
-    /// What a module has computed; the model goes on with what this returns.
+    /// Sees what a module has computed. The model goes on with what this returns.
     ///
     /// # Errors
     /// Where the observer cannot take it, or wants the run to end.
@@ -170,7 +175,7 @@ pub trait Observer {
         Ok(output)
     }
 
-    /// The prompt has been read: what follows is decoding.
+    /// Called when the prompt has been read: what follows is decoding.
     fn end_of_prefill(&mut self) {}
 
     /// Whether the logits of the steps are to be kept for [`Observer::step_logits`].
@@ -178,7 +183,7 @@ pub trait Observer {
         false
     }
 
-    /// The logits from which each token was chosen.
+    /// Sees the logits from which each token was chosen.
     ///
     /// # Shapes
     /// `[steps, v]` float32, on the CPU
@@ -191,23 +196,23 @@ pub trait Observer {
 }
 
 impl<'o> dyn Observer + 'o {
-    /// What an observer has in the place of an operation, else what `compute` gives.
+    /// The result of an operation: the observer's, if it has one, else that of `compute`.
     ///
     /// # Errors
     /// Of either.
     pub fn instead(
         &mut self,
         site: Site<'_>,
-        mut operation: Operation<'_>,
+        operation: Operation<'_>,
         compute: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Tensor> {
-        match self.operation(site, &mut operation)? {
+        match self.operation(site, operation)? {
             Some(output) => Ok(output),
             None => compute(),
         }
     }
 
-    /// What a module gives whose whole computation is one operation.
+    /// The output of a module that is one operation.
     ///
     /// # Errors
     /// Of [`Observer::operation`], `compute` and [`Observer::output`].
@@ -227,8 +232,12 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).input(name, tensor)
     }
 
-    fn operation(&mut self, site: Site<'_>, operation: &mut Operation<'_>) -> Result<Option<Tensor>> {
+    fn operation(&mut self, site: Site<'_>, operation: Operation<'_>) -> Result<Option<Tensor>> {
         (**self).operation(site, operation)
+    }
+
+    fn attention(&mut self, site: Site<'_>, inputs: &mut AttentionInputs) -> Result<()> {
+        (**self).attention(site, inputs)
     }
 
     fn count(&mut self, counter: Counter, count: i64) -> i64 {
@@ -252,7 +261,7 @@ impl<O: Observer + ?Sized> Observer for &mut O {
     }
 }
 
-/// Looks at nothing, at no cost.
+/// Sees nothing and changes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 

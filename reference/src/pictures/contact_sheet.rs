@@ -10,8 +10,7 @@ use tch::{Kind, Tensor};
 use super::{Picture, PictureError};
 use crate::scalar::ScalarOps as _;
 
-/// The tiles of `pictures` as rows of pixels: a row of tiles for each picture, its tiles from left to right, black where it has fewer than
-/// the longest.
+/// The tiles of `pictures` as one image: a row of tiles for each picture, from left to right, filled up with black.
 ///
 /// # Shapes
 /// [rows · side, columns · side, 3] uint8

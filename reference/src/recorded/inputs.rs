@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::fail;
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
+use crate::kind::float_kind_of;
 use crate::pictures::{Preprocessed, preprocess};
 use crate::prompt::Tokenizer;
 use crate::record::with_bytes;
@@ -115,7 +116,8 @@ impl InputSource<'_> {
             return Err(Error::NoPictures { dir: dump.path().to_owned(), problem });
         };
         let Some(entry) = entry else { return Ok(Some(pixel_values)) };
-        let kind = kind_of(entry.dtype).ok_or_else(|| unexpected_dtype(dump, PIXEL_VALUES, entry.dtype))?;
+        let kind =
+            float_kind_of(entry.dtype).ok_or_else(|| unexpected_dtype(dump, PIXEL_VALUES, entry.dtype))?;
         let pixel_values = pixel_values.f_to_kind(kind)?;
         check(dump, entry, "the pictures", &pixel_values)?;
         Ok(Some(pixel_values))
@@ -151,7 +153,7 @@ fn check(dump: &Dump, entry: &Entry, from: &str, made: &Tensor) -> Result<()> {
 fn tensor_of(dump: &Dump, name: &str, view: &golden::TensorView<'_>) -> Result<Tensor> {
     let kind = match name {
         INPUT_IDS => Some(Kind::Int64).filter(|_| view.dtype() == Dtype::Int64),
-        _ => kind_of(view.dtype()),
+        _ => float_kind_of(view.dtype()),
     };
     let kind = kind.ok_or_else(|| unexpected_dtype(dump, name, view.dtype()))?;
     let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
@@ -161,15 +163,4 @@ fn tensor_of(dump: &Dump, name: &str, view: &golden::TensorView<'_>) -> Result<T
 fn unexpected_dtype(dump: &Dump, name: &str, found: Dtype) -> Error {
     let expected = if name == INPUT_IDS { "int64" } else { "float32, bfloat16 or float16" };
     fail(dump, &format!("entry `{name}`: expected dtype {expected}, found {found}"))
-}
-
-/// libtorch's name of a dtype that a module's output may be recorded in.
-pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
-    match dtype {
-        Dtype::Float64 => Some(Kind::Double),
-        Dtype::Float32 => Some(Kind::Float),
-        Dtype::BFloat16 => Some(Kind::BFloat16),
-        Dtype::Float16 => Some(Kind::Half),
-        _ => None,
-    }
 }

@@ -6,13 +6,13 @@ use converter::normalized::TorchDtype;
 use golden::{Dtype, Dump};
 
 pub use inputs::InputSource;
-pub(crate) use inputs::kind_of;
 
 use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
+use crate::kind::dtype_of;
 use crate::math::AttnImplementation;
 use crate::model::{ATTN_WEIGHTS, CONDITIONER, Dtypes, NemotronVl, VISION_MODEL};
-use crate::record::{dtype_of, with_bytes};
+use crate::record::with_bytes;
 
 /// How a recorded run computed, as far as its dump tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -94,7 +94,7 @@ impl Attention {
             key,
             value,
         };
-        observer.operation(site, &mut Operation::Attention(&mut inputs))?;
+        observer.attention(site, &mut inputs)?;
         let (attn_output, attn_weights) = match self.math.attention() {
             AttnImplementation::Eager => {
                 let (output, weights) = eager(&inputs)?;
