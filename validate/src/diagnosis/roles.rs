@@ -13,6 +13,11 @@ pub(super) fn role(name: &str) -> Option<SiteRole> {
     model().role(name)
 }
 
+/// How many channels a fused projection has for each of [`QKV_PARTS`]; none of another site.
+pub(super) fn qkv_width(name: &str, columns: usize) -> Option<usize> {
+    (role(name) == Some(SiteRole::FusedQkv) && columns.is_multiple_of(3)).then_some(columns / 3)
+}
+
 /// Whether the channels of a site are those of heads, one after the other.
 pub(super) fn is_by_heads(name: &str) -> bool {
     matches!(role(name), Some(SiteRole::Queries | SiteRole::Keys | SiteRole::Values))
