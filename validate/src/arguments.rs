@@ -84,7 +84,7 @@ pub struct DiffArguments {
     #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor, requires = "noise")]
     pub noise_factor: f64,
     /// The format of the report; may be repeated with `--out`
-    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::NAMES))]
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::names()))]
     pub format: Vec<String>,
     /// Write a `report.*` file for each format to this folder [default formats: all]
     #[arg(long, value_name = "DIR")]

@@ -6,6 +6,7 @@ mod notes;
 use std::fmt;
 
 use golden::{Dump, Entry, Role};
+use measure::model::{SiteRole, model};
 use measure::origin::{Inputs, origins};
 use measure::tolerance::Failure;
 use measure::{Compared, Noise, Policy};
@@ -90,7 +91,7 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
         Some(Divergence::Entry(index)) => Some(index),
         // Another number of tiles shows in the prompt first.
         Some(Divergence::Prompt) => {
-            report.entries.iter().position(|entry| entry.entry.name == "pixel_values")
+            report.entries.iter().position(|entry| is_for(&entry.entry, SiteRole::Pixels))
         }
         _ => None,
     };
@@ -148,7 +149,8 @@ impl Comparison<'_> {
             Some(counterpart) => paired(pairing, entry, counterpart, self.limits)?,
             None => {
                 let no_generation = answer::generated_nothing(self.candidate.manifest());
-                let no_logits = entry.name == "step_logits" && entry.role == Role::Output && no_generation;
+                let no_logits =
+                    is_for(entry, SiteRole::StepLogits) && entry.role == Role::Output && no_generation;
                 let excuse =
                     pairing.absent(&entry.name).or(no_logits.then_some("the candidate generated nothing"));
                 unpaired(entry, Failure::Missing, excuse, self.limits)
@@ -168,6 +170,10 @@ impl Comparison<'_> {
         );
         Ok(unpaired(entry, Failure::Extra, excuse, self.limits))
     }
+}
+
+fn is_for(entry: &Entry, role: SiteRole) -> bool {
+    model().role(&entry.name) == Some(role)
 }
 
 fn side(dump: &Dump) -> Side {

@@ -18,7 +18,7 @@ mod result;
 mod tiles;
 mod tokens;
 
-pub use measure::{Noise, Policy, metric, noise, origin, tolerance};
+pub use measure::{Noise, Policy, metric, origin, tolerance};
 
 pub use answer::{AnswerReport, Comparison, IdDifference, Skipped, TextDifference};
 pub use calibrate::calibrate;

@@ -1,10 +1,8 @@
 //! Compares the logits that chose each generated token.
 
 use golden::{Dump, TensorView};
+use measure::model::{SiteRole, model};
 use rayon::prelude::*;
-
-/// The entry that has them.
-pub(crate) const NAME: &str = "step_logits";
 
 /// How many of the largest logits are looked at, each time.
 pub const TOP: [usize; 3] = [1, 5, 10];
@@ -113,7 +111,7 @@ struct LogitRows<'a> {
 }
 
 fn rows(dump: &Dump) -> Option<LogitRows<'_>> {
-    let tensor = dump.get(NAME)?;
+    let tensor = dump.get(&model().entry(dump, SiteRole::StepLogits)?.name)?;
     let &[steps, vocab] = tensor.shape() else { return None };
     (vocab > 0 && tensor.dtype().is_float()).then_some(LogitRows { tensor, steps, vocab })
 }

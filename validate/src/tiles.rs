@@ -1,6 +1,7 @@
 //! The picture that the model saw, small enough for a report.
 
 use golden::{Dump, TensorView};
+use measure::model::{SiteRole, model};
 
 /// The longest side of a tile in a report, in pixels.
 const SIDE: usize = 128;
@@ -24,7 +25,7 @@ pub struct Tiles {
 ///
 /// `pixel_values` is [tiles, 3, height, width].
 pub(crate) fn tiles(dump: &Dump) -> Option<Tiles> {
-    of_tensor(&dump.get("pixel_values")?)
+    of_tensor(&dump.get(&model().entry(dump, SiteRole::Pixels)?.name)?)
 }
 
 fn of_tensor(pixels: &TensorView<'_>) -> Option<Tiles> {

@@ -47,7 +47,8 @@ pub(crate) fn compare(
     let mut presentations = Vec::with_capacity(formats.len());
     for name in formats {
         let Some(format) = report::format(&name, options) else {
-            let names = report::NAMES.map(|name| format!("`{name}`")).join(", ");
+            let names: Vec<String> = report::names().map(|name| format!("`{name}`")).collect();
+            let names = names.join(", ");
             return Err(exception(py, &format!("format: expected one of {names}, found `{name}`"), None));
         };
         presentations.push((name, format));

@@ -186,37 +186,39 @@ fn chunks<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
         .enumerate()
         .map(|(index, (golden, candidate))| {
             let start = index * rows.chunk_elems;
-            chunk::<G, C, U>(golden, candidate, start, rows.row_elems, scale, &compare)
+            let row_elems = rows.row_elems;
+            chunk::<G, C, U>(Chunk { golden, candidate, start, row_elems, scale, compare: &compare })
         })
         .collect();
     parts.into_iter().reduce(Part::append).unwrap_or_default()
 }
 
-/// Measures a chunk with the widest vectors that the processor has. The additions and their order are the same with
-/// all of them, and so are the bits.
-fn chunk<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
-    golden: &[u8],
-    candidate: &[u8],
+/// Consecutive rows of both tensors, and what `rows` needs to measure them.
+struct Chunk<'a, F> {
+    golden: &'a [u8],
+    candidate: &'a [u8],
+    /// The flat index of the first element.
     start: usize,
     row_elems: usize,
     scale: Option<f64>,
-    compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
+    compare: &'a F,
+}
+
+/// Measures a chunk with the widest vectors that the processor has. The additions and their order are the same with
+/// all of them, and so are the bits.
+fn chunk<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
+    chunk: Chunk<'_, impl Fn(G::Bits, C::Bits) -> (bool, U)>,
 ) -> Part {
     macro_rules! with_features {
         ($features:literal) => {{
             #[target_feature(enable = $features)]
             fn wide<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
-                golden: &[u8],
-                candidate: &[u8],
-                start: usize,
-                row_elems: usize,
-                scale: Option<f64>,
-                compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
+                chunk: Chunk<'_, impl Fn(G::Bits, C::Bits) -> (bool, U)>,
             ) -> Part {
-                rows::<G, C, U>(golden, candidate, start, row_elems, scale, compare)
+                rows::<G, C, U>(chunk)
             }
             // SAFETY: the processor has what the function needs, as was just asked.
-            return unsafe { wide::<G, C, U>(golden, candidate, start, row_elems, scale, compare) };
+            return unsafe { wide::<G, C, U>(chunk) };
         }};
     }
     #[cfg(target_arch = "x86_64")]
@@ -233,18 +235,15 @@ fn chunk<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
             with_features!("avx2");
         }
     }
-    rows::<G, C, U>(golden, candidate, start, row_elems, scale, compare)
+    rows::<G, C, U>(chunk)
 }
 
+/// Measures a chunk row by row. Always inlined, so that each caller compiles it for its own vectors.
 #[inline(always)]
 fn rows<G: FloatFormat, C: FloatFormat, U: Copy + Ord + Default + Into<u64>>(
-    golden: &[u8],
-    candidate: &[u8],
-    start: usize,
-    row_elems: usize,
-    scale: Option<f64>,
-    compare: &impl Fn(G::Bits, C::Bits) -> (bool, U),
+    chunk: Chunk<'_, impl Fn(G::Bits, C::Bits) -> (bool, U)>,
 ) -> Part {
+    let Chunk { golden, candidate, start, row_elems, scale, compare } = chunk;
     let mut part = Part::default();
     let golden_rows = golden.chunks_exact(row_elems * size_of::<G::Bits>());
     let candidate_rows = candidate.chunks_exact(row_elems * size_of::<C::Bits>());

@@ -1,5 +1,6 @@
 //! A model's file.
 
+use golden::{Dump, Entry};
 use serde::Deserialize;
 
 use super::role::SiteRole;
@@ -67,6 +68,11 @@ impl Model {
     /// What a site is for, where that is known.
     pub fn role(&self, name: &str) -> Option<SiteRole> {
         self.roles.iter().find(|rule| rule.site.has(name)).map(|rule| rule.role)
+    }
+
+    /// The first entry of a dump that is for something.
+    pub fn entry<'a>(&self, dump: &'a Dump, role: SiteRole) -> Option<&'a Entry> {
+        dump.entries().iter().find(|entry| self.role(&entry.name) == Some(role))
     }
 
     /// Whether a site's rows are those of tiles.

@@ -29,38 +29,32 @@ impl Own {
     }
 }
 
-/// The share of the unit roundoff by which two right results of one operation differ, if one of them rounds twice more
-/// on the way.
+/// How far two right results of one operation are apart, in unit roundoffs, if one of them rounds twice more on the way.
 const SINGLE: f64 = 0.8;
 
-/// The same for some roundings in a row.
+/// The same of an operation that rounds several times.
 const SEVERAL: f64 = 1.0;
 
-/// The same behind an attention core: queries, keys, scores, weights and the weighted sum are rounded, or kept in
-/// float32 by a fused kernel, and the error of a score is as large as the score is.
+/// The same of an attention core. One implementation rounds queries, keys, scores, weights and the weighted sum; another
+/// keeps them in float32 in a fused kernel. A score is large, and so is its error.
 const ATTENTION: f64 = 4.0;
 
-/// How much further a row may be off: every element of it by one unit in the last place.
+/// How many times as far as the whole tensor a row may be off: each of its elements by one unit in the last place.
 const ROW: f64 = 2.5;
 
-/// What sums of products add, in units of the roundoff of the dtype that they are accumulated in: some √k for the
-/// longest rows of the 8B (k = 14,336), whatever their order.
+/// What a sum of products adds, in unit roundoffs of the dtype that it is accumulated in. It is a little more than √k for the
+/// longest sums of the 8B (k = 14,336), whatever their order.
 const ACCUMULATION: f64 = 160.0;
 
-/// How a relative error may grow through an operation that is linear or nearly so.
+/// How many times an error of the inputs may grow through an operation that is linear or nearly so.
 const GROWTH: f64 = 4.0;
 
-/// The same through a softmax, or the steep end of an activation function.
+/// The same through a softmax, or through an activation function where it is steep.
 const STEEP_GROWTH: f64 = 16.0;
-
-/// Half the distance from one to the next number.
-fn unit_roundoff(dtype: Dtype) -> Option<f64> {
-    dtype.unit_roundoff()
-}
 
 /// Whether a dtype has fewer digits than another.
 pub fn rounds_more(dtype: Dtype, than: Dtype) -> bool {
-    unit_roundoff(dtype) > unit_roundoff(than)
+    dtype.unit_roundoff() > than.unit_roundoff()
 }
 
 /// What a step of an entry may add and enlarge, given the golden run's dtype.
@@ -97,8 +91,8 @@ pub(crate) fn least_bounds(entry: &Entry, step: Step, run: Option<Dtype>) -> (f6
 
 /// The unit roundoff of an entry or of the run, whichever is larger.
 fn unit_of(entry: &Entry, run: Option<Dtype>) -> f64 {
-    let run = run.filter(|_| entry.role != Role::Input).and_then(unit_roundoff).unwrap_or(0.0);
-    unit_roundoff(entry.dtype).unwrap_or(0.0).max(run)
+    let run = run.filter(|_| entry.role != Role::Input).and_then(Dtype::unit_roundoff).unwrap_or(0.0);
+    entry.dtype.unit_roundoff().unwrap_or(0.0).max(run)
 }
 
 fn of_step(step: Step, unit: f64) -> f64 {
@@ -118,11 +112,11 @@ mod tests {
 
     #[test]
     fn unit_roundoffs_are_those_of_the_formats() {
-        assert_eq!(unit_roundoff(Dtype::Float32), Some(f64::from(f32::EPSILON) / 2.0));
-        assert_eq!(unit_roundoff(Dtype::Float64), Some(f64::EPSILON / 2.0));
-        assert_eq!(unit_roundoff(Dtype::BFloat16), Some(half::bf16::EPSILON.to_f64() / 2.0));
-        assert_eq!(unit_roundoff(Dtype::Float16), Some(half::f16::EPSILON.to_f64() / 2.0));
-        assert_eq!(unit_roundoff(Dtype::Int64), None);
+        assert_eq!(Dtype::Float32.unit_roundoff(), Some(f64::from(f32::EPSILON) / 2.0));
+        assert_eq!(Dtype::Float64.unit_roundoff(), Some(f64::EPSILON / 2.0));
+        assert_eq!(Dtype::BFloat16.unit_roundoff(), Some(half::bf16::EPSILON.to_f64() / 2.0));
+        assert_eq!(Dtype::Float16.unit_roundoff(), Some(half::f16::EPSILON.to_f64() / 2.0));
+        assert_eq!(Dtype::Int64.unit_roundoff(), None);
     }
 
     /// Two sums on a grid of step one, one of them from parts that were rounded to the grid before.
@@ -145,7 +139,7 @@ mod tests {
             differences += difference * difference;
             squares += value * value;
         }
-        let relative: f64 = (differences / squares).sqrt() / unit_roundoff(Dtype::BFloat16).unwrap();
+        let relative: f64 = (differences / squares).sqrt() / Dtype::BFloat16.unit_roundoff().unwrap();
         assert!((0.7..SINGLE).contains(&relative), "{relative}");
     }
 }

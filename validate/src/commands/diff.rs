@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
     };
     if let Some(folder) = &arguments.out {
         let names: Vec<&str> = if arguments.format.is_empty() {
-            report::NAMES.to_vec()
+            report::names().collect()
         } else {
             arguments.format.iter().map(String::as_str).collect()
         };

@@ -141,6 +141,18 @@ impl<'a> Case<'a> {
     }
 }
 
+/// The golden part that each part of the candidate's is nearest to: the one in its own place, unless another is nearer.
+///
+/// `distance` is given the candidate's part, then the golden one.
+pub(super) fn nearest_parts(count: usize, distance: impl Fn(usize, usize) -> f64) -> Vec<usize> {
+    let nearest = |of: usize| {
+        let own = distance(of, of);
+        let best = (0..count).map(|from| (from, distance(of, from))).min_by(|a, b| a.1.total_cmp(&b.1));
+        best.filter(|&(_, best)| best < own).map_or(of, |(from, _)| from)
+    };
+    (0..count).map(nearest).collect()
+}
+
 /// A number rounded to a dtype.
 pub(super) fn in_dtype(dtype: Dtype, value: f32) -> f64 {
     match dtype {

@@ -1,9 +1,11 @@
 //! Pixels as rows, colour by colour.
 
 use golden::{Dump, TensorView};
+use measure::model::model;
 
 use super::case::Case;
 use super::layout::Layout;
+use super::roles::SiteRole;
 
 /// How many rows each colour of a tile has, if the rows are pixels.
 pub(super) fn rows_per_channel(case: &Case<'_>, layout: &Layout) -> Option<usize> {
@@ -13,5 +15,6 @@ pub(super) fn rows_per_channel(case: &Case<'_>, layout: &Layout) -> Option<usize
 
 /// The pixels that the golden run was given, if there are as many as in the case.
 pub(super) fn given_pixels<'a>(golden: &'a Dump, case: &Case<'_>) -> Option<TensorView<'a>> {
-    golden.get(super::roles::PIXELS).filter(|given| given.len_elems() == case.rows * case.columns)
+    let pixels = model().entry(golden, SiteRole::Pixels)?;
+    golden.get(&pixels.name).filter(|given| given.len_elems() == case.rows * case.columns)
 }

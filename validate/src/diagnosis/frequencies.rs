@@ -7,7 +7,7 @@ use super::case::Case;
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{Angles, angles};
+use super::roles::{SiteRole, beside, role};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "frequencies",
@@ -23,16 +23,18 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 const EQUAL: f64 = 0.02;
 
 fn asks(probe: &Probe<'_>) -> bool {
-    probe.has_case() && angles(probe.name()).is_some()
+    probe.has_case() && matches!(role(probe.name()), Some(SiteRole::Cos | SiteRole::Sin))
 }
 
 /// They are read off cosines and sines, from row to row: at first from small angles, then from ever larger ones, which tell
 /// them better.
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    let Angles { cos, sin, is_cos } = angles(probe.name())?;
-    let (golden_cos, golden_sin) = (probe.pairing.golden(&cos)?, probe.pairing.golden(&sin)?);
-    let (cos, sin) = (probe.pairing.candidate(&cos)?, probe.pairing.candidate(&sin)?);
+    let is_cos = role(probe.name()) == Some(SiteRole::Cos);
+    let site = |wanted| beside(probe.entries, probe.name(), wanted);
+    let (cos, sin) = (site(SiteRole::Cos)?, site(SiteRole::Sin)?);
+    let (golden_cos, golden_sin) = (probe.pairing.golden(cos)?, probe.pairing.golden(sin)?);
+    let (cos, sin) = (probe.pairing.candidate(cos)?, probe.pairing.candidate(sin)?);
     let expected = frequencies(&golden_cos.view()?, &golden_sin.view()?, case)?;
     let found = frequencies(&cos.view()?, &sin.view()?, case)?;
     let half = case.columns / 2;

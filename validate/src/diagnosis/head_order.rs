@@ -1,5 +1,6 @@
 //! The heads come in another order.
 
+use super::case::nearest_parts;
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::probe::Probe;
@@ -36,13 +37,7 @@ fn test(probe: &Probe<'_>) -> Option<Explanation> {
         };
         rows.iter().map(|&row| (0..head).map(|place| square(row, place)).sum::<f64>()).sum()
     };
-    let nearest: Vec<usize> = (0..heads)
-        .map(|of| {
-            let own = distance(of, of);
-            let best = (0..heads).map(|from| (from, distance(of, from))).min_by(|a, b| a.1.total_cmp(&b.1));
-            best.filter(|&(_, best)| best < own).map_or(of, |(from, _)| from)
-        })
-        .collect();
+    let nearest = nearest_parts(heads, distance);
     let moved: Vec<usize> = (0..heads).filter(|&of| nearest[of] != of).collect();
     if moved.is_empty() {
         return None;

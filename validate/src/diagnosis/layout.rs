@@ -3,7 +3,7 @@
 use golden::{Dump, Entry};
 use measure::model::model;
 
-use super::roles::{PIXELS, SiteRole, role};
+use super::roles::SiteRole;
 
 /// What a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +35,8 @@ pub(super) enum Layout {
 
 impl Layout {
     pub(super) fn of(golden: &Dump, entry: &Entry) -> Self {
-        let tiles = golden.entry(PIXELS).and_then(|pixels| pixels.shape.first().copied());
-        let patches = golden.entries().iter().find(|entry| role(&entry.name) == Some(SiteRole::Patches));
-        let patches = patches.and_then(|entry| entry.shape.get(1).copied());
+        let size = |role, dimension| model().entry(golden, role)?.shape.get(dimension).copied();
+        let (tiles, patches) = (size(SiteRole::Pixels, 0), size(SiteRole::Patches, 1));
         let in_tower = model().is_tiled(&entry.name);
         match (entry.shape.as_slice(), tiles) {
             (&[count, 3, _, _], _) => Layout::Pixels { tiles: count },

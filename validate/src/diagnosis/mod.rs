@@ -220,7 +220,7 @@ fn diagnose(probe: &Probe<'_>) -> Vec<Finding> {
     found
 }
 
-/// One number that explains as much as a factor for each row is the better explanation.
+/// Removes the explanations that another one supersedes, if that one leaves at most twice as much of the error as any other.
 fn supersede(found: &mut Vec<Finding>) {
     for &(mistake, diagnosis) in DIAGNOSES.iter().filter(|(_, diagnosis)| !diagnosis.supersedes.is_empty()) {
         let Some(own) = found.iter().find(|finding| finding.mistake == mistake) else { continue };

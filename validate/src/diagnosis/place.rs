@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::layout::{Layout, Token};
-use super::roles::{QKV_PARTS, SiteRole, is_by_heads, role};
+use super::roles::{QKV_PARTS, is_by_heads, qkv_width};
 use crate::entry::EntryReport;
 use measure::metric::RowError;
 
@@ -145,20 +145,15 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
             return Some(format!("the error is in {} of {heads}", numbers("head", &touched)));
         }
     }
+    let qkv = qkv_width(&entry.entry.name, case.columns);
     if 2 * span <= case.columns + 1 && needed > LISTED {
-        let third = case.columns / 3;
-        let part = if role(&entry.entry.name) == Some(SiteRole::FusedQkv)
-            && case.columns.is_multiple_of(3)
-            && first / third == last / third
-        {
-            format!(", all in the {}", QKV_PARTS[(first / third).min(2)])
-        } else {
-            String::new()
+        let part = match qkv.filter(|third| first / third == last / third) {
+            Some(third) => format!(", all in the {}", QKV_PARTS[first / third]),
+            None => String::new(),
         };
         return Some(format!("the error is in channels {first} to {last} of {}{part}", case.columns));
     }
-    if role(&entry.entry.name) == Some(SiteRole::FusedQkv) && case.columns.is_multiple_of(3) {
-        let third = case.columns / 3;
+    if let Some(third) = qkv {
         let touched: Vec<&str> = (0..3)
             .filter(|part| carriers.iter().any(|column| column / third == *part))
             .map(|part| QKV_PARTS[part])

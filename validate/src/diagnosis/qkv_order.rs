@@ -3,11 +3,11 @@
 use super::explanation::{Explanation, Value, best};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{QKV_PARTS, SiteRole, role};
+use super::roles::{QKV_PARTS, qkv_width};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "qkv_order",
-    asks,
+    asks: |probe| probe.has_case(),
     test,
     last: false,
     supersedes: &[],
@@ -15,14 +15,9 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     example: "queries and keys exchanged in the fused projection",
 };
 
-fn asks(probe: &Probe<'_>) -> bool {
-    let thirds = probe.case.as_ref().is_some_and(|case| case.columns.is_multiple_of(3));
-    role(probe.name()) == Some(SiteRole::FusedQkv) && thirds
-}
-
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    let part = case.columns / 3;
+    let part = qkv_width(probe.name(), case.columns)?;
     let orders = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     best(orders.into_iter().filter_map(|order| {
         let after = case.moved(|row, column| (row, order[column / part] * part + column % part));

@@ -5,12 +5,19 @@ use measure::model::model;
 
 pub(super) use measure::model::SiteRole;
 
+use crate::entry::EntryReport;
+
 /// The parts of a fused projection, in their order.
 pub(super) const QKV_PARTS: [&str; 3] = ["queries", "keys", "values"];
 
 /// What a site is for.
 pub(super) fn role(name: &str) -> Option<SiteRole> {
     model().role(name)
+}
+
+/// How many channels a fused projection has for each of [`QKV_PARTS`]; none of another site.
+pub(super) fn qkv_width(name: &str, columns: usize) -> Option<usize> {
+    (role(name) == Some(SiteRole::FusedQkv) && columns.is_multiple_of(3)).then_some(columns / 3)
 }
 
 /// Whether the channels of a site are those of heads, one after the other.
@@ -28,24 +35,10 @@ pub(super) fn head_dim(golden: &Dump) -> Option<usize> {
     golden.entry(&model().head_angles).and_then(|entry| entry.shape.last().copied())
 }
 
-/// The sites of the cosines and sines of one rotary embedding.
-pub(super) struct Angles {
-    pub(super) cos: String,
-    pub(super) sin: String,
-    /// Which of both the site is.
-    pub(super) is_cos: bool,
+/// The site of another output of the same module, by its role.
+pub(super) fn beside<'a>(entries: &'a [EntryReport], name: &str, wanted: SiteRole) -> Option<&'a str> {
+    let (module, _) = name.rsplit_once('.')?;
+    let is_in_module = |other: &str| other.rsplit_once('.').is_some_and(|(of, _)| of == module);
+    let mut names = entries.iter().map(|entry| entry.entry.name.as_str());
+    names.find(|other| role(other) == Some(wanted) && is_in_module(other))
 }
-
-/// The angles that a site is one half of.
-pub(super) fn angles(name: &str) -> Option<Angles> {
-    let is_cos = match role(name)? {
-        SiteRole::Cos => true,
-        SiteRole::Sin => false,
-        _ => return None,
-    };
-    let (stem, _) = name.rsplit_once('.')?;
-    Some(Angles { cos: format!("{stem}.cos"), sin: format!("{stem}.sin"), is_cos })
-}
-
-/// The pixels that a run was given.
-pub(super) const PIXELS: &str = "pixel_values";

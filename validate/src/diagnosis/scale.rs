@@ -3,7 +3,7 @@
 use super::explanation::{Explanation, Value, best};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{QKV_PARTS, SiteRole, role};
+use super::roles::{QKV_PARTS, qkv_width};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "scale",
@@ -29,10 +29,7 @@ fn whole_scaled(probe: &Probe<'_>) -> Option<Explanation> {
 /// One of queries, keys and values multiplied by a factor.
 fn parts_scaled(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    if role(probe.name()) != Some(SiteRole::FusedQkv) || !case.columns.is_multiple_of(3) {
-        return None;
-    }
-    let part = case.columns / 3;
+    let part = qkv_width(probe.name(), case.columns)?;
     best(QKV_PARTS.into_iter().enumerate().filter_map(|(place, name)| {
         let within = |column: usize| column / part == place;
         let (mut products, mut squares) = (0.0, 0.0);

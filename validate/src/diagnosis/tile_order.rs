@@ -1,6 +1,6 @@
 //! The tiles come in another order.
 
-use super::case::Case;
+use super::case::{Case, nearest_parts};
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::layout::Layout;
@@ -60,11 +60,5 @@ fn nearest(case: &Case<'_>, tiles: usize, per: usize, rows: &[usize]) -> Vec<usi
             .map(|row| (0..case.columns).map(|column| square(row, column)).sum::<f64>())
             .sum()
     };
-    (0..tiles)
-        .map(|of| {
-            let own = distance(of, of);
-            let best = (0..tiles).map(|from| (from, distance(of, from))).min_by(|a, b| a.1.total_cmp(&b.1));
-            best.filter(|&(_, best)| best < own).map_or(of, |(from, _)| from)
-        })
-        .collect()
+    nearest_parts(tiles, distance)
 }

@@ -1,7 +1,7 @@
 //! Other people's names and layouts: maps from a candidate's tensors to the golden dump's. `docs/names.md` describes
 //! them.
 //!
-//! A map is read and checked on its own (`file`), then resolved against the names and shapes of two dumps (`pairing`);
+//! A map is read and checked on its own (`file`), then resolved against the names and shapes of two dumps (`resolve`);
 //! only then are bytes touched (`assembly`), and only those of tensors that lie otherwise are copied (`strides`).
 
 mod assembly;

@@ -7,6 +7,9 @@ pub trait Format {
     /// The extension of its files.
     fn extension(&self) -> &'static str;
 
+    /// Whether a file that begins with `head` is an earlier report of this format.
+    fn is_report(&self, head: &str) -> bool;
+
     /// The report as text.
     fn render(&self, report: &DiffReport) -> String;
 }

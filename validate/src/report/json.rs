@@ -24,6 +24,10 @@ impl Format for Json {
         "json"
     }
 
+    fn is_report(&self, head: &str) -> bool {
+        head.starts_with("{\n  \"format\": \"diff-report\"")
+    }
+
     fn render(&self, report: &DiffReport) -> String {
         // These types have string keys and no fallible parts, so the fallback is never taken.
         let document = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();

@@ -18,6 +18,10 @@ impl Format for Junit {
         "xml"
     }
 
+    fn is_report(&self, head: &str) -> bool {
+        head.contains("<testsuites name=\"nvl-validate\"")
+    }
+
     fn render(&self, report: &DiffReport) -> String {
         let mut suite = TestSuite::new(xml(&format!(
             "{} against {}",

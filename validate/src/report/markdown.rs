@@ -25,6 +25,10 @@ impl Format for Markdown {
         "md"
     }
 
+    fn is_report(&self, head: &str) -> bool {
+        head.starts_with("## Activations: ")
+    }
+
     fn render(&self, report: &DiffReport) -> String {
         let mut out = String::new();
         let verdict = if report.passes() { "✅ pass" } else { "❌ fail" };

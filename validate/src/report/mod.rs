@@ -1,6 +1,6 @@
 //! Presents a [`DiffReport`](crate::result::DiffReport). Nothing here measures or decides.
 //!
-//! A format is a file of this folder with a type that implements [`Format`], and a line in [`format()`] and [`NAMES`].
+//! A format is a file of this folder with a type that implements [`Format`], and a line in `FORMATS`.
 
 mod explanation;
 mod format;
@@ -18,31 +18,29 @@ pub use explanation::explanation;
 pub use format::{Format, Options};
 pub use show::show;
 
-/// Whether a file of this extension that begins with `head` is an earlier report, and may be replaced by another one.
-pub fn is_report(extension: &str, head: &str) -> bool {
-    match extension {
-        "txt" => head.starts_with("golden  ") && head.contains("\ncandidate  "),
-        "json" => head.starts_with("{\n  \"format\": \"diff-report\""),
-        "xml" => head.contains("<testsuites name=\"nvl-validate\""),
-        "md" => head.starts_with("## Activations: "),
-        "html" => head.contains("<title>nvl-validate: "),
-        _ => false,
-    }
-}
+/// All formats, each with its name.
+const FORMATS: [(&str, fn(Options) -> Box<dyn Format>); 5] = [
+    ("table", |options| Box::new(table::Table(options))),
+    ("json", |_| Box::new(json::Json)),
+    ("junit", |_| Box::new(junit::Junit)),
+    ("markdown", |_| Box::new(markdown::Markdown)),
+    ("html", |_| Box::new(html::Html)),
+];
 
 /// The names of all formats.
-pub const NAMES: [&str; 5] = ["table", "json", "junit", "markdown", "html"];
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().map(|(name, _)| *name)
+}
 
 /// The format of a name.
 pub fn format(name: &str, options: Options) -> Option<Box<dyn Format>> {
-    Some(match name {
-        "table" => Box::new(table::Table(options)),
-        "json" => Box::new(json::Json),
-        "junit" => Box::new(junit::Junit),
-        "markdown" => Box::new(markdown::Markdown),
-        "html" => Box::new(html::Html),
-        _ => return None,
-    })
+    FORMATS.iter().find(|(other, _)| *other == name).map(|(_, of)| of(options))
+}
+
+/// Whether a file of this extension that begins with `head` is an earlier report, and may be replaced by another one.
+pub fn is_report(extension: &str, head: &str) -> bool {
+    let mut formats = FORMATS.iter().map(|(_, of)| of(Options::default()));
+    formats.any(|format| format.extension() == extension && format.is_report(head))
 }
 
 #[cfg(test)]
@@ -51,7 +49,7 @@ mod tests {
 
     #[test]
     fn every_name_is_a_format() {
-        assert!(NAMES.iter().all(|name| format(name, Options::default()).is_some()));
+        assert!(names().all(|name| format(name, Options::default()).is_some()));
         assert!(format("xml", Options::default()).is_none());
     }
 }

@@ -39,6 +39,10 @@ impl Format for Table {
         "txt"
     }
 
+    fn is_report(&self, head: &str) -> bool {
+        head.starts_with("golden  ") && head.contains("\ncandidate  ")
+    }
+
     fn render(&self, report: &DiffReport) -> String {
         let mut out = String::new();
         self.header(&mut out, report);

@@ -33,6 +33,10 @@ impl Format for Html {
         "html"
     }
 
+    fn is_report(&self, head: &str) -> bool {
+        head.contains("<title>nvl-validate: ")
+    }
+
     fn render(&self, report: &DiffReport) -> String {
         let verdict = if report.passes() { "pass" } else { "fail" };
         // In a script element nothing but its end and a comment has a meaning, and both begin with this sign.
