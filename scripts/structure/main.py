@@ -55,7 +55,7 @@ def long_files(files: list[Path], root: Path) -> Iterator[Excess]:
 
 def functions(file: Path) -> list[rust.Function]:
     if file.suffix == ".rs":
-        return rust.functions(rust.tokens(file.read_text()))
+        return rust.functions(rust.tokens(file))
     return [
         rust.Function(node.name, node.lineno, node.end_lineno - node.lineno + 1)
         for node in ast.walk(ast.parse(file.read_text()))
