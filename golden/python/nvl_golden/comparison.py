@@ -22,7 +22,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 #: The policies that have a name; any other is a file.
 PRESETS = ("exact", "float32", "bfloat16")
 #: The formats of a report, and the extension of each one's files.
-_EXTENSIONS = {"table": "txt", "json": "json", "junit": "xml", "markdown": "md", "html": "html"}
+EXTENSIONS = {"table": "txt", "json": "json", "junit": "xml", "markdown": "md", "html": "html"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Comparison:
         """Writes each report to `report.*` in a folder, under the names that `nvl-validate diff --out` gives them."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in self.reports.items():
-            path = Path(folder) / f"report.{_EXTENSIONS[name]}"
+            path = Path(folder) / f"report.{EXTENSIONS[name]}"
             if path.is_symlink() or path.exists():
                 _check_is_report(path)
             _core.replace_file(path, text.encode())
@@ -121,7 +121,7 @@ def assert_matches(
     `AssertionError` with the table if the candidate does not pass, or has none of the golden's sites; `GoldenError` if they could not be compared.
     """
     __tracebackhide__ = True
-    formats = ("table",) if out is None else tuple(_EXTENSIONS)
+    formats = ("table",) if out is None else tuple(EXTENSIONS)
     scratch = None
     try:
         if isinstance(candidate, Dump):
