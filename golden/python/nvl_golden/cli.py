@@ -52,7 +52,7 @@ def _recorded(done: Sequence[Path]) -> str:
 
 
 def _hints(error: Exception, parsed: argparse.Namespace) -> list[str]:
-    """What to try after an error that is none of ours."""
+    """What to try after an error that the checkpoint's code or a library raised."""
     hints = []
     # What another version of transformers has under another name.
     if isinstance(error, ImportError | AttributeError | KeyError | TypeError) and "transformers" in sys.modules:
