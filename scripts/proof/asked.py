@@ -32,7 +32,7 @@ OWN: list[dict[str, Any]] = [
         "images": [str(_WIDE), str(_SQUARE)],
     },
 ]
-#: What a folder's name has of an id, as `dump_name` of nvl-golden has it; that says no to two that would be one.
+#: What becomes `_` in the name of an id's dump, as in `dump_name` of nvl-golden, which refuses two ids with one name.
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from proof import Proof
 from talk import CannotTellError, say
 
-_EPILOG = """Steps that are done are not done again, unless something that they depend on has changed: start the same command
-again after a kill. Exit status: 0 proved, 1 a difference, 2 could not tell, 130 after Ctrl-C."""
+_EPILOG = """After a kill, run the same command again: it repeats only the steps that were not done, or that depend on something
+that has changed. Exit status: 0 proved, 1 a difference, 2 could not tell, 130 after Ctrl-C."""
 
 
 class _Terminated(BaseException):
@@ -40,10 +40,10 @@ def main() -> int:
             say(f"hint: {error.hint}")
         return 2
     except KeyboardInterrupt:
-        say("interrupted: the same command goes on from here")
+        say("interrupted: the same command continues from here")
         return 130
     except _Terminated:
-        say("terminated: the same command goes on from here")
+        say("terminated: the same command continues from here")
         return 143
     except OSError as error:
         # A full disk, a folder that is not to be written to.
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="scripts/prove", description=description, epilog=_EPILOG)
     add = parser.add_argument
     add("source", metavar="SOURCE", help="the checkpoint: a folder, or a hub id `owner/name[@revision]`")
-    add("--work", type=Path, metavar="DIR", help="where everything goes (default: proof-NAME)")
+    add("--work", type=Path, metavar="DIR", help="the output folder (default: proof-NAME)")
     add(
         "--dtype",
         choices=["bfloat16", "float32", "float16", "both"],
@@ -70,17 +70,15 @@ def _parser() -> argparse.ArgumentParser:
         default="natural",
         help="of the language model; `natural`: as transformers loads it; `both`: eager and sdpa (default: natural)",
     )
-    add("--full", action="store_true", help="whole tensors instead of sketches, whose hashes say as much")
+    add("--full", action="store_true", help="keep whole tensors instead of sketches")
     add(
         "--requests",
         type=Path,
         metavar="FILE",
         help="JSON Lines, as `nvl-golden record --requests` reads them (default: six of its own)",
     )
-    add(
-        "--only", action="append", default=[], metavar="ID", help="of the requests only this; several times for several"
-    )
-    add("--max-new-tokens", type=_count, default=8, metavar="N", help="of requests that do not say (default: 8)")
+    add("--only", action="append", default=[], metavar="ID", help="run only this request; may be repeated")
+    add("--max-new-tokens", type=_count, default=8, metavar="N", help="for requests that do not set it (default: 8)")
     add("--device", default="cpu", metavar="DEVICE", help="`cpu` or `cuda:N` (default: cpu)")
     add("--threads", type=_count, metavar="N", help="threads of the computation (default: torch's own choice)")
     add(
@@ -95,8 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a Python with nvl-golden and what the checkpoint needs (default: .venv-proof)",
     )
     add("--bin", type=Path, metavar="DIR", help="the folder of the programs (default: built in target/release)")
-    add("--align-corners", choices=["true", "false"], help="for `nvl-convert`, of a tower whose code it does not know")
-    add("--upscale-factor", metavar="N", help="likewise, of a picture's preparation")
+    add(
+        "--align-corners",
+        choices=["true", "false"],
+        help="passed to `nvl-convert`, for code that it does not recognise",
+    )
+    add("--upscale-factor", metavar="N", help="the same, for the image processor's code")
     return parser
 
 

@@ -50,7 +50,7 @@ class Proof:
             self._source = find_source(self._environment, arguments.source)
             needs = self._say_needs(inspected)
         else:
-            # The user learns it before gigabytes are fetched. What was done before depends on what is fetched: all counts.
+            # The user sees the needs before gigabytes are fetched. Which steps are done is known only after that, so all count.
             needs = self._say_needs(inspected)
             say(f"fetching {arguments.source}")
             self._source = find_source(self._environment, arguments.source)

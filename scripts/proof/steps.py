@@ -29,7 +29,7 @@ class Steps:
         """`begun`: when the program did, as `time.monotonic` tells it.
 
         # Errors
-        `CannotTellError` if another proof is under way in the folder."""
+        `CannotTellError` if another proof is running in the folder."""
         self.folder = folder
         self._begun = begun
         self._number = 0
@@ -66,7 +66,7 @@ class Steps:
         return self._kept(name, depends, intact)[0] is not None
 
     def keep(self, name: str, depends: dict[str, Any], result: Any) -> None:
-        """Takes down that a step is done."""
+        """Records that a step is done."""
         write(self._path(name), json.dumps({"depends": depends, "result": result}, indent=1) + "\n")
 
     def log(self, name: str) -> Path:
@@ -82,9 +82,9 @@ class Steps:
             if changed := _difference(state["depends"], depends):
                 return None, f"{changed} changed"
             result = state["result"]
-            return (result, None) if intact(result) else (None, "its output has changed since")
+            return (result, None) if intact(result) else (None, "its output was changed")
         except (OSError, ValueError, KeyError, TypeError):
-            # Nothing is there, or what is there is no step's.
+            # The step was not done, or its file is damaged.
             return None, None
 
     def _path(self, name: str) -> Path:

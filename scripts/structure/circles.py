@@ -3,6 +3,7 @@
 import ast
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import rust
@@ -55,8 +56,7 @@ def python_arrows(files: list[Path]) -> Arrows:
     arrows: Arrows = defaultdict(lambda: defaultdict(list))
     for file in files:
         siblings = {other.stem: other for other in files if other.parent == file.parent}
-        imports = [node for node in ast.walk(_without_types(ast.parse(file.read_text())))]
-        for node in imports:
+        for node in _that_run(ast.parse(file.read_text())):
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name.split(".")[0] for alias in node.names]
@@ -96,10 +96,12 @@ def circles(arrows: Arrows) -> list[list[Path]]:
     return found
 
 
-def _without_types(module: ast.Module) -> ast.Module:
-    class Drop(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | None:
-            name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", None)
-            return None if name == "TYPE_CHECKING" else self.generic_visit(node)
-
-    return Drop().visit(module)
+def _that_run(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all in it, without what is for the type checker only."""
+    if isinstance(node, ast.If):
+        name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", None)
+        if name == "TYPE_CHECKING":
+            return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _that_run(child)

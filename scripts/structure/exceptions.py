@@ -1,11 +1,11 @@
-"""The exceptions that stand in a file of their own, one a line; one that no longer holds is an error."""
+"""The file of exceptions, one a line. An exception that no longer holds is an error."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Excess(NamedTuple):
-    """Something that breaks a rule: the kind of rule, the place, by how much (0 where that is no number)."""
+    """Something that breaks a rule: the kind of rule, the place, and its size (0 if it has none)."""
 
     kind: str
     place: str

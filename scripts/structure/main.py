@@ -2,13 +2,14 @@
 
   scripts/house [--drop-stale] [FOLDER]     FOLDER: another tree than this one
 
-- No circle: if a file needs another, by `use` or by a path in its code, that one does not need it back, whether directly
-  or through others. Looked for in each crate and each folder of Python files, without what is compiled for tests only.
+- No circle: no two files need each other, directly or through others. A file needs another if a `use`, an `import` or a
+  path in its code names it. Each crate and each folder of Python files is checked. Code that is compiled for tests only
+  does not count.
 - No function has more than 80 lines, from its first line to its last brace, outside tests.
 - No file has more than 500 lines.
 
-`scripts/house-exceptions.txt` has what is permitted all the same. A line there that no longer holds is an error, and
-`--drop-stale` removes it. Exit status: 0 all is well, 1 something is not, 2 the check could not run.
+`scripts/house-exceptions.txt` has the exceptions. A line there that no longer holds is an error; `--drop-stale` removes
+such lines. Exit status: 0 all is well, 1 something is not, 2 the check could not run.
 """
 
 import ast
@@ -55,7 +56,7 @@ def long_files(files: list[Path], root: Path) -> Iterator[Excess]:
 
 def functions(file: Path) -> list[rust.Function]:
     if file.suffix == ".rs":
-        return rust.functions(rust.tokens(file.read_text()))
+        return rust.functions(rust.tokens(file))
     return [
         rust.Function(node.name, node.lineno, node.end_lineno - node.lineno + 1)
         for node in ast.walk(ast.parse(file.read_text()))

@@ -7,6 +7,7 @@ This is no compiler. It reads `mod` and `use` lines and the paths in the code, a
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,10 +73,11 @@ class Module:
             yield from child.every()
 
 
-def tokens(text: str) -> list[Token]:
+@cache
+def tokens(file: Path) -> list[Token]:
     """The tokens of a file, without spaces and comments."""
     found, line = [], 1
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(file.read_text()):
         kind = match.lastgroup if match.lastgroup != "hashes" else "string"
         if kind != "skip":
             found.append(Token(kind, match[0], line))
@@ -147,7 +149,7 @@ def _walk(module: Module, path: tuple[str, ...], depth: int) -> "Module | Path |
 
 def _read_file(module: Module, folder: Path) -> None:
     """Fills a module from its file; `folder` has the files of its children."""
-    stream = tokens(module.file.read_text())
+    stream = tokens(module.file)
     _read(module, stream, 0, len(stream), folder)
 
 

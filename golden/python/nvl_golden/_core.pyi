@@ -8,6 +8,9 @@ __version__: str
 __build__: str
 __commit__: str | None
 
+#: The dtypes of a dump, by their torch names.
+DTYPES: Sequence[str]
+
 _Path: TypeAlias = str | os.PathLike[str]
 
 class GoldenError(Exception):
@@ -20,6 +23,9 @@ def cpu_vendor() -> str | None:
 
 def terminal(text: str) -> str:
     """A text for one line of a terminal or of a job's log: what is not seen, or is a command there, is escaped."""
+
+def replace_file(path: _Path, content: bytes) -> None:
+    """Writes a file in the place of what is there: at every moment the old content or the new one has the name, whole."""
 
 def refuse_stand_ins(folder: _Path) -> None: ...
 

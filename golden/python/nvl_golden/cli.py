@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 
 from ._core import GoldenError, __build__
 from .code_command import list_code
+from .copies import PRECISION
 from .record_command import record
 from .talk import say
-
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,7 +52,7 @@ def _recorded(done: Sequence[Path]) -> str:
 
 
 def _hints(error: Exception, parsed: argparse.Namespace) -> list[str]:
-    """What to try after an error that is none of ours."""
+    """What to try after an error that the checkpoint's code or a library raised."""
     hints = []
     # What another version of transformers has under another name.
     if isinstance(error, ImportError | AttributeError | KeyError | TypeError) and "transformers" in sys.modules:
@@ -133,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--history", type=Path, metavar="FILE", help="earlier turns: a JSON list of objects with `user` and `assistant`"
     )
-    add("--dtype", default="bfloat16", choices=_DTYPES, help="the least precision to compute in (default: bfloat16)")
+    add("--dtype", default="bfloat16", choices=PRECISION, help="the least precision to compute in (default: bfloat16)")
     add("--device", default="cpu", metavar="DEVICE", help="`cpu`, `cuda:0`, … (default: cpu)")
     add("--attention", metavar="NAME", help="`eager`, `sdpa`, … (default: the checkpoint's; eager if that needs CUDA)")
     add("--sites", action="append", metavar="GLOB", help="record only sites that match; may be repeated")

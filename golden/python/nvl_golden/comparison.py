@@ -21,6 +21,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 #: The policies that have a name; any other is a file.
 PRESETS = ("exact", "float32", "bfloat16")
+#: The formats of a report, and the extension of each one's files.
+EXTENSIONS = {"table": "txt", "json": "json", "junit": "xml", "markdown": "md", "html": "html"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,9 @@ class Comparison:
 
     def write(self, folder: PathLike) -> None:
         """Writes each report to `report.*` in a folder, under the names that `nvl-validate diff --out` gives them."""
-        extensions = {"table": "txt", "json": "json", "junit": "xml", "markdown": "md", "html": "html"}
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in self.reports.items():
-            path = Path(folder) / f"report.{extensions[name]}"
+            path = Path(folder) / f"report.{EXTENSIONS[name]}"
             if path.is_symlink() or path.exists():
                 _check_is_report(path)
             _core.replace_file(path, text.encode())
@@ -117,10 +118,10 @@ def assert_matches(
     - `out`: a folder for the reports in every format, and for a model's own dump, `candidate`.
 
     # Errors
-    `AssertionError` with the table if the candidate does not pass, or has none of the golden's sites; `GoldenError` if that could not be told.
+    `AssertionError` with the table if the candidate does not pass, or has none of the golden's sites; `GoldenError` if they could not be compared.
     """
     __tracebackhide__ = True
-    formats = ("table",) if out is None else ("table", "json", "junit", "markdown", "html")
+    formats = ("table",) if out is None else tuple(EXTENSIONS)
     scratch = None
     try:
         if isinstance(candidate, Dump):

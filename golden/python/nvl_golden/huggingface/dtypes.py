@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from ..copies import dtype_name
+from ..copies import PRECISION, dtype_name
 from .weights import Stored
 
-#: Floating-point dtypes by the number of bits of their significand.
-_PRECISION = {torch.bfloat16: 8, torch.float16: 11, torch.float32: 24, torch.float64: 53}
+_PRECISION = {getattr(torch, name): bits for name, bits in PRECISION.items()}
 
 
 def is_less_precise(dtype: Any, asked: torch.dtype) -> bool:

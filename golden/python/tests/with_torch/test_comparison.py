@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from conftest import LLAMA, ROOT
+from nvl_golden.comparison import EXTENSIONS
 
 GOLDENS = ROOT / "golden/fixtures/goldens"
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
@@ -111,7 +112,8 @@ def test_a_question_that_cannot_be_answered_is_no_failed_assertion(golden, tmp_p
     ):
         with pytest.raises(nvl_golden.GoldenError):
             nvl_golden.assert_matches(golden, **arguments)
-    with pytest.raises(nvl_golden.GoldenError, match="format: expected one of `table`"):
+    names = ", ".join(f"`{name}`" for name in EXTENSIONS)
+    with pytest.raises(nvl_golden.GoldenError, match=f"format: expected one of {names}, found `pdf`"):
         nvl_golden.compare(golden, golden, formats=["pdf"])
 
 
