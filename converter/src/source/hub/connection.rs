@@ -162,11 +162,9 @@ impl Connection {
             Failure::Broken(found) => {
                 refuse("a whole answer".into(), found.clone(), "run it again: it continues where it stopped")
             }
-            Failure::Nonsense(expected, found) => refuse(
-                expected.clone(),
-                visible(found),
-                "check `HF_ENDPOINT`, and any proxy in between",
-            ),
+            Failure::Nonsense(expected, found) => {
+                refuse(expected.clone(), visible(found), "check `HF_ENDPOINT`, and any proxy in between")
+            }
         }
     }
 
