@@ -225,17 +225,19 @@ fn requests_and_answers_are_never_one_file() {
     let (link, hard) = (dir.path().join("link.jsonl"), dir.path().join("hard.jsonl"));
     std::os::unix::fs::symlink(&file, &link).unwrap();
     std::fs::hard_link(&file, &hard).unwrap();
-    // With an end and without one, and with nothing in it.
-    for content in [bytes.clone(), bytes.trim_ascii_end().to_vec(), Vec::new()] {
-        std::fs::write(&file, &content).unwrap();
-        for (requests, out) in
-            [(&file, &file), (&file, &link), (&link, &file), (&file, &hard), (&hard, &link)]
-        {
-            for more in [&[][..], &["--force"]] {
-                let said = refused(requests, out, more);
-                assert!(said.contains("expected a file for answers, found the file of requests"), "{said}");
-            }
+    let never = |requests: &Path, out: &Path| {
+        for more in [&[][..], &["--force"]] {
+            let said = refused(requests, out, more);
+            assert!(said.contains("expected a file for answers, found the file of requests"), "{said}");
         }
+    };
+    for (requests, out) in [(&file, &file), (&file, &link), (&link, &file), (&file, &hard), (&hard, &link)] {
+        never(requests, out);
+    }
+    // Without a line break at the end, and with nothing in it.
+    for content in [bytes.trim_ascii_end(), &[]] {
+        std::fs::write(&file, content).unwrap();
+        never(&file, &file);
     }
 }
 
