@@ -167,9 +167,14 @@ impl Dtype {
         }
     }
 
+    /// Bits of the significand of floating-point numbers, the hidden one included.
+    pub fn precision(self) -> Option<u32> {
+        self.float().map(|float| float.precision)
+    }
+
     /// Half the distance between 1 and the next number: the largest relative error of rounding to nearest.
     pub fn unit_roundoff(self) -> Option<f64> {
-        self.float().map(|float| 2f64.powi(-(float.precision as i32)))
+        self.precision().map(|precision| 2f64.powi(-(precision as i32)))
     }
 
     fn names() -> String {

@@ -63,9 +63,8 @@ fn outcome(planted: &Planted) -> Outcome {
     let mut policy = Policy::default();
     policy.preset = matches!(planted.plant, Plant::Pixels { .. }).then_some(Preset::Exact);
     let report = runs::diff(&Dump::open(golden).unwrap(), &candidate, &policy);
-    let rendered = report::format("json", report::Options { all: false, colour: false }).unwrap();
-    let first: Value =
-        serde_json::from_str::<Value>(&rendered.render(&report)).unwrap()["first_divergence"].clone();
+    let rendered = report::format("json").unwrap().render(&report, report::Options::default());
+    let first: Value = serde_json::from_str::<Value>(&rendered).unwrap()["first_divergence"].clone();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told = first["diagnoses"].as_array().into_iter().flatten();
     Outcome {

@@ -24,32 +24,27 @@ const COLUMN: usize = 7;
 /// How many failing rows of a run are shown before the rest of them share one.
 const FAILING_ROWS: usize = 12;
 
-/// Renders a table with the first divergence above it and the counts below.
-pub(super) struct Table(pub(super) Options);
+/// A table with the first divergence above it and the counts below.
+pub const FORMAT: Format = Format {
+    name: "table",
+    extension: "txt",
+    is_report: |head| head.starts_with("golden  ") && head.contains("\ncandidate  "),
+    render: |report, options| {
+        let (mut out, table) = (String::new(), Table(options));
+        table.header(&mut out, report);
+        table.rows(&mut out, report);
+        table.footer(&mut out, report);
+        out
+    },
+};
+
+struct Table(Options);
 
 /// A line of the table: an entry, or a run of them.
 struct Row<'a> {
     entries: Vec<&'a EntryReport>,
     /// The entry whose numbers are shown.
     shown: &'a EntryReport,
-}
-
-impl Format for Table {
-    fn extension(&self) -> &'static str {
-        "txt"
-    }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.starts_with("golden  ") && head.contains("\ncandidate  ")
-    }
-
-    fn render(&self, report: &DiffReport) -> String {
-        let mut out = String::new();
-        self.header(&mut out, report);
-        self.rows(&mut out, report);
-        self.footer(&mut out, report);
-        out
-    }
 }
 
 impl Table {

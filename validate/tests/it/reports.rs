@@ -42,7 +42,7 @@ pub fn render(name: &str, candidate: &Candidate) -> String {
     // They are not the same from run to run.
     report.golden.path = "golden".into();
     report.candidate.path = "candidate".into();
-    format(name, Options::default()).unwrap().render(&report)
+    format(name).unwrap().render(&report, Options::default())
 }
 
 #[test]

@@ -20,7 +20,7 @@ const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 fn text(report: &DiffReport, name: &str, options: Options) -> String {
-    format(name, options).unwrap().render(report)
+    format(name).unwrap().render(report, options)
 }
 
 /// The table in one line, however it was wrapped.

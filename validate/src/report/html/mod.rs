@@ -25,33 +25,28 @@ const SINGLE_ROWS: usize = 1024;
 /// The same of the outputs of layers and of the first divergence, which are looked at most.
 const SINGLE_ROWS_OF_LAYERS: usize = 1 << 14;
 
-/// Renders a page.
-pub(in crate::report) struct Html;
+/// A page.
+pub(in crate::report) const FORMAT: Format = Format {
+    name: "html",
+    extension: "html",
+    is_report: |head| head.contains("<title>nvl-validate: "),
+    render: |report, _| render(report),
+};
 
-impl Format for Html {
-    fn extension(&self) -> &'static str {
-        "html"
-    }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.contains("<title>nvl-validate: ")
-    }
-
-    fn render(&self, report: &DiffReport) -> String {
-        let verdict = if report.passes() { "pass" } else { "fail" };
-        // In a script element nothing but its end and a comment has a meaning, and both begin with this sign.
-        let data = serde_json::to_string(&Data::of(report)).unwrap_or_default().replace('<', "\\u003c");
-        PAGE.replace("{style}", include_str!("style.css"))
-            .replace("{verdict}", verdict)
-            .replace("{sides}", &sides(report))
-            .replace("{divergence}", &divergence(report))
-            .replace("{summary}", &summary(report))
-            .replace("{steps}", &steps(report))
-            .replace("{rows}", &table(report))
-            .replace("{script}", include_str!("page.js"))
-            // The last one, since it may hold anything.
-            .replace("{data}", &data)
-    }
+fn render(report: &DiffReport) -> String {
+    let verdict = if report.passes() { "pass" } else { "fail" };
+    // In a script element nothing but its end and a comment has a meaning, and both begin with this sign.
+    let data = serde_json::to_string(&Data::of(report)).unwrap_or_default().replace('<', "\\u003c");
+    PAGE.replace("{style}", include_str!("style.css"))
+        .replace("{verdict}", verdict)
+        .replace("{sides}", &sides(report))
+        .replace("{divergence}", &divergence(report))
+        .replace("{summary}", &summary(report))
+        .replace("{steps}", &steps(report))
+        .replace("{rows}", &table(report))
+        .replace("{script}", include_str!("page.js"))
+        // The last one, since it may hold anything.
+        .replace("{data}", &data)
 }
 
 const PAGE: &str = include_str!("page.html");

@@ -261,7 +261,7 @@ fn a_mapped_report_satisfies_its_schema_and_tells_the_candidates_names() {
     let report = compare(NAME, &otherwise(), map).unwrap();
     let of = |format: &str| {
         let options = validate::report::Options { all: true, colour: false };
-        validate::report::format(format, options).unwrap().render(&report)
+        validate::report::format(format).unwrap().render(&report, options)
     };
     let json: serde_json::Value = serde_json::from_str(&of("json")).unwrap();
     if let Err(error) = schema.validate(&json) {
