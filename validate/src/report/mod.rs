@@ -4,6 +4,7 @@
 
 mod explanation;
 mod format;
+mod github;
 mod html;
 mod json;
 mod junit;
@@ -23,7 +24,8 @@ pub use show::show;
 pub use table::FORMAT as TABLE;
 
 /// All formats.
-pub const FORMATS: &[Format] = &[table::FORMAT, json::FORMAT, junit::FORMAT, markdown::FORMAT, html::FORMAT];
+pub const FORMATS: &[Format] =
+    &[table::FORMAT, json::FORMAT, junit::FORMAT, markdown::FORMAT, html::FORMAT, github::FORMAT];
 
 /// The format of a name.
 pub fn format(name: &str) -> Option<Format> {
