@@ -27,6 +27,7 @@ mod layout;
 mod mask;
 mod missing_rows;
 mod missing_tiles;
+mod norm_input;
 mod normalisation;
 mod not_rotated;
 mod other_site;
