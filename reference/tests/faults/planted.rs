@@ -316,6 +316,7 @@ pub fn all() -> Vec<Planted> {
             &llama("layers.0.input_layernorm"),
             Some(M::Epsilon),
         ),
+        code(bank::NORM_PLUS_ONE, B16, &llama("layers.0.input_layernorm"), Some(M::UnitOffset)),
         code(bank::GELU_FOR_SILU, B16, &llama("layers.0.mlp.act_fn"), Some(M::Activation)),
         planted(
             "`gate_proj` and `up_proj` are exchanged",

@@ -42,6 +42,7 @@ mod scale;
 mod shift;
 mod tile_order;
 mod transposed;
+mod unit_offset;
 
 use std::sync::OnceLock;
 
@@ -120,6 +121,8 @@ mistakes! {
     Bias: bias::DIAGNOSIS;
     /// Another epsilon in a norm.
     Epsilon: epsilon::DIAGNOSIS;
+    /// The weight of a norm is applied as 1 + weight, or is too small by 1.
+    UnitOffset: unit_offset::DIAGNOSIS;
     /// Other frequencies of the rotary embedding.
     Frequencies: frequencies::DIAGNOSIS;
     /// What is kept from one step of decoding to the next.

@@ -274,6 +274,29 @@ fn what_no_mistake_explains_has_no_diagnosis() {
 }
 
 #[test]
+fn a_norm_whose_weight_is_off_by_one() {
+    let tower = [format!("{TOWER}.blocks.1.norm1"), format!("{TOWER}.blocks.0")];
+    let llama = ["language_model.model.layers.0.input_layernorm", "inputs_embeds"].map(str::to_owned);
+    for ([site, input], subtracts_mean) in [(tower, true), (llama, false)] {
+        let given = values(ONE, &input);
+        let normalised = |row_len: usize, index: usize| {
+            let row = &given[index / row_len * row_len..][..row_len];
+            let mean_of = |numbers: &mut dyn Iterator<Item = f64>| numbers.sum::<f64>() / row_len as f64;
+            let mean = if subtracts_mean { mean_of(&mut row.iter().copied()) } else { 0.0 };
+            let variance = mean_of(&mut row.iter().map(|value| (value - mean) * (value - mean)));
+            (given[index] - mean) / variance.sqrt()
+        };
+        for (times, says) in [(1.0, "the norm's weight is applied as 1 + weight"), (-1.0, "too small by 1")] {
+            let said = diagnosed(ONE, &site, Mistake::UnitOffset, |tensor| {
+                let row_len = tensor.row_len();
+                tensor.map(|index, value| value + times * normalised(row_len, index));
+            });
+            assert!(said.last().unwrap().contains(says), "{site}: {said:?}");
+        }
+    }
+}
+
+#[test]
 fn another_epsilon() {
     // The variance of what is normalised tells by how much each row changes.
     let site = "language_model.model.layers.0.input_layernorm";
