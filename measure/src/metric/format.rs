@@ -55,6 +55,7 @@ macro_rules! formats {
 formats! {
     Float8E5M2: u8, i8, i32, u32, |bits| f64::from(golden::float8::e5m2_to_f32(bits));
     Float8E4M3Fn: u8, i8, i32, u32, |bits| f64::from(golden::float8::e4m3fn_to_f32(bits));
+    Float8E8M0Fnu: u8, u8, i32, u32, |bits| f64::from(golden::float8::e8m0fnu_to_f32(bits));
     Float16: u16, i16, i32, u32, |bits| f16::from_bits(bits).to_f64();
     BFloat16: u16, i16, i32, u32, |bits| f64::from(f32::from_bits(u32::from(bits) << 16));
     Float32: u32, i32, i32, u32, |bits| f64::from(f32::from_bits(bits));
@@ -67,6 +68,7 @@ macro_rules! with_format {
         match $dtype {
             Dtype::Float8E5M2 => with_format!(@ $format, Float8E5M2, $body),
             Dtype::Float8E4M3Fn => with_format!(@ $format, Float8E4M3Fn, $body),
+            Dtype::Float8E8M0Fnu => with_format!(@ $format, Float8E8M0Fnu, $body),
             Dtype::Float16 => with_format!(@ $format, Float16, $body),
             Dtype::BFloat16 => with_format!(@ $format, BFloat16, $body),
             Dtype::Float32 => with_format!(@ $format, Float32, $body),
@@ -118,6 +120,7 @@ mod tests {
         }
         check::<Float8E5M2>();
         check::<Float8E4M3Fn>();
+        check::<Float8E8M0Fnu>();
     }
 
     proptest! {
