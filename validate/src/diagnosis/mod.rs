@@ -56,7 +56,9 @@ use probe::Probe;
 
 pub use explanation::{Explanation, Value};
 pub use kind::Diagnosis;
+pub use layout::Token;
 pub(crate) use pixel_rounding::dtypes as pixel_dtypes;
+pub use place::{Place, TokensOff};
 
 /// How many explanations are told.
 const MOST_TOLD: usize = 3;
@@ -148,8 +150,8 @@ mistakes! {
 pub struct Findings {
     /// The index of the entry.
     pub index: usize,
-    /// Which tokens and channels are off, a sentence each.
-    pub places: Vec<String>,
+    /// Which tokens and channels are off.
+    pub places: Vec<Place>,
     /// The mistakes that explain the error, the best first.
     pub diagnoses: Vec<Finding>,
 }

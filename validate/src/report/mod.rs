@@ -11,6 +11,7 @@ mod junit;
 mod markdown;
 mod names;
 mod numbers;
+mod place;
 mod show;
 mod table;
 mod words;
@@ -20,6 +21,7 @@ use clap::builder::PossibleValue;
 pub use explanation::explanation;
 
 pub use format::{Format, Options};
+pub use place::place;
 pub use show::show;
 pub use table::FORMAT as TABLE;
 

@@ -1,7 +1,7 @@
 //! Known mistakes, planted one at a time: each is named, with the tokens and channels that it is in.
 
 use golden::{Dtype, Dump, TensorView};
-use validate::diagnosis::Mistake;
+use validate::diagnosis::{Mistake, Place};
 use validate::{DiffReport, report};
 
 use crate::dumps::{Candidate, Tensor, bundled, compare, first_named};
@@ -25,7 +25,7 @@ fn said(report: &DiffReport, mistake: Mistake) -> Vec<String> {
     let best = &findings.diagnoses[0];
     let explanation = &best.explanation;
     assert!(explanation.after < explanation.before, "{best:?}");
-    findings.places.iter().cloned().chain([report::explanation(explanation)]).collect()
+    findings.places.iter().map(report::place).chain([report::explanation(explanation)]).collect()
 }
 
 fn values(name: &str, site: &str) -> Vec<f64> {
@@ -256,7 +256,8 @@ fn one_number_far_off_is_no_mistake_of_places() {
     // Most of the pixels are equal to their neighbours.
     let report = compare(ONE, &Candidate::changing(ONE, "pixel_values", |tensor| tensor.set(1, -3e4)));
     let findings = report.findings.unwrap();
-    assert_eq!(findings.places, ["1 of 384 rows is off: row 0", "the error is in channel 1 of 128"]);
+    let places: Vec<String> = findings.places.iter().map(report::place).collect();
+    assert_eq!(places, ["1 of 384 rows is off: row 0", "the error is in channel 1 of 128"]);
     assert_eq!(findings.diagnoses, []);
 }
 
@@ -328,7 +329,7 @@ fn heads_that_carry_the_error() {
         });
     });
     let findings = compare(ONE, &candidate).findings.unwrap();
-    assert!(findings.places.contains(&"the error is in heads 1, 3 of 4".to_owned()), "{findings:?}");
+    assert!(findings.places.contains(&Place::Heads(vec![1, 3], 4)), "{findings:?}");
     let said = diagnosed(ONE, site, Mistake::HeadOrder, |tensor| {
         rearrange(tensor, |index| {
             let (row, head, place) = (index - index % 128, index % 128 / 32, index % 32);

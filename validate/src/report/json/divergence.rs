@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::number::{Number, reason};
 use crate::diagnosis::Finding;
 use crate::report::explanation::explanation;
+use crate::report::place::place;
 use crate::report::words;
 use crate::result::{DiffReport, Divergence};
 
@@ -16,7 +17,7 @@ pub(super) struct DivergenceJson<'a> {
     module: Option<&'a str>,
     reason: String,
     last_agreement: Option<&'a str>,
-    places: Vec<&'a str>,
+    places: Vec<String>,
     diagnoses: Vec<DiagnosisJson>,
 }
 
@@ -61,7 +62,7 @@ impl<'a> DivergenceJson<'a> {
                     module: Some(&entry.entry.module),
                     reason: reason(&entry.verdict).unwrap_or_default(),
                     last_agreement: last.map(|last| last.entry.name.as_str()),
-                    places: findings.iter().flat_map(|f| &f.places).map(String::as_str).collect(),
+                    places: findings.iter().flat_map(|f| &f.places).map(place).collect(),
                     diagnoses: findings.iter().flat_map(|f| &f.diagnoses).map(DiagnosisJson::of).collect(),
                 }
             }

@@ -184,7 +184,7 @@ fn an_error_behind_a_map_is_found_in_its_golden_place() {
     let largest = entry.measurement.as_ref().unwrap().largest.as_ref().unwrap();
     assert_eq!((largest.index.as_slice(), largest.candidate), (&[0, 70, 96 + 24 + 5][..], 1e3));
     let places = &report.findings.as_ref().unwrap().places;
-    assert!(places[0].contains("row 7, column 6"), "{places:?}");
+    assert!(validate::report::place(&places[0]).contains("row 7, column 6"), "{places:?}");
 }
 
 #[test]
