@@ -5,7 +5,7 @@
 use cli::escape::terminal;
 
 use super::format::Format;
-use super::words::{self, Before};
+use super::sentences::{self, Before};
 use crate::result::{DiffReport, Divergence};
 
 /// GitHub shows this many annotations of a kind for each step.
@@ -20,12 +20,12 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn render(report: &DiffReport) -> String {
-    let Some((headline, mut lines)) = words::divergence(report) else {
-        let mut lines = vec![words::counts(report)];
-        lines.extend(words::answer(report));
+    let Some((headline, mut lines)) = sentences::divergence(report) else {
+        let mut lines = vec![sentences::counts(report)];
+        lines.extend(sentences::answer(report));
         return command("notice", "pass", &lines) + &warnings(report);
     };
-    lines.push(words::counts(report));
+    lines.push(sentences::counts(report));
     command("error", &format!("first divergence at {headline}"), &lines) + &warnings(report)
 }
 
@@ -40,16 +40,16 @@ fn warnings(report: &DiffReport) -> String {
     let before = Before::of(report);
     let warning = |&index: &usize| {
         let entry = &report.entries[index];
-        let reason = words::entry_lines(report, &before, index, entry).into_iter().take(1);
+        let reason = sentences::entry_lines(report, &before, index, entry).into_iter().take(1);
         command(
             "warning",
-            &format!("introduced error at {}", words::site(entry)),
+            &format!("introduced error at {}", sentences::site(entry)),
             &reason.collect::<Vec<_>>(),
         )
     };
     let mut out: String = shown.iter().map(warning).collect();
     if let [next, ..] = rest {
-        let from = format!("the first of them at {}", words::site(&report.entries[*next]));
+        let from = format!("the first of them at {}", sentences::site(&report.entries[*next]));
         out.push_str(&command("warning", &format!("{} more introduced errors", rest.len()), &[from]));
     }
     out

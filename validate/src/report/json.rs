@@ -8,7 +8,7 @@ mod number;
 use serde::Serialize;
 
 use super::format::Format;
-use super::words;
+use super::sentences;
 use crate::result::{DiffReport, Side};
 use answer::AnswerJson;
 use divergence::DivergenceJson;
@@ -126,7 +126,7 @@ impl<'a> Document<'a> {
                 }),
             },
             answer: AnswerJson::of(&report.answer),
-            notes: report.notes.iter().map(|note| words::note(report, note)).collect(),
+            notes: report.notes.iter().map(|note| sentences::note(report, note)).collect(),
             not_recorded: report.not_recorded().map(|entry| entry.entry.name.as_str()).collect(),
             entries: report.entries.iter().map(|entry| EntryJson::of(report, entry)).collect(),
         }

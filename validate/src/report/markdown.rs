@@ -6,7 +6,7 @@ use cli::escape::markdown as text;
 
 use super::format::Format;
 use super::numbers::{relative_l2, short, short_or_dash};
-use super::words;
+use super::sentences;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
 use measure::tolerance::Metric;
@@ -33,14 +33,14 @@ fn render(report: &DiffReport) -> String {
     line(&mut out, "| | dump | made by |");
     line(&mut out, "|---|---|---|");
     for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
-        let (path, producer) = (code(&side.path.display().to_string()), text(&words::producer(side)));
+        let (path, producer) = (code(&side.path.display().to_string()), text(&sentences::producer(side)));
         line(&mut out, &format!("| {name} | {path} | {producer} |"));
     }
-    for (name, limits) in words::limits(report) {
+    for (name, limits) in sentences::limits(report) {
         line(&mut out, &format!("| {name} | {} | |", code(&limits)));
     }
     line(&mut out, "");
-    if let Some((headline, lines)) = words::divergence(report) {
+    if let Some((headline, lines)) = sentences::divergence(report) {
         line(&mut out, &format!("**First divergence: {}**", text(&headline)));
         line(&mut out, "");
         for item in lines {
@@ -52,14 +52,14 @@ fn render(report: &DiffReport) -> String {
         line(&mut out, &text(sentence));
         line(&mut out, "");
     };
-    words::all_fresh(report).iter().for_each(|sentence| paragraph(sentence));
-    paragraph(&words::counts(report));
-    for sentence in words::answer(report) {
+    sentences::all_fresh(report).iter().for_each(|sentence| paragraph(sentence));
+    paragraph(&sentences::counts(report));
+    for sentence in sentences::answer(report) {
         paragraph(&sentence);
     }
-    words::not_recorded(report).iter().for_each(|sentence| paragraph(sentence));
+    sentences::not_recorded(report).iter().for_each(|sentence| paragraph(sentence));
     for note in &report.notes {
-        paragraph(&format!("Note: {}.", words::note(report, note)));
+        paragraph(&format!("Note: {}.", sentences::note(report, note)));
     }
     if !report.verified {
         paragraph("The recorded hashes were not checked.");
@@ -97,12 +97,12 @@ fn failing(out: &mut String, report: &DiffReport) {
             out,
             &format!(
                 "| {} | {} |{candidate} {} | {} | {} | {} |",
-                words::order(entry),
+                sentences::order(entry),
                 code(&entry.entry.name),
                 text(&relative_l2(measurement)),
                 of(Metric::RowRelativeL2),
                 of(Metric::MaxAbs),
-                words::verdict(entry).to_lowercase()
+                sentences::verdict(entry).to_lowercase()
             ),
         );
     }
@@ -116,7 +116,7 @@ fn failing(out: &mut String, report: &DiffReport) {
 
 /// How the candidate's names became the golden ones.
 fn counterparts(out: &mut String, report: &DiffReport) {
-    let rules = words::counterparts(report);
+    let rules = sentences::counterparts(report);
     if rules.is_empty() {
         return;
     }
@@ -139,7 +139,7 @@ fn steps(out: &mut String, report: &DiffReport) {
     line(out, "| position | top 1 | top 5 | top 10 | KL divergence |");
     line(out, "|---:|---:|---:|---:|---:|");
     for (position, step) in logits.steps.iter().enumerate().take(STEPS) {
-        let common = words::common(step).join(" | ");
+        let common = sentences::common(step).join(" | ");
         line(out, &format!("| {position} | {common} | {} |", short(step.kl_divergence)));
     }
     if logits.steps.len() > STEPS {

@@ -12,9 +12,9 @@ mod markdown;
 mod names;
 mod numbers;
 mod place;
+mod sentences;
 mod show;
 mod table;
-mod words;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;

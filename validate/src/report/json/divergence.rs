@@ -6,7 +6,7 @@ use super::number::{Number, reason};
 use crate::diagnosis::Finding;
 use crate::report::explanation::explanation;
 use crate::report::place::place;
-use crate::report::words;
+use crate::report::sentences;
 use crate::result::{DiffReport, Divergence};
 
 #[derive(Serialize)]
@@ -46,11 +46,11 @@ impl<'a> DivergenceJson<'a> {
                 let found = report.findings.iter().flat_map(|findings| &findings.diagnoses);
                 DivergenceJson {
                     diagnoses: found.map(DiagnosisJson::of).collect(),
-                    ..answer("prompt", words::text("prompt", &report.answer.prompt))
+                    ..answer("prompt", sentences::text("prompt", &report.answer.prompt))
                 }
             }
-            Divergence::GeneratedIds => answer("generated_ids", words::ids(&report.answer.generated_ids)),
-            Divergence::Text => answer("text", words::text("text", &report.answer.text)),
+            Divergence::GeneratedIds => answer("generated_ids", sentences::ids(&report.answer.generated_ids)),
+            Divergence::Text => answer("text", sentences::text("text", &report.answer.text)),
             Divergence::Entry(index) => {
                 let entry = &report.entries[index];
                 let last = report.last_agreement_before(index);
@@ -73,7 +73,7 @@ impl<'a> DivergenceJson<'a> {
 impl DiagnosisJson {
     fn of(finding: &Finding) -> Self {
         DiagnosisJson {
-            mistake: finding.mistake.name(),
+            mistake: finding.kind.name(),
             text: explanation(&finding.explanation),
             before: Number(finding.explanation.before),
             after: Number(finding.explanation.after),
