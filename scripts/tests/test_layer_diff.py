@@ -18,10 +18,11 @@ DESCRIBE = GOLDENS / "shapes-describe-float32"
 def layer_diff(tmp_path):
     """Runs the script as a job does; its result, the report's folder and the step summary."""
 
-    def run(*arguments):
+    def run(*arguments, actions="false"):
         summary, report = tmp_path / "summary.md", tmp_path / "report"
         summary.write_text("before\n")
         environment = os.environ | {"NVL_VALIDATE": str(PROGRAM), "GITHUB_STEP_SUMMARY": str(summary)}
+        environment["GITHUB_ACTIONS"] = actions
         command = [ROOT / "scripts/layer-diff", *arguments[:2], report, *arguments[2:]]
         result = subprocess.run(command, capture_output=True, text=True, env=environment)
         return result, report, summary.read_text()
@@ -51,6 +52,21 @@ def test_a_dump_that_is_not_there_is_no_verdict(layer_diff, tmp_path):
     assert result.returncode == 2
     assert "nothing" in result.stderr
     assert "could not be compared" in summary
+
+
+def test_annotations_are_printed_in_github_actions_only(layer_diff, tmp_path):
+    other = GOLDENS / "shapes-describe-bfloat16"
+    for candidate, beginning in (
+        (DESCRIBE, "::notice title=Activations%3A pass::"),
+        (other, "::error title=Activations%3A first divergence at "),
+        (tmp_path / "nothing", "::error title=Activations%3A not compared::"),
+    ):
+        commands = {}
+        for actions in ("true", "false"):
+            result, _, _ = layer_diff(DESCRIBE, candidate, "--preset", "exact", actions=actions)
+            commands[actions] = [line for line in result.stdout.splitlines() if line.startswith("::")]
+        assert commands["true"] and commands["true"][0].startswith(beginning)
+        assert commands["false"] == []
 
 
 def test_paths_are_paths_whatever_they_begin_with(layer_diff, tmp_path, monkeypatch):

@@ -101,6 +101,7 @@ dtypes! {
     Int8         "int8"          1 I8       1 WHOLE,       |bytes| f64::from(i8::from_le_bytes(bytes));
     Float8E5M2   "float8_e5m2"   1 F8_E5M2 23 float(3),    |[byte]| E5M2[usize::from(byte)];
     Float8E4M3Fn "float8_e4m3fn" 1 F8_E4M3 24 float(4),    |[byte]| E4M3FN[usize::from(byte)];
+    Float8E8M0Fnu "float8_e8m0fnu" 1 F8_E8M0 44 float(1),  |[byte]| E8M0FNU[usize::from(byte)];
     Int16        "int16"         2 I16      2 WHOLE,       |bytes| f64::from(i16::from_le_bytes(bytes));
     UInt16       "uint16"        2 U16     27 WHOLE,       |bytes| f64::from(u16::from_le_bytes(bytes));
     Float16      "float16"       2 F16      5 weights(11), |bytes| float16(u16::from_le_bytes(bytes));
@@ -118,6 +119,9 @@ static E5M2: LazyLock<[f64; 256]> =
 
 static E4M3FN: LazyLock<[f64; 256]> =
     LazyLock::new(|| std::array::from_fn(|bits| f64::from(float8::e4m3fn_to_f32(bits as u8))));
+
+static E8M0FNU: LazyLock<[f64; 256]> =
+    LazyLock::new(|| std::array::from_fn(|bits| f64::from(float8::e8m0fnu_to_f32(bits as u8))));
 
 /// The value of a `bfloat16`, which is the upper half of a `float32`.
 #[inline(always)]
@@ -167,9 +171,14 @@ impl Dtype {
         }
     }
 
+    /// Bits of the significand of floating-point numbers, the hidden one included.
+    pub fn precision(self) -> Option<u32> {
+        self.float().map(|float| float.precision)
+    }
+
     /// Half the distance between 1 and the next number: the largest relative error of rounding to nearest.
     pub fn unit_roundoff(self) -> Option<f64> {
-        self.float().map(|float| 2f64.powi(-(float.precision as i32)))
+        self.precision().map(|precision| 2f64.powi(-(precision as i32)))
     }
 
     fn names() -> String {

@@ -1,4 +1,4 @@
-//! The two 8-bit floating-point formats that torch computes in.
+//! The 8-bit floating-point formats of torch.
 
 use half::f16;
 
@@ -22,6 +22,17 @@ pub fn e4m3fn_to_f32(bits: u8) -> f32 {
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
+/// The value of a `float8_e8m0fnu`, a power of two from 2⁻¹²⁷ to 2¹²⁷: no sign, no zero, no infinity, NaN where all bits are
+/// set. Blocks of MXFP4 and MXFP8 have their scales in it.
+pub fn e8m0fnu_to_f32(bits: u8) -> f32 {
+    match bits {
+        // Subnormal as a `float32`.
+        0 => f32::from_bits(1 << 22),
+        u8::MAX => f32::NAN,
+        exponent => f32::from_bits(u32::from(exponent) << 23),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +50,14 @@ mod tests {
         assert!(e4m3fn_to_f32(0x7f).is_nan() && e4m3fn_to_f32(0xff).is_nan());
         assert!(e5m2_to_f32(0xfc) == f32::NEG_INFINITY && e5m2_to_f32(0x7d).is_nan());
         assert!(e4m3fn_to_f32(0x80).is_sign_negative());
+    }
+
+    #[test]
+    fn scales_are_powers_of_two() {
+        for bits in 0..u8::MAX {
+            assert_eq!(f64::from(e8m0fnu_to_f32(bits)), 2f64.powi(i32::from(bits) - 127), "{bits:#x}");
+        }
+        assert!(e8m0fnu_to_f32(u8::MAX).is_nan());
     }
 
     #[test]

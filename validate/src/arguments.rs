@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use globset::Glob;
 use golden::sketch;
 
-use crate::{names, report};
+use crate::names;
+use crate::report::Format;
 use measure::tolerance::Preset;
 
 /// The whole command line, as clap describes it: for manual pages and completions.
@@ -69,8 +70,8 @@ pub struct DiffArguments {
     /// The folder of the dump under test
     pub candidate: PathBuf,
     /// Use a built-in policy: every bit, or the limits of one dtype for all entries
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::NAMES))]
-    pub preset: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = preset())]
+    pub preset: Option<Preset>,
     /// Take tolerances from this TOML file
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -84,8 +85,8 @@ pub struct DiffArguments {
     #[arg(long, value_name = "K", default_value_t = NOISE_FACTOR, value_parser = factor, requires = "noise")]
     pub noise_factor: f64,
     /// The format of the report; may be repeated with `--out`
-    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(report::names()))]
-    pub format: Vec<String>,
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Vec<Format>,
     /// Write a `report.*` file for each format to this folder [default formats: all]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -134,12 +135,17 @@ pub struct SketchArguments {
     pub force: bool,
 }
 
+fn preset() -> impl TypedValueParser<Value = Preset> {
+    let names = PossibleValuesParser::new(Preset::ALL.map(Preset::name));
+    names.try_map(|name| Preset::named(&name).ok_or("expected a preset"))
+}
+
 fn seed() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(..sketch::SEED_LIMIT)
 }
 
 /// How many times the noise of right runs an error may be, if nothing else is said.
-const NOISE_FACTOR: f64 = 3.0;
+pub const NOISE_FACTOR: f64 = 3.0;
 
 fn factor(text: &str) -> Result<f64, String> {
     let expected = || format!("expected a number from 1 on, found `{text}`");

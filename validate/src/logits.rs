@@ -11,14 +11,14 @@ pub const TOP: [usize; 3] = [1, 5, 10];
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LogitsReport {
     /// Each generated position.
-    pub steps: Vec<Step>,
+    pub steps: Vec<StepReport>,
     /// The steps that are left out, since the ids before them differ: other logits are right there.
     pub left_out: usize,
 }
 
 /// The logits of one position.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Step {
+pub struct StepReport {
     /// How many of the golden run's largest logits are among the candidate's, for each number of [`TOP`].
     pub common: [usize; TOP.len()],
     /// How many each number of [`TOP`] is at most: no more than the vocabulary.
@@ -42,7 +42,7 @@ pub struct Gap {
 impl LogitsReport {
     /// The share of the golden run's largest logits that are among the candidate's, over all steps; `None` without steps.
     pub fn agreement(&self, place: usize) -> Option<f64> {
-        let sum = |of: fn(&Step) -> [usize; TOP.len()]| {
+        let sum = |of: fn(&StepReport) -> [usize; TOP.len()]| {
             self.steps.iter().map(|step| of(step)[place]).sum::<usize>()
         };
         let of = sum(|step| step.of);
@@ -50,7 +50,7 @@ impl LogitsReport {
     }
 
     /// The step with the largest divergence, the first of several; NaN is larger than all.
-    pub fn worst(&self) -> Option<(usize, &Step)> {
+    pub fn worst(&self) -> Option<(usize, &StepReport)> {
         let steps = self.steps.iter().enumerate().rev();
         steps.max_by(|a, b| a.1.kl_divergence.abs().total_cmp(&b.1.kl_divergence.abs()))
     }
@@ -78,7 +78,7 @@ pub(crate) fn compare(golden: &Dump, candidate: &Dump, parted: Option<usize>) ->
     // The logits of the position where the ids part still follow the same ids.
     let compared = parted.map_or(steps, |position| steps.min(position + 1));
     let of = |step| Some(compare_step(&golden.row(step)?, &candidate.row(step)?));
-    let found: Option<Vec<Step>> = (0..compared).into_par_iter().map(of).collect();
+    let found: Option<Vec<StepReport>> = (0..compared).into_par_iter().map(of).collect();
     Some(LogitsReport { steps: found?, left_out: golden.steps.max(candidate.steps) - compared })
 }
 
@@ -124,12 +124,12 @@ impl LogitRows<'_> {
     }
 }
 
-fn compare_step(golden: &[f64], candidate: &[f64]) -> Step {
+fn compare_step(golden: &[f64], candidate: &[f64]) -> StepReport {
     let of = TOP.map(|k| k.min(golden.len()));
     let most = of[TOP.len() - 1];
     let (expected, found) = (largest(golden, most), largest(candidate, most));
     let common = of.map(|k| expected[..k].iter().filter(|id| found[..k].contains(id)).count());
-    Step { common, of, kl_divergence: kl_divergence(golden, candidate) }
+    StepReport { common, of, kl_divergence: kl_divergence(golden, candidate) }
 }
 
 /// The ids of the largest logits, the largest first and of equal ones the smaller id; NaN is smaller than all.

@@ -10,6 +10,14 @@ __commit__: str | None
 
 #: The dtypes of a dump, by their torch names.
 DTYPES: Sequence[str]
+#: The dtypes that a model can compute in, with the number of bits of their significand.
+PRECISION: dict[str, int]
+#: The formats of a report, and the extension of each one's files.
+EXTENSIONS: dict[str, str]
+#: The policies that have a name.
+PRESETS: Sequence[str]
+#: How many times the noise of right runs an error may be, if nothing else is said.
+NOISE_FACTOR: float
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -92,7 +100,7 @@ def compare(
     preset: str | None = None,
     names: str | None = None,
     noise: Sequence[_Path] = (),
-    noise_factor: float = 3.0,
+    noise_factor: float = ...,
     ignore_unpaired: bool = False,
     verify: bool = True,
     formats: Sequence[str] = (),

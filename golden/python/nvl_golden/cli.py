@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ._core import GoldenError, __build__
+from ._core import PRECISION, GoldenError, __build__
 from .code_command import list_code
-from .copies import PRECISION
 from .record_command import record
 from .talk import say
 

@@ -11,18 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import _core
-from ._core import GoldenError
+from ._core import EXTENSIONS, NOISE_FACTOR, PRESETS, GoldenError
 from .dump import Dump
 
 if TYPE_CHECKING:
     import torch
 
 PathLike: TypeAlias = str | os.PathLike[str]
-
-#: The policies that have a name; any other is a file.
-PRESETS = ("exact", "float32", "bfloat16")
-#: The formats of a report, and the extension of each one's files.
-EXTENSIONS = {"table": "txt", "json": "json", "junit": "xml", "markdown": "md", "html": "html"}
 
 
 @dataclass(frozen=True)
@@ -61,18 +56,18 @@ def compare(
     policy: PathLike | None = None,
     names: PathLike | None = None,
     noise: PathLike | Sequence[PathLike] = (),
-    noise_factor: float = 3.0,
+    noise_factor: float = NOISE_FACTOR,
     ignore_unpaired: bool = False,
     formats: Sequence[str] = ("table",),
     verify: bool = True,
 ) -> Comparison:
     """Compares two dumps as `nvl-validate diff` does, with the same numbers and verdicts.
 
-    - `policy`: `exact`, `float32`, `bfloat16`, or a policy file (`docs/tolerances.md`); the built-in limits without one.
+    - `policy`: the name of a preset, such as `exact`, or a policy file (`docs/tolerances.md`); the built-in limits without one.
     - `names`: a map of the candidate's names and layouts: a file, or a ready-made one (`docs/names.md`).
     - `noise`: dumps of other right runs, whose noise gives the limits.
     - `ignore_unpaired`: whether entries that only one side has are listed without being judged.
-    - `formats`: of `table`, `json`, `junit`, `markdown` and `html`.
+    - `formats`: those of `--format` (`docs/diff-report.md`).
 
     # Errors
     `GoldenError` if the question cannot be answered: an unreadable or changed dump, a policy that makes no sense.
@@ -101,7 +96,7 @@ def assert_matches(
     policy: PathLike | None = None,
     names: PathLike | None = None,
     noise: PathLike | Sequence[PathLike] = (),
-    noise_factor: float = 3.0,
+    noise_factor: float = NOISE_FACTOR,
     run: Callable[[Any], Any] | None = None,
     prefix: str = "",
     ignore_unpaired: bool | None = None,

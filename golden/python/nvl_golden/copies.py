@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 #: The element types of a dump; each is torch's own name.
 DTYPES = frozenset(_core.DTYPES)
-#: The dtypes that a model can be asked to compute in, with the number of bits of their significand.
-PRECISION = {"float32": 24, "bfloat16": 8, "float16": 11, "float64": 53}
 
 
 def dtype_name(dtype: torch.dtype) -> str:

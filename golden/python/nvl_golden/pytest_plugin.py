@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from ._core import PRESETS
 from .comparison import Comparison, assert_matches
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options of this plugin."""
     group = parser.getgroup("nvl-golden", "comparisons with golden dumps")
-    group.addoption("--nvl-golden-policy", metavar="POLICY", help="`exact`, `float32`, `bfloat16` or a policy file")
+    presets = ", ".join(f"`{name}`" for name in PRESETS)
+    group.addoption("--nvl-golden-policy", metavar="POLICY", help=f"{presets} or a policy file")
     group.addoption(
         "--nvl-golden-reports",
         metavar="DIR",

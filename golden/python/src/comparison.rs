@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use golden::Dump;
 use pyo3::prelude::*;
+use validate::arguments::NOISE_FACTOR;
 use validate::tolerance::{Preset, Unpaired};
 use validate::{DiffOptions, NameMap, Noise, Policy, diff, report};
 
@@ -14,7 +15,7 @@ use crate::threads;
 /// Compares two dumps; whether the candidate passes, and the report in each format that was asked for.
 #[pyfunction]
 #[pyo3(signature = (
-    golden, candidate, *, policy = None, preset = None, names = None, noise = Vec::new(), noise_factor = 3.0,
+    golden, candidate, *, policy = None, preset = None, names = None, noise = Vec::new(), noise_factor = NOISE_FACTOR,
     ignore_unpaired = false, verify = true, formats = Vec::new(), all = false
 ))]
 #[expect(clippy::too_many_arguments, reason = "the options of `nvl-validate diff`, by keyword")]
@@ -35,7 +36,7 @@ pub(crate) fn compare(
     let preset = match preset.as_deref() {
         None => None,
         Some(name) => Some(Preset::named(name).ok_or_else(|| {
-            let names = Preset::NAMES.map(|name| format!("`{name}`")).join(", ");
+            let names = Preset::ALL.map(|preset| format!("`{}`", preset.name())).join(", ");
             exception(py, &format!("preset: expected one of {names}, found `{name}`"), None)
         })?),
     };
@@ -43,15 +44,14 @@ pub(crate) fn compare(
         let message = format!("noise_factor: expected a number from 1 on, found `{noise_factor}`");
         return Err(exception(py, &message, None));
     }
-    let options = report::Options { all, colour: false };
     let mut presentations = Vec::with_capacity(formats.len());
     for name in formats {
-        let Some(format) = report::format(&name, options) else {
-            let names: Vec<String> = report::names().map(|name| format!("`{name}`")).collect();
+        presentations.push(report::format(&name).ok_or_else(|| {
+            let names: Vec<String> =
+                report::FORMATS.iter().map(|format| format!("`{}`", format.name)).collect();
             let names = names.join(", ");
-            return Err(exception(py, &format!("format: expected one of {names}, found `{name}`"), None));
-        };
-        presentations.push((name, format));
+            exception(py, &format!("format: expected one of {names}, found `{name}`"), None)
+        })?);
     }
     let result = threads::run(py, || {
         let mut policy = policy.map_or_else(|| Ok(Policy::default()), Policy::read)?;
@@ -82,8 +82,10 @@ pub(crate) fn compare(
         )
     })?;
     let report = result.map_err(|error| of_validate(py, &error))?;
-    let texts = presentations.into_iter().map(|(name, format)| (name, format.render(&report))).collect();
-    Ok((report.passes(), texts))
+    let options = report::Options { all, colour: false };
+    let texts =
+        presentations.into_iter().map(|format| (format.name.to_owned(), format.render(&report, options)));
+    Ok((report.passes(), texts.collect()))
 }
 
 /// Whether a file of this extension that begins with `head` is an earlier report.

@@ -18,6 +18,13 @@ use pyo3::prelude::*;
 /// The compiled half of `nvl_golden`.
 #[pymodule]
 mod _core {
+    use golden::Dtype;
+    use pyo3::prelude::*;
+    use pyo3::types::IntoPyDict as _;
+    use validate::arguments::NOISE_FACTOR;
+    use validate::report::FORMATS;
+    use validate::tolerance::Preset;
+
     #[pymodule_export]
     use super::comparison::compare;
     #[pymodule_export]
@@ -43,18 +50,6 @@ mod _core {
     #[expect(non_upper_case_globals, reason = "a Python module's own name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// The dtypes of a dump, by their torch names.
-    #[pymodule_export]
-    const DTYPES: [&str; golden::Dtype::ALL.len()] = {
-        let mut names = [""; golden::Dtype::ALL.len()];
-        let mut row = 0;
-        while row < names.len() {
-            names[row] = golden::Dtype::ALL[row].name();
-            row += 1;
-        }
-        names
-    };
-
     /// The commit, where it is known.
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]
@@ -64,6 +59,19 @@ mod _core {
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "as above")]
     const __build__: &str = cli::VERSION;
+
+    /// Adds the lists that the crates have: of dtypes, formats and presets.
+    #[pymodule_init]
+    fn lists(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("DTYPES", Dtype::ALL.map(Dtype::name))?;
+        let computed = Dtype::ALL.into_iter().filter(|dtype| dtype.size_bytes() > 1);
+        let precision = computed.filter_map(|dtype| Some((dtype.name(), dtype.precision()?)));
+        module.add("PRECISION", precision.into_py_dict(module.py())?)?;
+        let extensions = FORMATS.iter().map(|format| (format.name, format.extension));
+        module.add("EXTENSIONS", extensions.into_py_dict(module.py())?)?;
+        module.add("PRESETS", Preset::ALL.map(Preset::name))?;
+        module.add("NOISE_FACTOR", NOISE_FACTOR)
+    }
 }
 
 /// Who made the processor, as it says itself.

@@ -113,7 +113,7 @@ def generated(kind: str, dtype: str, count: int) -> np.ndarray:
 
 
 WIDTHS = {
-    **{"bool": 1, "uint8": 1, "int8": 1, "float8_e5m2": 1, "float8_e4m3fn": 1},
+    **{"bool": 1, "uint8": 1, "int8": 1, "float8_e5m2": 1, "float8_e4m3fn": 1, "float8_e8m0fnu": 1},
     **{"int16": 2, "uint16": 2, "float16": 2, "bfloat16": 2, "int32": 4, "uint32": 4, "float32": 4},
     **{"int64": 8, "uint64": 8, "float64": 8},
 }
@@ -134,6 +134,8 @@ def quietly_values_of(data: bytes, dtype: str) -> np.ndarray:
         return (np.frombuffer(data, np.uint8).astype(np.uint16) << 8).view(np.float16).astype(np.float64)
     if dtype == "float8_e4m3fn":
         return np.array([e4m3fn(bits) for bits in range(256)])[np.frombuffer(data, np.uint8)]
+    if dtype == "float8_e8m0fnu":
+        return np.array([2.0 ** (bits - 127) for bits in range(255)] + [math.nan])[np.frombuffer(data, np.uint8)]
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(np.float64)
 
 

@@ -16,12 +16,12 @@ pub(super) trait FloatFormat {
     /// The distance of two values in places of the format's values in ascending order.
     ///
     /// The sign and magnitude of the bits become a signed integer, so that neighbouring values differ by one,
-    /// across zero too; both zeros have the same place.
+    /// across zero too; both zeros have the same place. A format without a sign has an unsigned integer for its bits twice.
     fn distance(a: Self::Bits, b: Self::Bits) -> Self::Ulps;
 }
 
 macro_rules! formats {
-    ($($name:ident: $bits:ty, $signed:ty, $place:ty, $ulps:ty, $value:expr;)*) => {$(
+    ($($name:ident: $bits:ty, $magnitude:ty, $place:ty, $ulps:ty, $value:expr;)*) => {$(
         pub(super) struct $name;
 
         impl FloatFormat for $name {
@@ -44,8 +44,8 @@ macro_rules! formats {
             #[inline(always)]
             fn place(bits: $bits) -> $place {
                 // All ones where the sign is set, which with the subtraction makes a number negative without a branch.
-                let sign = <$place>::from(bits as $signed) >> (<$place>::BITS - 1);
-                let magnitude = <$place>::from((bits & <$bits>::MAX >> 1) as $signed);
+                let sign = <$place>::from(bits as $magnitude) >> (<$place>::BITS - 1);
+                let magnitude = <$place>::from(bits as $magnitude & <$magnitude>::MAX);
                 (magnitude ^ sign) - sign
             }
         }
@@ -55,6 +55,7 @@ macro_rules! formats {
 formats! {
     Float8E5M2: u8, i8, i32, u32, |bits| f64::from(golden::float8::e5m2_to_f32(bits));
     Float8E4M3Fn: u8, i8, i32, u32, |bits| f64::from(golden::float8::e4m3fn_to_f32(bits));
+    Float8E8M0Fnu: u8, u8, i32, u32, |bits| f64::from(golden::float8::e8m0fnu_to_f32(bits));
     Float16: u16, i16, i32, u32, |bits| f16::from_bits(bits).to_f64();
     BFloat16: u16, i16, i32, u32, |bits| f64::from(f32::from_bits(u32::from(bits) << 16));
     Float32: u32, i32, i32, u32, |bits| f64::from(f32::from_bits(bits));
@@ -67,11 +68,16 @@ macro_rules! with_format {
         match $dtype {
             Dtype::Float8E5M2 => with_format!(@ $format, Float8E5M2, $body),
             Dtype::Float8E4M3Fn => with_format!(@ $format, Float8E4M3Fn, $body),
+            Dtype::Float8E8M0Fnu => with_format!(@ $format, Float8E8M0Fnu, $body),
             Dtype::Float16 => with_format!(@ $format, Float16, $body),
             Dtype::BFloat16 => with_format!(@ $format, BFloat16, $body),
             Dtype::Float32 => with_format!(@ $format, Float32, $body),
-            // Floating-point dtypes only get here.
-            _ => with_format!(@ $format, Float64, $body),
+            Dtype::Float64
+            // Floating-point dtypes only get here. The others are listed so that the compiler names a new one.
+            | Dtype::Bool | Dtype::UInt8 | Dtype::Int8 | Dtype::Int16 | Dtype::UInt16
+            | Dtype::Int32 | Dtype::UInt32 | Dtype::Int64 | Dtype::UInt64 => {
+                with_format!(@ $format, Float64, $body)
+            }
         }
     };
     (@ $format:ident, $name:ident, $body:expr) => {{
@@ -100,6 +106,21 @@ mod tests {
             // The two zeros share a place.
             assert_eq!(step, i32::from(pair != [0x8000, 0x0000]), "{pair:x?}");
         }
+    }
+
+    #[test]
+    fn every_format_of_eight_bits_has_its_places_in_the_order_of_its_values() {
+        fn check<F: FloatFormat<Bits = u8>>() {
+            let mut all: Vec<u8> = (0..=u8::MAX).filter(|&bits| F::value(bits).is_finite()).collect();
+            all.sort_by(|&a, &b| F::value(a).total_cmp(&F::value(b)));
+            for pair in all.windows(2) {
+                let step: u64 = F::distance(pair[0], pair[1]).into();
+                assert_eq!(step, u64::from(F::value(pair[0]) != F::value(pair[1])), "{pair:x?}");
+            }
+        }
+        check::<Float8E5M2>();
+        check::<Float8E4M3Fn>();
+        check::<Float8E8M0Fnu>();
     }
 
     proptest! {

@@ -78,6 +78,7 @@ impl Default for Policy {
             (Dtype::BFloat16, bounds(2e-2)),
             (Dtype::Float8E4M3Fn, bounds(1.5e-1)),
             (Dtype::Float8E5M2, bounds(3e-1)),
+            (Dtype::Float8E8M0Fnu, bounds(3e-1)),
         ];
         Policy {
             path: None,

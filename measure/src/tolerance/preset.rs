@@ -16,12 +16,12 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The names of all presets.
-    pub const NAMES: [&'static str; 3] = ["exact", "float32", "bfloat16"];
+    /// All presets.
+    pub const ALL: [Self; 3] = [Preset::Exact, Preset::Float32, Preset::Bfloat16];
 
     /// The preset of a name.
     pub fn named(name: &str) -> Option<Self> {
-        [Preset::Exact, Preset::Float32, Preset::Bfloat16].into_iter().find(|preset| preset.name() == name)
+        Self::ALL.into_iter().find(|preset| preset.name() == name)
     }
 
     /// The name.

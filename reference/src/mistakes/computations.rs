@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::mistake::{Change, Mistake};
 use crate::error::Result;
+use crate::model::llama::rms_norm;
 use crate::model::observer::Operation;
 use crate::scalar::ScalarOps as _;
 
@@ -106,6 +107,18 @@ pub const MERGED_TILES_REVERSED: Mistake = Mistake {
 fn merge(text_embeds: &Tensor, is_image: &Tensor, image_features: &Tensor) -> Result<Tensor> {
     Ok(text_embeds.f_index_put(&[Some(is_image)], &image_features.f_flatten(0, 1)?, false)?)
 }
+
+/// The weights of the decoder's norms are taken for their distance from 1.
+pub const NORM_PLUS_ONE: Mistake = Mistake {
+    name: "norm-plus-one",
+    what: "the decoder's norms multiply by 1 + weight, as Gemma's do",
+    change: Change::Computation(|operation| match operation {
+        Operation::RmsNorm { input, weight, eps } => {
+            Ok(Some(rms_norm(input, &weight.try_add_scalar(1)?, eps)?))
+        }
+        _ => Ok(None),
+    }),
+};
 
 /// Harmless: a norm of the decoder is cast back after its weight.
 pub const NORM_CAST_LAST: Mistake = Mistake {

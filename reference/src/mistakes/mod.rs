@@ -20,7 +20,7 @@ pub use attention::{
 pub use blocks::{NORM_AFTER, RESIDUAL_LOST};
 pub use computations::{
     BIAS_APART, CAUSAL_TOWER, GELU_FOR_SILU, MERGED_ONE_LATE, MERGED_TILES_REVERSED, NORM_CAST_LAST,
-    NORMALISED_TWICE, QKV_BY_HEAD, TANH_GELU,
+    NORM_PLUS_ONE, NORMALISED_TWICE, QKV_BY_HEAD, TANH_GELU,
 };
 pub use counters::{CACHE_OVERWRITES, POSITION_STANDS, POSITIONS_FROM_ONE};
 pub use loaded::{FEATURES_NOT_CAST, POSITIONS_CUT};
@@ -29,7 +29,7 @@ pub use outputs::{COLOURS_LAST, LAST_BUT_ONE, NORM_TWICE, PREFIX_BEHIND, REGISTE
 pub use plant::{load, plant};
 
 /// All mistakes, and the harmless changes.
-pub const ALL: [Mistake; 29] = [
+pub const ALL: [Mistake; 30] = [
     NORMALISED_TWICE,
     COLOURS_LAST,
     POSITIONS_CUT,
@@ -51,6 +51,7 @@ pub const ALL: [Mistake; 29] = [
     SCALED_BY_WIDTH,
     NOT_SCALED,
     KV_HEADS_IN_TURN,
+    NORM_PLUS_ONE,
     GELU_FOR_SILU,
     NORM_TWICE,
     LAST_BUT_ONE,

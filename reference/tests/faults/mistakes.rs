@@ -7,7 +7,7 @@ use golden::{Dump, DumpWriter, Role};
 use reference::Math;
 use reference::mistakes as bank;
 use serde_json::Value;
-use validate::diagnosis::Mistake;
+use validate::diagnosis::DiagnosisKind;
 use validate::tolerance::Preset;
 use validate::{DiffReport, Policy, report};
 
@@ -63,9 +63,8 @@ fn outcome(planted: &Planted) -> Outcome {
     let mut policy = Policy::default();
     policy.preset = matches!(planted.plant, Plant::Pixels { .. }).then_some(Preset::Exact);
     let report = runs::diff(&Dump::open(golden).unwrap(), &candidate, &policy);
-    let rendered = report::format("json", report::Options { all: false, colour: false }).unwrap();
-    let first: Value =
-        serde_json::from_str::<Value>(&rendered.render(&report)).unwrap()["first_divergence"].clone();
+    let rendered = report::format("json").unwrap().render(&report, report::Options::default());
+    let first: Value = serde_json::from_str::<Value>(&rendered).unwrap()["first_divergence"].clone();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told = first["diagnoses"].as_array().into_iter().flatten();
     Outcome {
@@ -82,7 +81,7 @@ fn outcome(planted: &Planted) -> Outcome {
             _ => planted.golden,
         },
         expected_site: planted.site.clone(),
-        expected_mistake: planted.mistake.map(Mistake::name),
+        expected_mistake: planted.mistake.map(DiagnosisKind::name),
         status: runs::exit_status(&report),
         site: first["name"].as_str().or(first["kind"].as_str()).unwrap_or_default().to_owned(),
         reason: reason(&report, &first),
@@ -181,7 +180,7 @@ pub fn give(golden: &Path, change: fn(&mut Given), out: &Path) {
     writer.finish(head).unwrap();
 }
 
-/// Mistakes inside an attention are told by likeness alone. All that does not hold of them in runs that the table does not
+/// Mistakes inside an attention are told by similarity alone. All that does not hold of them in runs that the table does not
 /// have: in float32, with three tiles, with two pictures and a history, and without any.
 pub fn problems_in_other_runs() -> Vec<String> {
     runs::prepare();

@@ -2,7 +2,7 @@
 
 use converter::normalized::TorchDtype;
 use reference::mistakes as bank;
-use validate::diagnosis::Mistake;
+use validate::diagnosis::DiagnosisKind;
 
 use crate::edit::Edit;
 
@@ -40,5 +40,5 @@ pub struct Planted {
     pub golden: &'static str,
     pub site: String,
     /// The mistake that must be told first; none where no pattern is known: then none may be told.
-    pub mistake: Option<Mistake>,
+    pub mistake: Option<DiagnosisKind>,
 }

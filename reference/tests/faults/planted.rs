@@ -3,7 +3,7 @@
 use converter::normalized::TorchDtype;
 use reference::mistakes as bank;
 use serde_json::{Value, json};
-use validate::diagnosis::Mistake;
+use validate::diagnosis::DiagnosisKind;
 
 use crate::edit::Edit;
 use crate::plant::{Plant, Planted};
@@ -43,7 +43,7 @@ pub fn all() -> Vec<Planted> {
     let code = |mistake: bank::Mistake, golden, site: &str, told| {
         planted(mistake.what, Plant::Code(mistake), golden, site, told)
     };
-    use Mistake as M;
+    use DiagnosisKind as M;
     use Plant::{Checkpoint, CodeOn, Given, Pictures, Pixels, Recorded};
     vec![
         // What the model is given.
@@ -316,6 +316,7 @@ pub fn all() -> Vec<Planted> {
             &llama("layers.0.input_layernorm"),
             Some(M::Epsilon),
         ),
+        code(bank::NORM_PLUS_ONE, B16, &llama("layers.0.input_layernorm"), Some(M::UnitOffset)),
         code(bank::GELU_FOR_SILU, B16, &llama("layers.0.mlp.act_fn"), Some(M::Activation)),
         planted(
             "`gate_proj` and `up_proj` are exchanged",

@@ -4,7 +4,6 @@ use std::io;
 
 use golden::Dump;
 use validate::arguments::DiffArguments;
-use validate::tolerance::Preset;
 use validate::{DiffOptions, Error, NameMap, Noise, Policy, Result, Tokens, diff, report};
 
 use super::open_all;
@@ -16,9 +15,7 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
         return Err(Error::SeveralFormats { found: arguments.format.len() });
     }
     let mut policy = arguments.policy.as_ref().map_or_else(|| Ok(Policy::default()), Policy::read)?;
-    if let Some(preset) = &arguments.preset {
-        policy.preset = Preset::named(preset);
-    }
+    policy.preset = arguments.preset.or(policy.preset);
     let names = arguments.names.as_deref().map(NameMap::read).transpose()?;
     let tokens = arguments.tokenizer.as_ref().map(Tokens::read).transpose()?;
     let golden = Dump::open(&arguments.golden)?;
@@ -44,24 +41,17 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
     tokens.iter().for_each(|tokens| report.name_tokens(tokens));
 
     let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-    let on_stdout = match (&arguments.out, arguments.format.first()) {
-        (None, Some(format)) => format,
-        _ => "table",
-    };
     if let Some(folder) = &arguments.out {
-        let names: Vec<&str> = if arguments.format.is_empty() {
-            report::names().collect()
-        } else {
-            arguments.format.iter().map(String::as_str).collect()
-        };
+        let formats = if arguments.format.is_empty() { report::FORMATS } else { &arguments.format };
         let options = report::Options { all: arguments.all, colour: false };
-        for format in names.into_iter().filter_map(|name| report::format(name, options)) {
-            write_report(folder, format.extension(), &format.render(&report))?;
+        for format in formats {
+            write_report(folder, format.extension, &format.render(&report, options))?;
         }
     }
-    let options = report::Options { all: arguments.all, colour };
-    if let Some(format) = report::format(on_stdout, options) {
-        print(&format.render(&report))?;
-    }
+    let on_stdout = match (&arguments.out, arguments.format.first()) {
+        (None, Some(format)) => format,
+        _ => &report::TABLE,
+    };
+    print(&on_stdout.render(&report, report::Options { all: arguments.all, colour }))?;
     Ok(report.passes())
 }

@@ -1,16 +1,14 @@
 //! Another epsilon in a normalisation.
 
-use golden::TensorView;
-use measure::metric::value_at;
-
 use super::case::Case;
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
+use super::norm_input::{self, EPSILONS, NormInput};
 use super::probe::Probe;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "epsilon",
-    asks,
+    asks: norm_input::asks,
     test,
     last: false,
     supersedes: &["scale", "row_scale"],
@@ -18,37 +16,14 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     example: "1e-5 in the tower's norms, and not 1e-6",
 };
 
-/// Values that an epsilon has in practice.
-const EPSILONS: [f64; 9] = [1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
-
 /// A pair of values explains as much as the best one if no more than this is left.
 const AS_GOOD: f64 = 1.2;
-
-/// The most rows that each pair of values is tried on.
-const ROWS: usize = 128;
-
-fn asks(probe: &Probe<'_>) -> bool {
-    probe.entry.entry.module.contains("Norm") && probe.case.as_ref().is_some_and(|case| case.rows >= 4)
-}
 
 /// The variance of each row is known from the golden inputs, so that one pair of values says by how much each row is longer
 /// or shorter. A `LayerNorm` adds a bias that nobody knows; it is fitted.
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    let root_mean_square = probe.entry.entry.module.contains("RMS");
-    let inputs = probe.inputs();
-    let inputs: Vec<TensorView<'_>> =
-        inputs.iter().map(|input| probe.golden.get(&input.entry.name)).collect::<Option<_>>()?;
-    let rows: Vec<usize> = case.sample().step_by(case.rows.min(2048).div_ceil(ROWS).max(1)).collect();
-    let variances: Vec<f64> = rows
-        .iter()
-        .map(|&row| {
-            let numbers = given(&inputs, probe.entry.entry.shape.as_slice(), row)?;
-            let count = numbers.len() as f64;
-            let mean = if root_mean_square { 0.0 } else { numbers.iter().sum::<f64>() / count };
-            Some(numbers.iter().map(|number| (number - mean) * (number - mean)).sum::<f64>() / count)
-        })
-        .collect::<Option<_>>()?;
+    let NormInput { root_mean_square, rows, variances, .. } = NormInput::of(probe)?;
     let numbers = SampledRows::of(case, &rows);
     let pairs = EPSILONS.iter().flat_map(|&expected| EPSILONS.iter().map(move |&found| (expected, found)));
     let attempts: Vec<(f64, f64, f64)> = pairs
@@ -74,32 +49,6 @@ fn test(probe: &Probe<'_>) -> Option<Explanation> {
         (true, true) => "each row is longer or shorter as with an epsilon of {} or less, and not {} or less",
     };
     probe.explain(pattern, vec![Value::Power(largest_found), Value::Power(expected)], after)
-}
-
-/// The numbers that a row was normalised from: the sum of the inputs; four rows of the features' where pixel shuffle has
-/// put them together.
-fn given(inputs: &[TensorView<'_>], shape: &[usize], row: usize) -> Option<Vec<f64>> {
-    let width = *shape.last()?;
-    if inputs.iter().all(|input| input.shape() == shape) {
-        let sum = |column: usize| inputs.iter().map(|input| value_at(input, row * width + column)).sum();
-        return Some((0..width).map(sum).collect());
-    }
-    let ([input], &[tiles, tokens, _]) = (inputs, shape) else { return None };
-    let &[input_tiles, input_tokens, input_width] = input.shape() else { return None };
-    let side = input_tokens.isqrt();
-    let shuffled = (tiles, 4 * tokens, width) == (input_tiles, input_tokens, 4 * input_width);
-    if !shuffled || side * side != input_tokens || side % 2 != 0 {
-        return None;
-    }
-    let (tile, token) = (row / tokens, row % tokens);
-    let (top, left) = (token / (side / 2) * 2, token % (side / 2) * 2);
-    let corners = [(0, 0), (0, 1), (1, 0), (1, 1)];
-    let rows = corners.map(|(down, right)| tile * input_tokens + (top + down) * side + left + right);
-    Some(
-        rows.iter()
-            .flat_map(|row| (0..input_width).map(move |column| value_at(input, row * input_width + column)))
-            .collect(),
-    )
 }
 
 /// Rows of both sides, read once for many attempts.

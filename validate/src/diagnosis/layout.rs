@@ -7,17 +7,38 @@ use super::roles::SiteRole;
 
 /// What a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token {
+pub enum Token {
     /// A class token or register of a tile.
-    Prefix { tile: usize, index: usize },
+    Prefix {
+        /// The tile.
+        tile: usize,
+        /// The place among the tile's tokens.
+        index: usize,
+    },
     /// A part of a tile, in a grid.
-    Patch { tile: usize, row: usize, column: usize },
+    Patch {
+        /// The tile.
+        tile: usize,
+        /// The row of the grid.
+        row: usize,
+        /// The column of the grid.
+        column: usize,
+    },
     /// A token of the language model that stands for a part of the picture.
-    Image { index: usize },
+    Image {
+        /// The place in the prompt.
+        index: usize,
+    },
     /// A token of the language model that is text.
-    Text { index: usize },
+    Text {
+        /// The place in the prompt.
+        index: usize,
+    },
     /// Nothing is known of it.
-    Row { index: usize },
+    Row {
+        /// The place in the tensor.
+        index: usize,
+    },
 }
 
 /// The rows of a tensor.

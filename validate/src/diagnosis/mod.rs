@@ -27,6 +27,7 @@ mod layout;
 mod mask;
 mod missing_rows;
 mod missing_tiles;
+mod norm_input;
 mod normalisation;
 mod not_rotated;
 mod other_site;
@@ -41,6 +42,7 @@ mod scale;
 mod shift;
 mod tile_order;
 mod transposed;
+mod unit_offset;
 
 use std::sync::OnceLock;
 
@@ -54,35 +56,37 @@ use probe::Probe;
 
 pub use explanation::{Explanation, Value};
 pub use kind::Diagnosis;
+pub use layout::Token;
 pub(crate) use pixel_rounding::dtypes as pixel_dtypes;
+pub use place::{Place, TokensOff};
 
 /// How many explanations are told.
 const MOST_TOLD: usize = 3;
 
-/// Makes the kinds of mistakes and the list of their diagnoses, in the order in which equally good ones are told.
-macro_rules! mistakes {
-    ($($(#[$doc:meta])* $mistake:ident: $($diagnosis:path),+;)*) => {
-        /// A kind of mistake.
+/// Makes the kinds of diagnoses and the list of them, in the order in which equally good ones are told.
+macro_rules! diagnoses {
+    ($($(#[$doc:meta])* $kind:ident: $($diagnosis:path),+;)*) => {
+        /// The kind of a diagnosis: the mistake that it names.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Mistake {
-            $($(#[$doc])* $mistake,)*
+        pub enum DiagnosisKind {
+            $($(#[$doc])* $kind,)*
         }
 
-        impl Mistake {
+        impl DiagnosisKind {
             /// The name in reports.
             pub fn name(self) -> &'static str {
                 match self {
-                    $(Mistake::$mistake => [$(&$diagnosis),+][0].name,)*
+                    $(DiagnosisKind::$kind => [$(&$diagnosis),+][0].name,)*
                 }
             }
         }
 
         /// All diagnoses, with what they tell.
-        pub const DIAGNOSES: &[(Mistake, &Diagnosis)] = &[$($((Mistake::$mistake, &$diagnosis)),+),*];
+        pub const DIAGNOSES: &[(DiagnosisKind, &Diagnosis)] = &[$($((DiagnosisKind::$kind, &$diagnosis)),+),*];
     };
 }
 
-mistakes! {
+diagnoses! {
     /// Rows and columns of the picture's parts are exchanged.
     Transposed: transposed::DIAGNOSIS;
     /// The tiles come in another order.
@@ -119,6 +123,8 @@ mistakes! {
     Bias: bias::DIAGNOSIS;
     /// Another epsilon in a norm.
     Epsilon: epsilon::DIAGNOSIS;
+    /// The weight of a norm is applied as 1 + weight, or is too small by 1.
+    UnitOffset: unit_offset::DIAGNOSIS;
     /// Other frequencies of the rotary embedding.
     Frequencies: frequencies::DIAGNOSIS;
     /// What is kept from one step of decoding to the next.
@@ -144,8 +150,8 @@ mistakes! {
 pub struct Findings {
     /// The index of the entry.
     pub index: usize,
-    /// Which tokens and channels are off, a sentence each.
-    pub places: Vec<String>,
+    /// Which tokens and channels are off.
+    pub places: Vec<Place>,
     /// The mistakes that explain the error, the best first.
     pub diagnoses: Vec<Finding>,
 }
@@ -154,7 +160,7 @@ pub struct Findings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Its kind.
-    pub mistake: Mistake,
+    pub kind: DiagnosisKind,
     /// What was found, and how well it explains the error.
     pub explanation: Explanation,
 }
@@ -205,8 +211,8 @@ fn diagnose(probe: &Probe<'_>) -> Vec<Finding> {
     let tested = |last: bool| {
         let asked = DIAGNOSES.iter().filter(move |(_, diagnosis)| diagnosis.last == last);
         let asked = asked.filter(|(_, diagnosis)| (diagnosis.asks)(probe));
-        let test = |&(mistake, diagnosis): &(Mistake, &Diagnosis)| {
-            Some(Finding { mistake, explanation: (diagnosis.test)(probe)? })
+        let test = |&(kind, diagnosis): &(DiagnosisKind, &Diagnosis)| {
+            Some(Finding { kind, explanation: (diagnosis.test)(probe)? })
         };
         asked.filter_map(test).collect::<Vec<Finding>>()
     };
@@ -222,11 +228,11 @@ fn diagnose(probe: &Probe<'_>) -> Vec<Finding> {
 
 /// Removes the explanations that another one supersedes, if that one leaves at most twice as much of the error as any other.
 fn supersede(found: &mut Vec<Finding>) {
-    for &(mistake, diagnosis) in DIAGNOSES.iter().filter(|(_, diagnosis)| !diagnosis.supersedes.is_empty()) {
-        let Some(own) = found.iter().find(|finding| finding.mistake == mistake) else { continue };
+    for &(kind, diagnosis) in DIAGNOSES.iter().filter(|(_, diagnosis)| !diagnosis.supersedes.is_empty()) {
+        let Some(own) = found.iter().find(|finding| finding.kind == kind) else { continue };
         let after = own.explanation.after;
-        if found.iter().all(|other| after <= 2.0 * other.explanation.after || other.mistake == mistake) {
-            found.retain(|other| !diagnosis.supersedes.contains(&other.mistake.name()));
+        if found.iter().all(|other| after <= 2.0 * other.explanation.after || other.kind == kind) {
+            found.retain(|other| !diagnosis.supersedes.contains(&other.kind.name()));
         }
     }
 }

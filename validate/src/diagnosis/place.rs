@@ -1,4 +1,4 @@
-//! Which tokens and channels carry an error, in words.
+//! Which tokens and channels carry an error.
 
 use super::case::Case;
 use super::layout::{Layout, Token};
@@ -16,16 +16,57 @@ const ROW: f64 = 2.5;
 /// The rows that are off carry at least this part of the squared error.
 const MOST: f64 = 0.8;
 
-/// Which tokens and channels are off, a sentence each; nothing of what is off everywhere.
+/// Where in a tensor an error is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// The tokens that are off.
+    Tokens(TokensOff),
+    /// The heads that carry the error, of how many.
+    Heads(Vec<usize>, usize),
+    /// A run of channels.
+    Channels {
+        /// The first of them.
+        first: usize,
+        /// The last of them.
+        last: usize,
+        /// The number of all channels.
+        of: usize,
+        /// The part of a fused projection that they all belong to.
+        part: Option<&'static str>,
+    },
+    /// Parts of a fused projection.
+    Parts(Vec<&'static str>),
+    /// Single channels, of how many.
+    Single(Vec<usize>, usize),
+}
+
+/// The tokens, or other rows, that are off.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokensOff {
+    /// How many are off.
+    pub count: usize,
+    /// Of how many.
+    pub all: usize,
+    /// The same for each kind of token that there is: how many are off, and of how many.
+    pub kinds: Vec<(&'static str, usize, usize)>,
+    /// The tiles with tokens that are off, if not all have some.
+    pub tiles: Option<Vec<usize>>,
+    /// The first and the last of them, if those between are off, too.
+    pub run: Option<(usize, usize)>,
+    /// All of them, if they are few.
+    pub few: Vec<Token>,
+}
+
+/// Which tokens and channels are off; nothing of channels if all are.
 pub(super) fn places(
     case: &Case<'_>,
     entry: &EntryReport,
     layout: &Layout,
     head_dim: Option<usize>,
-) -> Vec<String> {
+) -> Vec<Place> {
     let rows = entry.measurement.as_ref().map_or(&[][..], |measurement| &measurement.rows);
     let off = rows_off(rows, case.rounding);
-    let mut places = vec![tokens(&off, layout)];
+    let mut places = vec![Place::Tokens(tokens(&off, layout))];
     places.extend(channels(case, &off, entry, head_dim));
     places
 }
@@ -44,75 +85,49 @@ fn rows_off(rows: &[RowError], rounding: f64) -> Vec<bool> {
     if squares(Some(&off)) < MOST * squares(None) { beyond(OFF * worst) } else { off }
 }
 
-fn tokens(off: &[bool], layout: &Layout) -> String {
+/// The kinds of tokens, in the order in which they are counted.
+const KINDS: [&str; 4] = ["prefix", "patch", "image", "text"];
+
+fn kind(token: Token) -> Option<&'static str> {
+    match token {
+        Token::Prefix { .. } => Some("prefix"),
+        Token::Patch { .. } => Some("patch"),
+        Token::Image { .. } => Some("image"),
+        Token::Text { .. } => Some("text"),
+        Token::Row { .. } => None,
+    }
+}
+
+fn tokens(off: &[bool], layout: &Layout) -> TokensOff {
     let count = off.iter().filter(|&&off| off).count();
     let all = off.len();
+    let mut found = TokensOff { count, all, ..TokensOff::default() };
     if count == all {
-        return format!("every one of {all} rows is off");
+        return found;
     }
-    let of = |is: &dyn Fn(Token) -> bool| {
-        let rows = || (0..all).filter(|&row| is(layout.token(row)));
-        (rows().filter(|&row| off[row]).count(), rows().count())
-    };
-    let kinds: [(&str, (usize, usize)); 4] = [
-        ("prefix", of(&|token| matches!(token, Token::Prefix { .. }))),
-        ("patch", of(&|token| matches!(token, Token::Patch { .. }))),
-        ("image", of(&|token| matches!(token, Token::Image { .. }))),
-        ("text", of(&|token| matches!(token, Token::Text { .. }))),
-    ];
-    let are = if count == 1 { "is" } else { "are" };
-    let present: Vec<_> = kinds.iter().filter(|(_, (_, all))| *all > 0).collect();
-    let mut sentence = match present.as_slice() {
-        [(a, (a_off, a_all)), (b, (0, _))] if a_off == a_all => {
-            format!("all {a_all} {a} tokens are off and no {b} token is")
-        }
-        [(b, (0, _)), (a, (a_off, a_all))] if a_off == a_all => {
-            format!("all {a_all} {a} tokens are off and no {b} token is")
-        }
-        [_, ..] => {
-            let touched = present.iter().filter(|(_, (off, _))| *off > 0);
-            let parts = touched.map(|(kind, (off, all))| format!("{off} of {all} {kind} tokens"));
-            format!("{} {are} off", parts.collect::<Vec<_>>().join(" and "))
-        }
-        [] => format!("{count} of {all} rows {are} off"),
-    };
+    let kinds = KINDS.into_iter().map(|kind| {
+        let rows = || (0..all).filter(|&row| self::kind(layout.token(row)) == Some(kind));
+        (kind, rows().filter(|&row| off[row]).count(), rows().count())
+    });
+    found.kinds = kinds.filter(|(_, _, all)| *all > 0).collect();
     let first = off.iter().position(|&off| off).unwrap_or(0);
     let last = off.iter().rposition(|&off| off).unwrap_or(0);
     if let Layout::Tiles { tiles, .. } = layout {
         let per = all / tiles;
         let touched: Vec<usize> =
             (0..*tiles).filter(|tile| off[tile * per..(tile + 1) * per].contains(&true)).collect();
-        if touched.len() < *tiles {
-            sentence.push_str(&format!(", in {} only", numbers("tile", &touched)));
-        }
+        found.tiles = (touched.len() < *tiles).then_some(touched);
     } else if count == last + 1 - first && count > 1 {
-        sentence.push_str(&match (first, all - 1 - last) {
-            (0, 1) => ": all but the last".to_owned(),
-            (1, 0) => ": all but the first".to_owned(),
-            (_, 0) => format!(": all from {first} on"),
-            (0, _) => format!(": all up to {last}"),
-            _ => format!(": all from {first} to {last}"),
-        });
+        found.run = Some((first, last));
     }
     if count <= LISTED {
-        let listed = (0..all).filter(|&row| off[row]).map(|row| token(layout.token(row)));
-        sentence.push_str(&format!(": {}", listed.collect::<Vec<_>>().join("; ")));
+        found.few = (0..all).filter(|&row| off[row]).map(|row| layout.token(row)).collect();
     }
-    sentence
-}
-
-fn token(token: Token) -> String {
-    match token {
-        Token::Prefix { tile, index } => format!("tile {tile}, prefix token {index}"),
-        Token::Patch { tile, row, column } => format!("tile {tile}, row {row}, column {column}"),
-        Token::Image { index } => format!("token {index} (image)"),
-        Token::Text { index } => format!("token {index} (text)"),
-        Token::Row { index } => format!("row {index}"),
-    }
+    found
 }
 
 /// Which channels carry the error, if less than half of them do.
-fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option<usize>) -> Option<String> {
+fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option<usize>) -> Option<Place> {
     let mut errors = vec![0.0; case.columns];
     for row in case.sample().filter(|&row| off[row]) {
         for (column, error) in errors.iter_mut().enumerate() {
@@ -142,16 +157,14 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
         let mut touched: Vec<usize> = carriers.iter().map(|column| column / head_dim).collect();
         touched.dedup();
         if touched.len() < heads && needed > LISTED {
-            return Some(format!("the error is in {} of {heads}", numbers("head", &touched)));
+            return Some(Place::Heads(touched, heads));
         }
     }
     let qkv = qkv_width(&entry.entry.name, case.columns);
     if 2 * span <= case.columns + 1 && needed > LISTED {
-        let part = match qkv.filter(|third| first / third == last / third) {
-            Some(third) => format!(", all in the {}", QKV_PARTS[first / third]),
-            None => String::new(),
-        };
-        return Some(format!("the error is in channels {first} to {last} of {}{part}", case.columns));
+        let third = qkv.filter(|third| first / third == last / third);
+        let part = third.map(|third| QKV_PARTS[first / third]);
+        return Some(Place::Channels { first, last, of: case.columns, part });
     }
     if let Some(third) = qkv {
         let touched: Vec<&str> = (0..3)
@@ -159,18 +172,10 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
             .map(|part| QKV_PARTS[part])
             .collect();
         if touched.len() < 3 {
-            return Some(format!("the error is in the {}", touched.join(" and ")));
+            return Some(Place::Parts(touched));
         }
     }
-    (needed <= LISTED && needed * 8 <= case.columns)
-        .then(|| format!("the error is in {} of {}", numbers("channel", &carriers), case.columns))
-}
-
-/// `tile 2`, `tiles 0 and 2`.
-fn numbers(name: &str, numbers: &[usize]) -> String {
-    let plural = if numbers.len() == 1 { "" } else { "s" };
-    let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
-    format!("{name}{plural} {}", numbers.join(", "))
+    (needed <= LISTED && needed * 8 <= case.columns).then_some(Place::Single(carriers, case.columns))
 }
 
 #[cfg(test)]
@@ -182,30 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_named_by_what_they_stand_for() {
+    fn tokens_are_counted_by_what_they_stand_for() {
         let tower = Layout::Tiles { tiles: 2, prefix: 3, side: 2 };
-        assert_eq!(tokens(&off(14, |_| true), &tower), "every one of 14 rows is off");
-        assert_eq!(
-            tokens(&off(14, |row| row % 7 < 3), &tower),
-            "all 6 prefix tokens are off and no patch token is"
-        );
-        assert_eq!(
-            tokens(&off(14, |row| row % 7 >= 3), &tower),
-            "all 8 patch tokens are off and no prefix token is"
-        );
-        assert_eq!(
-            tokens(&off(14, |row| row == 12), &tower),
-            "1 of 8 patch tokens is off, in tile 1 only: tile 1, row 1, column 0"
-        );
+        let found = tokens(&off(14, |row| row == 12), &tower);
+        let patch = Token::Patch { tile: 1, row: 1, column: 0 };
+        assert_eq!((found.count, found.all), (1, 14));
+        assert_eq!(found.kinds, [("prefix", 0, 6), ("patch", 1, 8)]);
+        assert_eq!((found.tiles, found.run, found.few), (Some(vec![1]), None, vec![patch]));
         let prompt = Layout::Prompt { image: off(9, |token| (2..6).contains(&token)), tiles: None };
-        assert_eq!(
-            tokens(&off(9, |row| row > 2), &prompt),
-            "3 of 4 image tokens and 3 of 5 text tokens are off: all from 3 on"
-        );
-        assert_eq!(
-            tokens(&off(9, |row| (2..6).contains(&row)), &prompt),
-            "all 4 image tokens are off and no text token is: all from 2 to 5: token 2 (image); token 3 (image); \
-             token 4 (image); token 5 (image)"
-        );
+        let found = tokens(&off(9, |row| row > 2), &prompt);
+        assert_eq!(found.kinds, [("image", 3, 4), ("text", 3, 5)]);
+        assert_eq!((found.tiles, found.run, found.few), (None, Some((3, 8)), Vec::new()));
     }
 }

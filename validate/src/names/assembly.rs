@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use measure::metric::integer_value;
 use rayon::prelude::*;
 
-use super::step::{Refusal, Step, Taken};
+use super::layout_step::{LayoutStep, Refusal, Taken};
 use super::strides::Strides;
 
 /// A tensor whose bytes may be the dump's own or a copy.
@@ -71,7 +71,7 @@ impl Plan {
     }
 
     /// Takes a step; `other` is the shape of the other side.
-    pub(super) fn take(&mut self, step: &Step, other: &[usize]) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, step: &LayoutStep, other: &[usize]) -> Result<(), Refusal> {
         match step.take(self.last(), other)? {
             Taken::View(view) => self.replace(view),
             Taken::Copy(shape) => self.stages.push(Strides::contiguous(&shape)),

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use store::Content;
 
 use super::builtin;
+use super::layout_step::{LayoutStep, OtherSide};
 use super::map::{Excuse, Join, NameMap, Rule, RulePlace};
 use super::pattern::{Pattern, Template};
-use super::step::{OtherSide, Step};
 use crate::error::{Error, Result};
 use measure::tolerance::AnswerPolicy;
 use measure::toml_problem;
@@ -71,13 +71,13 @@ struct RuleFile {
     split: Option<i64>,
     sizes: Option<Vec<usize>>,
     #[serde(default)]
-    each: Vec<Step>,
+    each: Vec<LayoutStep>,
     #[serde(default)]
-    steps: Vec<Step>,
+    steps: Vec<LayoutStep>,
     #[serde(default)]
-    pieces: Vec<Step>,
+    pieces: Vec<LayoutStep>,
     #[serde(default)]
-    golden_steps: Vec<Step>,
+    golden_steps: Vec<LayoutStep>,
     dtype: Option<DtypeRule>,
     #[serde(default)]
     optional: bool,
@@ -255,7 +255,7 @@ impl Reader<'_> {
             return Err(self.wrong(&field("sizes"), expected, format!("{sizes:?}")));
         }
         let split = rule.split.is_some();
-        let unused = |name: &str, steps: &[Step], used: bool, unless: &str| {
+        let unused = |name: &str, steps: &[LayoutStep], used: bool, unless: &str| {
             if used || steps.is_empty() {
                 return Ok(());
             }

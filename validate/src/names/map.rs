@@ -2,8 +2,8 @@
 
 use measure::tolerance::AnswerPolicy;
 
+use super::layout_step::LayoutStep;
 use super::pattern::{Names, Pattern, Template};
-use super::step::Step;
 
 /// A map from a candidate's names and layouts to those of a golden dump.
 #[derive(Debug, Clone)]
@@ -38,10 +38,10 @@ pub(super) struct Rule {
     /// Along which dimension the tensor is cut into one piece for each golden name.
     pub(super) split: Option<i64>,
     pub(super) sizes: Option<Vec<usize>>,
-    pub(super) each: Vec<Step>,
-    pub(super) steps: Vec<Step>,
-    pub(super) pieces: Vec<Step>,
-    pub(super) golden_steps: Vec<Step>,
+    pub(super) each: Vec<LayoutStep>,
+    pub(super) steps: Vec<LayoutStep>,
+    pub(super) pieces: Vec<LayoutStep>,
+    pub(super) golden_steps: Vec<LayoutStep>,
     pub(super) any_dtype: bool,
     pub(super) optional: bool,
 }

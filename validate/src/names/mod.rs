@@ -7,12 +7,12 @@
 mod assembly;
 pub mod builtin;
 mod file;
+mod layout_step;
 mod map;
 mod pairing;
 mod pattern;
 mod propose;
 mod resolve;
-mod step;
 mod strides;
 
 pub use builtin::{BUILTIN, Builtin};

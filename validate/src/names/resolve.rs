@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicBool;
 use golden::{Dtype, Dump, Entry};
 
 use super::assembly::{Plan, can_add};
+use super::layout_step::{LayoutStep, Refusal, dimension};
 use super::map::{Join, NameMap, Rule, excused};
 use super::pairing::{Counterpart, Idle, Joined, Pairing, Source};
 use super::pattern::Names;
-use super::step::{Refusal, Step, dimension};
 use crate::error::{Error, Result};
 
 /// The tensors that a rule takes for some golden names, one for each of its expressions.
@@ -197,7 +197,7 @@ impl<'a> Pairing<'a> {
         let mut whole = Plan::new(&joined);
         let refuse = |(field, refusal): (String, Refusal)| refused(&field, refusal);
         fits = fits && walk(&mut whole, &rule.steps, &entry.shape, ".steps").map_err(refuse)?;
-        layout.extend(rule.steps.iter().map(Step::to_string));
+        layout.extend(rule.steps.iter().map(LayoutStep::to_string));
         if let Some(dim) = rule.split.filter(|_| fits) {
             let place = dimension(dim, whole.shape()).map_err(|refusal| refused(".split", refusal))?;
             match self.piece(rule, group, entries, piece, dim, whole.shape()[place]) {
@@ -207,7 +207,7 @@ impl<'a> Pairing<'a> {
             }
             fits = fits && walk(&mut whole, &rule.pieces, &entry.shape, ".pieces").map_err(refuse)?;
             layout.push(format!("piece {} of {} along {dim}", piece + 1, entries.len()));
-            layout.extend(rule.pieces.iter().map(Step::to_string));
+            layout.extend(rule.pieces.iter().map(LayoutStep::to_string));
         }
         let mut golden = Plan::new(&entry.shape);
         if fits {
@@ -347,7 +347,12 @@ fn joined(
 }
 
 /// Takes steps; whether the sizes of both dumps fit them. A refusal comes with the field that it is about.
-fn walk(plan: &mut Plan, steps: &[Step], other: &[usize], field: &str) -> Result<bool, (String, Refusal)> {
+fn walk(
+    plan: &mut Plan,
+    steps: &[LayoutStep],
+    other: &[usize],
+    field: &str,
+) -> Result<bool, (String, Refusal)> {
     for (place, step) in steps.iter().enumerate() {
         match plan.take(step, other) {
             Ok(()) => {}

@@ -3,15 +3,23 @@
 use crate::result::DiffReport;
 
 /// A way to present a report.
-pub trait Format {
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    /// The name on the command line.
+    pub name: &'static str,
     /// The extension of its files.
-    fn extension(&self) -> &'static str;
-
-    /// Whether a file that begins with `head` is an earlier report of this format.
-    fn is_report(&self, head: &str) -> bool;
-
+    pub extension: &'static str,
+    /// Whether a file that begins with a text is an earlier report of this format.
+    pub(super) is_report: fn(&str) -> bool,
     /// The report as text.
-    fn render(&self, report: &DiffReport) -> String;
+    pub(super) render: fn(&DiffReport, Options) -> String,
+}
+
+impl Format {
+    /// The report as text.
+    pub fn render(&self, report: &DiffReport, options: Options) -> String {
+        (self.render)(report, options)
+    }
 }
 
 /// What the presentations can vary.

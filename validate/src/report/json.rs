@@ -8,7 +8,7 @@ mod number;
 use serde::Serialize;
 
 use super::format::Format;
-use super::words;
+use super::sentences;
 use crate::result::{DiffReport, Side};
 use answer::AnswerJson;
 use divergence::DivergenceJson;
@@ -16,23 +16,18 @@ use entry::EntryJson;
 use measure::tolerance::Preset;
 use number::Number;
 
-/// Renders JSON.
-pub(super) struct Json;
+/// JSON.
+pub(super) const FORMAT: Format = Format {
+    name: "json",
+    extension: "json",
+    is_report: |head| head.starts_with("{\n  \"format\": \"diff-report\""),
+    render: |report, _| render(report),
+};
 
-impl Format for Json {
-    fn extension(&self) -> &'static str {
-        "json"
-    }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.starts_with("{\n  \"format\": \"diff-report\"")
-    }
-
-    fn render(&self, report: &DiffReport) -> String {
-        // These types have string keys and no fallible parts, so the fallback is never taken.
-        let document = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
-        cli::escape::json(&document) + "\n"
-    }
+fn render(report: &DiffReport) -> String {
+    // These types have string keys and no fallible parts, so the fallback is never taken.
+    let document = serde_json::to_string_pretty(&Document::of(report)).unwrap_or_default();
+    cli::escape::json(&document) + "\n"
 }
 
 #[derive(Serialize)]
@@ -131,7 +126,7 @@ impl<'a> Document<'a> {
                 }),
             },
             answer: AnswerJson::of(&report.answer),
-            notes: report.notes.iter().map(|note| words::note(report, note)).collect(),
+            notes: report.notes.iter().map(|note| sentences::note(report, note)).collect(),
             not_recorded: report.not_recorded().map(|entry| entry.entry.name.as_str()).collect(),
             entries: report.entries.iter().map(|entry| EntryJson::of(report, entry)).collect(),
         }

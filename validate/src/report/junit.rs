@@ -4,65 +4,60 @@ use cli::escape::xml;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::format::Format;
-use super::words::{self, Before};
+use super::sentences::{self, Before};
 use crate::answer::Comparison;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
 use measure::tolerance::Verdict;
 
-/// Renders JUnit XML.
-pub(super) struct Junit;
+/// JUnit XML.
+pub(super) const FORMAT: Format = Format {
+    name: "junit",
+    extension: "xml",
+    is_report: |head| head.contains("<testsuites name=\"nvl-validate\""),
+    render: |report, _| render(report),
+};
 
-impl Format for Junit {
-    fn extension(&self) -> &'static str {
-        "xml"
+fn render(report: &DiffReport) -> String {
+    let mut suite = TestSuite::new(xml(&format!(
+        "{} against {}",
+        report.candidate.path.display(),
+        report.golden.path.display()
+    )));
+    let answer = &report.answer;
+    suite.add_test_case(case(
+        "prompt",
+        "answer",
+        comparison(&answer.prompt),
+        sentences::text("prompt", &answer.prompt),
+    ));
+    let before = Before::of(report);
+    for (index, entry) in report.entries.iter().enumerate() {
+        suite.add_test_case(entry_case(report, &before, index, entry));
     }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.contains("<testsuites name=\"nvl-validate\"")
+    suite.add_test_case(case(
+        "generated_ids",
+        "answer",
+        comparison(&answer.generated_ids),
+        sentences::ids(&answer.generated_ids),
+    ));
+    suite.add_test_case(case(
+        "text",
+        "answer",
+        comparison(&answer.text),
+        sentences::text("text", &answer.text),
+    ));
+    if let Some(logits) = answer.logits.as_ref().and_then(sentences::logits) {
+        suite.add_property(("step_logits", xml(&logits).as_str()));
     }
-
-    fn render(&self, report: &DiffReport) -> String {
-        let mut suite = TestSuite::new(xml(&format!(
-            "{} against {}",
-            report.candidate.path.display(),
-            report.golden.path.display()
-        )));
-        let answer = &report.answer;
-        suite.add_test_case(case(
-            "prompt",
-            "answer",
-            comparison(&answer.prompt),
-            words::text("prompt", &answer.prompt),
-        ));
-        let before = Before::of(report);
-        for (index, entry) in report.entries.iter().enumerate() {
-            suite.add_test_case(entry_case(report, &before, index, entry));
-        }
-        suite.add_test_case(case(
-            "generated_ids",
-            "answer",
-            comparison(&answer.generated_ids),
-            words::ids(&answer.generated_ids),
-        ));
-        suite.add_test_case(case(
-            "text",
-            "answer",
-            comparison(&answer.text),
-            words::text("text", &answer.text),
-        ));
-        if let Some(logits) = answer.logits.as_ref().and_then(words::logits) {
-            suite.add_property(("step_logits", xml(&logits).as_str()));
-        }
-        if let Some((headline, lines)) = words::divergence(report) {
-            let text = format!("first divergence: {}\n{}", xml(&headline), text_of(&lines));
-            suite.set_system_out(text);
-        }
-        let mut document = Report::new("nvl-validate");
-        document.add_test_suite(suite);
-        // Every text is escaped, so that the fallback is never taken.
-        document.to_string().unwrap_or_default()
+    if let Some((headline, lines)) = sentences::divergence(report) {
+        let text = format!("first divergence: {}\n{}", xml(&headline), text_of(&lines));
+        suite.set_system_out(text);
     }
+    let mut document = Report::new("nvl-validate");
+    document.add_test_suite(suite);
+    // Every text is escaped, so that the fallback is never taken.
+    document.to_string().unwrap_or_default()
 }
 
 /// How a test case ends.
@@ -100,19 +95,19 @@ fn case(name: &str, class: &str, outcome: Outcome, message: String) -> TestCase 
 }
 
 fn entry_case(report: &DiffReport, before: &Before, index: usize, entry: &EntryReport) -> TestCase {
-    let class = words::class(entry);
+    let class = sentences::class(entry);
     let (outcome, message) = match &entry.verdict {
         Verdict::Pass => (Outcome::Success, String::new()),
         Verdict::Ignored { reason } => (Outcome::Skipped, reason.clone()),
-        Verdict::Fail(failure) => (Outcome::Failure, words::failure(failure)),
+        Verdict::Fail(failure) => (Outcome::Failure, sentences::failure(failure)),
     };
     let mut case = case(&entry.entry.name, class, outcome, message);
-    if let Some(counterpart) = words::counterpart(entry) {
+    if let Some(counterpart) = sentences::counterpart(entry) {
         case.add_property(("candidate".to_owned(), xml(&counterpart)));
     }
     if let Verdict::Fail(_) = &entry.verdict {
-        case.status.set_type(words::verdict(entry).to_lowercase());
-        case.status.set_description(text_of(&words::entry_lines(report, before, index, entry)));
+        case.status.set_type(sentences::verdict(entry).to_lowercase());
+        case.status.set_description(text_of(&sentences::entry_lines(report, before, index, entry)));
     }
     case
 }

@@ -6,7 +6,7 @@ use cli::escape::markdown as text;
 
 use super::format::Format;
 use super::numbers::{relative_l2, short, short_or_dash};
-use super::words;
+use super::sentences;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
 use measure::tolerance::Metric;
@@ -17,62 +17,57 @@ const FAILING: usize = 30;
 /// How many generated tokens are listed.
 const STEPS: usize = 50;
 
-/// Renders Markdown.
-pub(super) struct Markdown;
+/// Markdown.
+pub(super) const FORMAT: Format = Format {
+    name: "markdown",
+    extension: "md",
+    is_report: |head| head.starts_with("## Activations: "),
+    render: |report, _| render(report),
+};
 
-impl Format for Markdown {
-    fn extension(&self) -> &'static str {
-        "md"
+fn render(report: &DiffReport) -> String {
+    let mut out = String::new();
+    let verdict = if report.passes() { "✅ pass" } else { "❌ fail" };
+    line(&mut out, &format!("## Activations: {verdict}"));
+    line(&mut out, "");
+    line(&mut out, "| | dump | made by |");
+    line(&mut out, "|---|---|---|");
+    for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
+        let (path, producer) = (code(&side.path.display().to_string()), text(&sentences::producer(side)));
+        line(&mut out, &format!("| {name} | {path} | {producer} |"));
     }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.starts_with("## Activations: ")
+    for (name, limits) in sentences::limits(report) {
+        line(&mut out, &format!("| {name} | {} | |", code(&limits)));
     }
-
-    fn render(&self, report: &DiffReport) -> String {
-        let mut out = String::new();
-        let verdict = if report.passes() { "✅ pass" } else { "❌ fail" };
-        line(&mut out, &format!("## Activations: {verdict}"));
+    line(&mut out, "");
+    if let Some((headline, lines)) = sentences::divergence(report) {
+        line(&mut out, &format!("**First divergence: {}**", text(&headline)));
         line(&mut out, "");
-        line(&mut out, "| | dump | made by |");
-        line(&mut out, "|---|---|---|");
-        for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
-            let (path, producer) = (code(&side.path.display().to_string()), text(&words::producer(side)));
-            line(&mut out, &format!("| {name} | {path} | {producer} |"));
-        }
-        for (name, limits) in words::limits(report) {
-            line(&mut out, &format!("| {name} | {} | |", code(&limits)));
+        for item in lines {
+            line(&mut out, &format!("- {}", text(&item)));
         }
         line(&mut out, "");
-        if let Some((headline, lines)) = words::divergence(report) {
-            line(&mut out, &format!("**First divergence: {}**", text(&headline)));
-            line(&mut out, "");
-            for item in lines {
-                line(&mut out, &format!("- {}", text(&item)));
-            }
-            line(&mut out, "");
-        }
-        let mut paragraph = |sentence: &str| {
-            line(&mut out, &text(sentence));
-            line(&mut out, "");
-        };
-        words::all_fresh(report).iter().for_each(|sentence| paragraph(sentence));
-        paragraph(&words::counts(report));
-        for sentence in words::answer(report) {
-            paragraph(&sentence);
-        }
-        words::not_recorded(report).iter().for_each(|sentence| paragraph(sentence));
-        for note in &report.notes {
-            paragraph(&format!("Note: {}.", words::note(report, note)));
-        }
-        if !report.verified {
-            paragraph("The recorded hashes were not checked.");
-        }
-        failing(&mut out, report);
-        counterparts(&mut out, report);
-        steps(&mut out, report);
-        out
     }
+    let mut paragraph = |sentence: &str| {
+        line(&mut out, &text(sentence));
+        line(&mut out, "");
+    };
+    sentences::all_fresh(report).iter().for_each(|sentence| paragraph(sentence));
+    paragraph(&sentences::counts(report));
+    for sentence in sentences::answer(report) {
+        paragraph(&sentence);
+    }
+    sentences::not_recorded(report).iter().for_each(|sentence| paragraph(sentence));
+    for note in &report.notes {
+        paragraph(&format!("Note: {}.", sentences::note(report, note)));
+    }
+    if !report.verified {
+        paragraph("The recorded hashes were not checked.");
+    }
+    failing(&mut out, report);
+    counterparts(&mut out, report);
+    steps(&mut out, report);
+    out
 }
 
 fn failing(out: &mut String, report: &DiffReport) {
@@ -102,12 +97,12 @@ fn failing(out: &mut String, report: &DiffReport) {
             out,
             &format!(
                 "| {} | {} |{candidate} {} | {} | {} | {} |",
-                words::order(entry),
+                sentences::order(entry),
                 code(&entry.entry.name),
                 text(&relative_l2(measurement)),
                 of(Metric::RowRelativeL2),
                 of(Metric::MaxAbs),
-                words::verdict(entry).to_lowercase()
+                sentences::verdict(entry).to_lowercase()
             ),
         );
     }
@@ -121,7 +116,7 @@ fn failing(out: &mut String, report: &DiffReport) {
 
 /// How the candidate's names became the golden ones.
 fn counterparts(out: &mut String, report: &DiffReport) {
-    let rules = words::counterparts(report);
+    let rules = sentences::counterparts(report);
     if rules.is_empty() {
         return;
     }
@@ -144,7 +139,7 @@ fn steps(out: &mut String, report: &DiffReport) {
     line(out, "| position | top 1 | top 5 | top 10 | KL divergence |");
     line(out, "|---:|---:|---:|---:|---:|");
     for (position, step) in logits.steps.iter().enumerate().take(STEPS) {
-        let common = words::common(step).join(" | ");
+        let common = sentences::common(step).join(" | ");
         line(out, &format!("| {position} | {common} | {} |", short(step.kl_divergence)));
     }
     if logits.steps.len() > STEPS {

@@ -1,46 +1,52 @@
 //! Presents a [`DiffReport`](crate::result::DiffReport). Nothing here measures or decides.
 //!
-//! A format is a file of this folder with a type that implements [`Format`], and a line in `FORMATS`.
+//! A format is a file of this folder with a `FORMAT`, and a line in [`FORMATS`].
 
 mod explanation;
 mod format;
+mod github;
 mod html;
 mod json;
 mod junit;
 mod markdown;
 mod names;
 mod numbers;
+mod place;
+mod sentences;
 mod show;
 mod table;
-mod words;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 pub use explanation::explanation;
+
 pub use format::{Format, Options};
+pub use place::place;
 pub use show::show;
+pub use table::FORMAT as TABLE;
 
-/// All formats, each with its name.
-const FORMATS: [(&str, fn(Options) -> Box<dyn Format>); 5] = [
-    ("table", |options| Box::new(table::Table(options))),
-    ("json", |_| Box::new(json::Json)),
-    ("junit", |_| Box::new(junit::Junit)),
-    ("markdown", |_| Box::new(markdown::Markdown)),
-    ("html", |_| Box::new(html::Html)),
-];
-
-/// The names of all formats.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FORMATS.iter().map(|(name, _)| *name)
-}
+/// All formats.
+pub const FORMATS: &[Format] =
+    &[table::FORMAT, json::FORMAT, junit::FORMAT, markdown::FORMAT, html::FORMAT, github::FORMAT];
 
 /// The format of a name.
-pub fn format(name: &str, options: Options) -> Option<Box<dyn Format>> {
-    FORMATS.iter().find(|(other, _)| *other == name).map(|(_, of)| of(options))
+pub fn format(name: &str) -> Option<Format> {
+    FORMATS.iter().copied().find(|format| format.name == name)
 }
 
 /// Whether a file of this extension that begins with `head` is an earlier report, and may be replaced by another one.
 pub fn is_report(extension: &str, head: &str) -> bool {
-    let mut formats = FORMATS.iter().map(|(_, of)| of(Options::default()));
-    formats.any(|format| format.extension() == extension && format.is_report(head))
+    FORMATS.iter().any(|format| format.extension == extension && (format.is_report)(head))
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        FORMATS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name))
+    }
 }
 
 #[cfg(test)]
@@ -48,8 +54,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_a_format() {
-        assert!(names().all(|name| format(name, Options::default()).is_some()));
-        assert!(format("xml", Options::default()).is_none());
+    fn formats_share_no_name_and_no_extension() {
+        for (at, format) in FORMATS.iter().enumerate() {
+            let mut others = FORMATS[..at].iter();
+            assert!(others.all(|other| other.name != format.name && other.extension != format.extension));
+        }
+        assert!(format("xml").is_none());
     }
 }

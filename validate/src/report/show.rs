@@ -8,7 +8,7 @@ use golden::manifest::{Producer, Request};
 use golden::{Dump, Entry};
 
 use super::numbers::list;
-use super::words::squeeze;
+use super::sentences::squeeze;
 use measure::metric::Statistics;
 
 /// The widest that a column gets; what is longer stands out of it, and moves its own line only.

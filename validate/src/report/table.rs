@@ -9,7 +9,7 @@ use cli::escape::terminal;
 use super::format::{Format, Options};
 use super::names::Abbreviations;
 use super::numbers::{count, relative_l2, short_or_dash};
-use super::words;
+use super::sentences;
 use crate::answer::Comparison;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
@@ -24,8 +24,21 @@ const COLUMN: usize = 7;
 /// How many failing rows of a run are shown before the rest of them share one.
 const FAILING_ROWS: usize = 12;
 
-/// Renders a table with the first divergence above it and the counts below.
-pub(super) struct Table(pub(super) Options);
+/// A table with the first divergence above it and the counts below.
+pub const FORMAT: Format = Format {
+    name: "table",
+    extension: "txt",
+    is_report: |head| head.starts_with("golden  ") && head.contains("\ncandidate  "),
+    render: |report, options| {
+        let (mut out, table) = (String::new(), Table(options));
+        table.header(&mut out, report);
+        table.rows(&mut out, report);
+        table.footer(&mut out, report);
+        out
+    },
+};
+
+struct Table(Options);
 
 /// A line of the table: an entry, or a run of them.
 struct Row<'a> {
@@ -34,38 +47,20 @@ struct Row<'a> {
     shown: &'a EntryReport,
 }
 
-impl Format for Table {
-    fn extension(&self) -> &'static str {
-        "txt"
-    }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.starts_with("golden  ") && head.contains("\ncandidate  ")
-    }
-
-    fn render(&self, report: &DiffReport) -> String {
-        let mut out = String::new();
-        self.header(&mut out, report);
-        self.rows(&mut out, report);
-        self.footer(&mut out, report);
-        out
-    }
-}
-
 impl Table {
     fn header(&self, out: &mut String, report: &DiffReport) {
         for (name, side) in [("golden", &report.golden), ("candidate", &report.candidate)] {
             line(out, &terminal(&format!("{name:<10} {}", side.path.display())));
-            line(out, &terminal(&format!("           {}", words::producer(side))));
+            line(out, &terminal(&format!("           {}", sentences::producer(side))));
         }
-        for (name, limits) in words::limits(report) {
+        for (name, limits) in sentences::limits(report) {
             line(out, &terminal(&format!("{name:<10} {limits}")));
         }
         for note in &report.notes {
-            wrapped(out, "note: ", "      ", &words::note(report, note));
+            wrapped(out, "note: ", "      ", &sentences::note(report, note));
         }
         out.push('\n');
-        if let Some((headline, lines)) = words::divergence(report) {
+        if let Some((headline, lines)) = sentences::divergence(report) {
             let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
             let mut text = String::new();
             wrapped(&mut text, "first divergence: ", "  ", &headline);
@@ -75,7 +70,7 @@ impl Table {
             }
             out.push('\n');
         }
-        if let Some(text) = words::all_fresh(report) {
+        if let Some(text) = sentences::all_fresh(report) {
             wrapped(out, "", "  ", &text);
             out.push('\n');
         }
@@ -112,14 +107,14 @@ impl Table {
                 short_or_dash(max_abs),
                 measurement.and_then(|m| m.max_ulps).map_or_else(|| "-".to_owned(), count),
             );
-            let verdict = self.styled(verdict_style(row.shown), words::verdict(row.shown));
+            let verdict = self.styled(verdict_style(row.shown), sentences::verdict(row.shown));
             line(out, &format!("{cells}  {verdict}"));
         }
         out.push('\n');
     }
 
     fn footer(&self, out: &mut String, report: &DiffReport) {
-        let counterparts = words::counterparts(report);
+        let counterparts = sentences::counterparts(report);
         match counterparts.len() {
             0 => {}
             // The long names of both sides would fill the screen.
@@ -135,8 +130,8 @@ impl Table {
             ),
             _ => counterparts.iter().for_each(|text| wrapped(out, "", "  ", text)),
         }
-        words::not_recorded(report).iter().for_each(|text| wrapped(out, "", "  ", text));
-        line(out, &words::counts(report));
+        sentences::not_recorded(report).iter().for_each(|text| wrapped(out, "", "  ", text));
+        line(out, &sentences::counts(report));
         if let Some(index) = report.summary().worst_relative_l2 {
             let worst = &report.entries[index];
             let measurement = worst.measurement.as_ref();
@@ -145,15 +140,15 @@ impl Table {
             wrapped(out, "", "  ", &format!("worst relative L2: {}{place}", relative_l2(measurement)));
         }
         let answer = &report.answer;
-        wrapped(out, "", "  ", &words::text("prompt", &answer.prompt));
-        wrapped(out, "", "  ", &words::ids(&answer.generated_ids));
+        wrapped(out, "", "  ", &sentences::text("prompt", &answer.prompt));
+        wrapped(out, "", "  ", &sentences::ids(&answer.generated_ids));
         if let Comparison::Differs(difference) = &answer.generated_ids {
-            for text in words::id_lines(difference) {
+            for text in sentences::id_lines(difference) {
                 line(out, &format!("  {text}"));
             }
         }
-        wrapped(out, "", "  ", &words::text("text", &answer.text));
-        if let Some(logits) = answer.logits.as_ref().and_then(words::logits) {
+        wrapped(out, "", "  ", &sentences::text("text", &answer.text));
+        if let Some(logits) = answer.logits.as_ref().and_then(sentences::logits) {
             wrapped(out, "", "  ", &logits);
         }
         if !report.verified {
@@ -176,7 +171,7 @@ impl Row<'_> {
             [first, .., last] if !first.only_candidate => {
                 format!("{}-{}", first.entry.order, last.entry.order)
             }
-            _ => words::order(self.shown),
+            _ => sentences::order(self.shown),
         }
     }
 

@@ -223,7 +223,7 @@ fn ids_have_texts_where_the_tokenizer_is_at_hand() {
 #[test]
 fn every_format_tells_the_logits() {
     let (_, report) = logits(|tensor| tensor.map(|_, value| 0.1 * value));
-    let render = |name| report::format(name, report::Options::default()).unwrap().render(&report);
+    let render = |name| report::format(name).unwrap().render(&report, report::Options::default());
     for name in ["table", "junit", "markdown", "html"] {
         let text = render(name).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("step logits: 8 steps, agreement top 1 100 %"), "{name}: {text}");

@@ -1,7 +1,7 @@
 //! Known mistakes, planted one at a time: each is named, with the tokens and channels that it is in.
 
 use golden::{Dtype, Dump, TensorView};
-use validate::diagnosis::Mistake;
+use validate::diagnosis::{DiagnosisKind, Place};
 use validate::{DiffReport, report};
 
 use crate::dumps::{Candidate, Tensor, bundled, compare, first_named};
@@ -12,20 +12,25 @@ const F32: &str = "shapes-describe-float32";
 const TOWER: &str = "vision_model.radio_model.model";
 
 /// Asserts that a change of a site is named first, with the mistake as its best explanation; tells what is said.
-fn diagnosed(name: &str, site: &str, mistake: Mistake, change: impl FnOnce(&mut Tensor)) -> Vec<String> {
+fn diagnosed(
+    name: &str,
+    site: &str,
+    mistake: DiagnosisKind,
+    change: impl FnOnce(&mut Tensor),
+) -> Vec<String> {
     let report = compare(name, &Candidate::changing(name, site, change));
     assert_eq!(first_named(&report), site);
     said(&report, mistake)
 }
 
-fn said(report: &DiffReport, mistake: Mistake) -> Vec<String> {
+fn said(report: &DiffReport, mistake: DiagnosisKind) -> Vec<String> {
     let findings = report.findings.as_ref().unwrap();
-    let found: Vec<Mistake> = findings.diagnoses.iter().map(|diagnosis| diagnosis.mistake).collect();
+    let found: Vec<DiagnosisKind> = findings.diagnoses.iter().map(|diagnosis| diagnosis.kind).collect();
     assert_eq!(found.first(), Some(&mistake), "{findings:?}");
     let best = &findings.diagnoses[0];
     let explanation = &best.explanation;
     assert!(explanation.after < explanation.before, "{best:?}");
-    findings.places.iter().cloned().chain([report::explanation(explanation)]).collect()
+    findings.places.iter().map(report::place).chain([report::explanation(explanation)]).collect()
 }
 
 fn values(name: &str, site: &str) -> Vec<f64> {
@@ -41,9 +46,10 @@ fn rearrange(tensor: &mut Tensor, from: impl Fn(usize) -> usize) {
 
 #[test]
 fn a_scale_factor() {
-    let said = diagnosed(ONE, "language_model.model.layers.2.self_attn.o_proj", Mistake::Scale, |tensor| {
-        tensor.map(|_, value| value / 32_f64.sqrt());
-    });
+    let said =
+        diagnosed(ONE, "language_model.model.layers.2.self_attn.o_proj", DiagnosisKind::Scale, |tensor| {
+            tensor.map(|_, value| value / 32_f64.sqrt());
+        });
     assert_eq!(said[0], "every one of 41 rows is off");
     assert!(said.last().unwrap().starts_with("it is 0.176"), "{said:?}");
 }
@@ -51,7 +57,7 @@ fn a_scale_factor() {
 #[test]
 fn a_scale_factor_of_one_part() {
     let site = format!("{TOWER}.blocks.2.attn.qkv");
-    let said = diagnosed(ONE, &site, Mistake::Scale, |tensor| {
+    let said = diagnosed(ONE, &site, DiagnosisKind::Scale, |tensor| {
         let row_len = tensor.row_len();
         tensor.map(|index, value| if index % row_len / 96 == 1 { value / 8.0 } else { value });
     });
@@ -62,7 +68,7 @@ fn a_scale_factor_of_one_part() {
 #[test]
 fn an_error_that_is_small_everywhere_is_everywhere() {
     let site = format!("{TOWER}.blocks.1.attn.qkv");
-    let said = diagnosed(ONE, &site, Mistake::Bias, |tensor| {
+    let said = diagnosed(ONE, &site, DiagnosisKind::Bias, |tensor| {
         let row_len = tensor.row_len();
         tensor.map(|index, value| {
             value + if index % row_len < 192 { 0.0 } else { (1 + index % row_len % 7) as f64 / 200.0 }
@@ -78,7 +84,7 @@ fn an_error_that_is_small_everywhere_is_everywhere() {
 #[test]
 fn a_missing_bias() {
     let site = format!("{TOWER}.blocks.1.mlp.fc2");
-    let said = diagnosed(ONE, &site, Mistake::Bias, |tensor| {
+    let said = diagnosed(ONE, &site, DiagnosisKind::Bias, |tensor| {
         let row_len = tensor.row_len();
         tensor.map(|index, value| value + (index % row_len) as f64 / 10.0 - 3.0);
     });
@@ -87,24 +93,29 @@ fn a_missing_bias() {
 
 #[test]
 fn rows_with_a_factor_of_their_own() {
-    let said = diagnosed(ONE, "language_model.model.layers.1.input_layernorm", Mistake::RowScale, |tensor| {
-        let row_len = tensor.row_len();
-        tensor.map(|index, value| value * (1.0 - 0.5 / (1.0 + (index / row_len) as f64)));
-    });
+    let said =
+        diagnosed(ONE, "language_model.model.layers.1.input_layernorm", DiagnosisKind::RowScale, |tensor| {
+            let row_len = tensor.row_len();
+            tensor.map(|index, value| value * (1.0 - 0.5 / (1.0 + (index / row_len) as f64)));
+        });
     assert!(said.last().unwrap().starts_with("each row is the golden one times 0.5 to 0.98"), "{said:?}");
 }
 
 #[test]
 fn a_shift_by_one_token() {
     for (by, text) in [(-1_isize, "the one before"), (1, "the one after")] {
-        let said =
-            diagnosed(ONE, "language_model.model.layers.0.self_attn.v_proj", Mistake::Shift, |tensor| {
+        let said = diagnosed(
+            ONE,
+            "language_model.model.layers.0.self_attn.v_proj",
+            DiagnosisKind::Shift,
+            |tensor| {
                 let (row_len, len) = (tensor.row_len(), tensor.len());
                 rearrange(tensor, |index| {
                     let from = index as isize + by * row_len as isize;
                     if (0..len as isize).contains(&from) { from as usize } else { index }
                 });
-            });
+            },
+        );
         assert!(said.last().unwrap().contains(text), "{said:?}");
     }
 }
@@ -112,7 +123,7 @@ fn a_shift_by_one_token() {
 #[test]
 fn tiles_in_another_order() {
     for site in ["pixel_values", "vision_model", "mlp1.1"] {
-        let said = diagnosed(TILES, site, Mistake::TileOrder, |tensor| {
+        let said = diagnosed(TILES, site, DiagnosisKind::TileOrder, |tensor| {
             let per = tensor.len() / 3;
             rearrange(tensor, |index| (index / per + 1) % 3 * per + index % per);
         });
@@ -122,7 +133,7 @@ fn tiles_in_another_order() {
 
 #[test]
 fn two_tiles_exchanged_are_told_from_the_third() {
-    let said = diagnosed(TILES, "mlp1.3", Mistake::TileOrder, |tensor| {
+    let said = diagnosed(TILES, "mlp1.3", DiagnosisKind::TileOrder, |tensor| {
         let per = tensor.len() / 3;
         rearrange(tensor, |index| match index / per {
             2 => index,
@@ -137,7 +148,7 @@ fn a_transposed_picture() {
     // 8 prefix tokens and 8 by 8 patches; 4 by 4 after pixel shuffle.
     let sites = [(format!("{TOWER}.blocks.0"), 8, 8), ("mlp1.0".to_owned(), 0, 4)];
     for (site, prefix, side) in sites {
-        let said = diagnosed(TILES, &site, Mistake::Transposed, |tensor| {
+        let said = diagnosed(TILES, &site, DiagnosisKind::Transposed, |tensor| {
             let (row_len, tokens) = (tensor.row_len(), prefix + side * side);
             rearrange(tensor, |index| {
                 let (row, column) = (index / row_len, index % row_len);
@@ -157,7 +168,7 @@ fn a_transposed_picture() {
 #[test]
 fn queries_keys_and_values_exchanged() {
     let site = format!("{TOWER}.blocks.1.attn.qkv");
-    let said = diagnosed(ONE, &site, Mistake::QkvOrder, |tensor| {
+    let said = diagnosed(ONE, &site, DiagnosisKind::QkvOrder, |tensor| {
         let (row_len, part) = (tensor.row_len(), tensor.row_len() / 3);
         rearrange(tensor, |index| {
             let (row, column) = (index / row_len, index % row_len);
@@ -173,7 +184,7 @@ fn interleaved_halves() {
     for site in ["layers.1.self_attn.k_proj", "rotary_emb.sin"] {
         let site = format!("language_model.model.{site}");
         for pairs in [true, false] {
-            diagnosed(ONE, &site, Mistake::Interleaved, |tensor| {
+            diagnosed(ONE, &site, DiagnosisKind::Interleaved, |tensor| {
                 // Heads of 32.
                 rearrange(tensor, |index| {
                     let (head, place) = (index - index % 32, index % 32);
@@ -190,9 +201,10 @@ fn another_activation_function() {
     let given = values(F32, &format!("{TOWER}.blocks.1.mlp.fc1"));
     let tanh =
         |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
-    let said = diagnosed(F32, &site, Mistake::Activation, |tensor| tensor.map(|index, _| tanh(given[index])));
+    let said =
+        diagnosed(F32, &site, DiagnosisKind::Activation, |tensor| tensor.map(|index, _| tanh(given[index])));
     assert_eq!(said.last().unwrap(), "it is the GELU with tanh of its input");
-    diagnosed(F32, &site, Mistake::Activation, |tensor| tensor.map(|index, _| given[index].max(0.0)));
+    diagnosed(F32, &site, DiagnosisKind::Activation, |tensor| tensor.map(|index, _| given[index].max(0.0)));
 }
 
 #[test]
@@ -200,22 +212,23 @@ fn the_numbers_of_another_site() {
     // A norm that was left out.
     let site = format!("{TOWER}.blocks.1.norm1");
     let input = values(ONE, &format!("{TOWER}.blocks.0"));
-    let said = diagnosed(ONE, &site, Mistake::OtherSite, |tensor| tensor.map(|index, _| input[index]));
+    let said = diagnosed(ONE, &site, DiagnosisKind::OtherSite, |tensor| tensor.map(|index, _| input[index]));
     assert_eq!(said.last().unwrap(), &format!("it has the golden numbers of {TOWER}.blocks.0"));
 }
 
 #[test]
 fn colours_and_their_normalisation() {
     let plane = 128 * 128;
-    diagnosed(ONE, "pixel_values", Mistake::ColourOrder, |tensor| {
+    diagnosed(ONE, "pixel_values", DiagnosisKind::ColourOrder, |tensor| {
         rearrange(tensor, |index| (2 - index / plane) * plane + index % plane);
     });
     let site = "vision_model.radio_model.input_conditioner";
     let pixels = values(ONE, "pixel_values");
-    let said = diagnosed(ONE, site, Mistake::Normalisation, |tensor| tensor.map(|index, _| pixels[index]));
+    let said =
+        diagnosed(ONE, site, DiagnosisKind::Normalisation, |tensor| tensor.map(|index, _| pixels[index]));
     assert_eq!(said.last().unwrap(), "the pixels are not normalised");
     let (mean, std) = ([0.4815, 0.4578, 0.4082], [0.2686, 0.2613, 0.2758]);
-    let said = diagnosed(F32, site, Mistake::Normalisation, |tensor| {
+    let said = diagnosed(F32, site, DiagnosisKind::Normalisation, |tensor| {
         let once = tensor.len();
         assert_eq!(once, 3 * plane);
         let view = TensorView::new(tensor.dtype, &tensor.shape, &tensor.data).unwrap().to_f64_vec();
@@ -237,7 +250,7 @@ fn colours_and_their_normalisation() {
 #[test]
 fn parts_of_a_patch_in_another_order() {
     let site = format!("{TOWER}.patch_generator.im_to_patches");
-    let said = diagnosed(ONE, &site, Mistake::PatchOrder, |tensor| {
+    let said = diagnosed(ONE, &site, DiagnosisKind::PatchOrder, |tensor| {
         rearrange(tensor, |index| index - index % 768 + index % 768 % 3 * 256 + index % 768 / 3);
     });
     assert_eq!(said.last().unwrap(), "each patch has its colours last, and not first");
@@ -245,7 +258,7 @@ fn parts_of_a_patch_in_another_order() {
 
 #[test]
 fn bfloat16_in_a_float32_run() {
-    diagnosed(F32, "mlp1.1", Mistake::Bfloat16, |tensor| {
+    diagnosed(F32, "mlp1.1", DiagnosisKind::Bfloat16, |tensor| {
         assert_eq!(tensor.dtype, Dtype::Float32);
         tensor.map(|_, value| half::bf16::from_f64(value).to_f64());
     });
@@ -256,7 +269,8 @@ fn one_number_far_off_is_no_mistake_of_places() {
     // Most of the pixels are equal to their neighbours.
     let report = compare(ONE, &Candidate::changing(ONE, "pixel_values", |tensor| tensor.set(1, -3e4)));
     let findings = report.findings.unwrap();
-    assert_eq!(findings.places, ["1 of 384 rows is off: row 0", "the error is in channel 1 of 128"]);
+    let places: Vec<String> = findings.places.iter().map(report::place).collect();
+    assert_eq!(places, ["1 of 384 rows is off: row 0", "the error is in channel 1 of 128"]);
     assert_eq!(findings.diagnoses, []);
 }
 
@@ -274,11 +288,34 @@ fn what_no_mistake_explains_has_no_diagnosis() {
 }
 
 #[test]
+fn a_norm_whose_weight_is_off_by_one() {
+    let tower = [format!("{TOWER}.blocks.1.norm1"), format!("{TOWER}.blocks.0")];
+    let llama = ["language_model.model.layers.0.input_layernorm", "inputs_embeds"].map(str::to_owned);
+    for ([site, input], subtracts_mean) in [(tower, true), (llama, false)] {
+        let given = values(ONE, &input);
+        let normalised = |row_len: usize, index: usize| {
+            let row = &given[index / row_len * row_len..][..row_len];
+            let mean_of = |numbers: &mut dyn Iterator<Item = f64>| numbers.sum::<f64>() / row_len as f64;
+            let mean = if subtracts_mean { mean_of(&mut row.iter().copied()) } else { 0.0 };
+            let variance = mean_of(&mut row.iter().map(|value| (value - mean) * (value - mean)));
+            (given[index] - mean) / variance.sqrt()
+        };
+        for (times, says) in [(1.0, "the norm's weight is applied as 1 + weight"), (-1.0, "too small by 1")] {
+            let said = diagnosed(ONE, &site, DiagnosisKind::UnitOffset, |tensor| {
+                let row_len = tensor.row_len();
+                tensor.map(|index, value| value + times * normalised(row_len, index));
+            });
+            assert!(said.last().unwrap().contains(says), "{site}: {said:?}");
+        }
+    }
+}
+
+#[test]
 fn another_epsilon() {
     // The variance of what is normalised tells by how much each row changes.
     let site = "language_model.model.layers.0.input_layernorm";
     let given = values(F32, "inputs_embeds");
-    let said = diagnosed(F32, site, Mistake::Epsilon, |tensor| {
+    let said = diagnosed(F32, site, DiagnosisKind::Epsilon, |tensor| {
         let width = tensor.row_len();
         let variance = |row: usize| {
             given[row * width..][..width].iter().map(|value| value * value).sum::<f64>() / width as f64
@@ -305,8 +342,8 @@ fn heads_that_carry_the_error() {
         });
     });
     let findings = compare(ONE, &candidate).findings.unwrap();
-    assert!(findings.places.contains(&"the error is in heads 1, 3 of 4".to_owned()), "{findings:?}");
-    let said = diagnosed(ONE, site, Mistake::HeadOrder, |tensor| {
+    assert!(findings.places.contains(&Place::Heads(vec![1, 3], 4)), "{findings:?}");
+    let said = diagnosed(ONE, site, DiagnosisKind::HeadOrder, |tensor| {
         rearrange(tensor, |index| {
             let (row, head, place) = (index - index % 128, index % 128 / 32, index % 32);
             row + [0, 2, 1, 3][head] * 32 + place
@@ -318,7 +355,7 @@ fn heads_that_carry_the_error() {
 #[test]
 fn tokens_of_a_tile_that_stand_some_places_too_late() {
     let site = "vision_model";
-    let said = diagnosed(TILES, site, Mistake::Shift, |tensor| {
+    let said = diagnosed(TILES, site, DiagnosisKind::Shift, |tensor| {
         let (row_len, tokens) = (tensor.row_len(), 64);
         rearrange(tensor, |index| {
             let token = index / row_len % tokens;
@@ -332,7 +369,7 @@ fn tokens_of_a_tile_that_stand_some_places_too_late() {
 fn image_tokens_one_place_too_late() {
     let ids = values(ONE, "input_ids");
     let image = |row: usize| ids[row] == 494.0;
-    let said = diagnosed(ONE, "inputs_embeds", Mistake::Shift, |tensor| {
+    let said = diagnosed(ONE, "inputs_embeds", DiagnosisKind::Shift, |tensor| {
         let row_len = tensor.row_len();
         rearrange(tensor, |index| {
             let row = index / row_len;
@@ -365,7 +402,7 @@ fn tiles_and_tokens_that_only_one_side_has() {
     };
     let report = without(TILES, "pixel_values", 2..3, 0);
     let found = &report.findings.as_ref().unwrap().diagnoses[0];
-    assert_eq!(found.mistake, Mistake::MissingTiles);
+    assert_eq!(found.kind, DiagnosisKind::MissingTiles);
     assert_eq!(
         report::explanation(&found.explanation),
         "it lacks tile 2 of 3, the thumbnail, which is the others, 2 by 1, made smaller"
@@ -379,8 +416,8 @@ fn tiles_and_tokens_that_only_one_side_has() {
     let report = without(TILES, site, 4..8, 1);
     let found = &report.findings.as_ref().unwrap().diagnoses[0];
     assert_eq!(
-        (found.mistake, report::explanation(&found.explanation)),
-        (Mistake::MissingRows, "it lacks rows 4 to 7 of 72".to_owned())
+        (found.kind, report::explanation(&found.explanation)),
+        (DiagnosisKind::MissingRows, "it lacks rows 4 to 7 of 72".to_owned())
     );
     assert!(found.explanation.after == 0.0 && found.explanation.before > 0.0, "{found:?}");
 }
@@ -416,7 +453,7 @@ fn other_frequencies() {
     });
     let report = compare(F32, &candidate);
     assert_eq!(first_named(&report), format!("{stem}.cos"));
-    let said = said(&report, Mistake::Frequencies);
+    let said = said(&report, DiagnosisKind::Frequencies);
     assert_eq!(said.last().unwrap(), "its frequencies are those of a base (`rope_theta`) of 10000");
 }
 
@@ -430,11 +467,11 @@ fn what_only_decoding_shows() {
         })
     };
     let report = compare(F32, &from(2));
-    let told = said(&report, Mistake::Decoding);
+    let told = said(&report, DiagnosisKind::Decoding);
     assert!(told.last().unwrap().starts_with("the logits agree up to step 1 and part at step 2"), "{told:?}");
     let report = compare(F32, &from(0));
     let findings = report.findings.unwrap();
-    assert!(findings.diagnoses.iter().all(|told| told.mistake != Mistake::Decoding), "{findings:?}");
+    assert!(findings.diagnoses.iter().all(|told| told.kind != DiagnosisKind::Decoding), "{findings:?}");
 }
 
 #[test]

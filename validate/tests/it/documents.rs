@@ -122,7 +122,7 @@ fn reports_of_every_kind_satisfy_their_schema() {
         },
     );
     for report in [compare(name, &Candidate::copied(name)), compare(name, &all_kinds)] {
-        let json = format("json", Options::default()).unwrap().render(&report);
+        let json = format("json").unwrap().render(&report, Options::default());
         let json: Value = serde_json::from_str(&json).unwrap();
         if let Err(error) = schema.validate(&json) {
             panic!("{error} at {}", error.instance_path());
@@ -133,7 +133,7 @@ fn reports_of_every_kind_satisfy_their_schema() {
     let kinds: BTreeSet<String> = {
         let report = compare(name, &all_kinds);
         let json: Value =
-            serde_json::from_str(&format("json", Options::default()).unwrap().render(&report)).unwrap();
+            serde_json::from_str(&format("json").unwrap().render(&report, Options::default())).unwrap();
         let entries = json["entries"].as_array().unwrap().clone();
         entries.iter().filter_map(|entry| Some(entry["failure"]["kind"].as_str()?.to_owned())).collect()
     };

@@ -42,7 +42,7 @@ pub fn render(name: &str, candidate: &Candidate) -> String {
     // They are not the same from run to run.
     report.golden.path = "golden".into();
     report.candidate.path = "candidate".into();
-    format(name, Options::default()).unwrap().render(&report)
+    format(name).unwrap().render(&report, Options::default())
 }
 
 #[test]
@@ -104,8 +104,40 @@ fn markdown_has_the_divergence_above_a_table() {
 }
 
 #[test]
+fn annotations_are_of_the_first_divergence_and_a_pass() {
+    assert_snapshot!(render("github", &faulty()), @"::error title=Activations%3A first divergence at vision_model.radio_model.model.blocks.1.attn.qkv (Linear%2C order 18)::relative L2: expected at most 2.0e-2, found 5.7e-2%0Alargest difference 2.9e0 at [0, 40, 39]: expected 5.8125, found 8.75%0A288 of 20736 elements differ%0A1 of 64 patch tokens is off: tile 0, row 4, column 0%0Adiagnosis: each row that is off is the golden one times 1.5; undone, it leaves a relative L2 of 3.2e-4 of 5.7e-2%0Amade here: its input vision_model.radio_model.model.blocks.1.norm1 is bit-equal%0Alast agreement: vision_model.radio_model.model.blocks.1.norm1 (LayerNorm, order 17), bit-equal%0A105 entries: 103 pass, 103 bit-equal, 1 fail, 1 fresh, 1 ignored");
+    assert_snapshot!(render("github", &Candidate::copied(NAME)), @"::notice title=Activations%3A pass::105 entries: 105 pass, 105 bit-equal, 0 fail%0Aprompt: equal%0Agenerated ids: equal%0Atext: equal%0Astep logits: 8 steps, the same probabilities");
+}
+
+#[test]
+fn annotations_are_of_introduced_errors_and_no_more_than_github_shows() {
+    // The norms, as none of them is given what another one computes.
+    let norms = |mut count: usize| {
+        Candidate::of(NAME, move |tensor| {
+            let name = tensor.name.as_str();
+            let is_norm = [".norm1", ".norm2", "_layernorm"].iter().any(|end| name.ends_with(end));
+            if is_norm && count > 0 {
+                count -= 1;
+                tensor.map(|_, value| 1.5 * value);
+            }
+            true
+        })
+    };
+    let of = |sites: usize, kind: &str| {
+        let text = render("github", &norms(sites));
+        assert!(text.lines().all(|line| line.starts_with("::")), "{text}");
+        text.lines().filter(|line| line.starts_with(kind)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!((of(3, "::error").len(), of(3, "::warning").len()), (1, 2));
+    assert_eq!((of(11, "::error").len(), of(11, "::warning").len()), (1, 10));
+    let many = of(13, "::warning");
+    assert_eq!(many.len(), 10);
+    assert!(many[9].starts_with("::warning title=Activations%3A 3 more introduced errors::"), "{many:?}");
+}
+
+#[test]
 fn nothing_that_a_dump_says_is_markup() {
-    for name in ["junit", "markdown", "html"] {
+    for name in ["junit", "markdown", "html", "github"] {
         let text = render(name, &hostile());
         for forbidden in ["<b>", "\u{1b}", "\u{0}", "]]>"] {
             let found = text.find(forbidden).map(|at| &text[at.saturating_sub(60)..at + 20]);

@@ -205,7 +205,7 @@ fn whole_numbers_that_are_sketched_are_equal_or_not() {
     let report = diff(&golden, &other);
     let unequal = Failure::Unequal { differing: None, elements: 70_000 };
     assert_eq!(report.entries[0].verdict, Verdict::Fail(unequal));
-    let text = report::format("table", report::Options::default()).unwrap().render(&report);
+    let text = report::format("table").unwrap().render(&report, report::Options::default());
     assert!(text.contains("expected all 70000 elements equal, found another SHA-256"), "{text}");
 }
 
@@ -374,7 +374,7 @@ fn every_format_marks_estimates() {
     let golden = Sketched::of(&bundled(NAME), &[]);
     let fault = faulty();
     let report = diff(&golden.open(), &Dump::open(fault.path()).unwrap());
-    let render = |name| report::format(name, report::Options::default()).unwrap().render(&report);
+    let render = |name| report::format(name).unwrap().render(&report, report::Options::default());
     let table = render("table").replace(golden.path.to_str().unwrap(), "golden");
     let table = table.replace(fault.path().to_str().unwrap(), "candidate");
     assert_snapshot!(table, @r#"

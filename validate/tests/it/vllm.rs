@@ -1,7 +1,7 @@
 //! What vLLM itself recorded, through the ready-made maps; `golden/fixtures/ports/README.md` says how it was made.
 
 use golden::{Dump, DumpWriter};
-use validate::diagnosis::Mistake;
+use validate::diagnosis::DiagnosisKind;
 use validate::origin::OriginKind;
 use validate::tolerance::Verdict;
 use validate::{Comparison, DiffOptions, DiffReport, EntryReport, NameMap, Note, Policy};
@@ -54,9 +54,10 @@ fn the_whole_model_differs_where_vllm_resizes_positions_otherwise() {
     assert_eq!(fresh[0].entry.name, format!("{TOWER}.patch_generator.cls_token"));
     let findings = report.findings.as_ref().unwrap();
     assert_eq!(report.entries[findings.index].entry.name, fresh[0].entry.name);
-    assert_eq!(findings.places, ["all 64 patch tokens are off and no prefix token is"]);
-    let mistakes: Vec<Mistake> = findings.diagnoses.iter().map(|diagnosis| diagnosis.mistake).collect();
-    assert_eq!(mistakes, [Mistake::AlignCorners]);
+    let places: Vec<String> = findings.places.iter().map(validate::report::place).collect();
+    assert_eq!(places, ["all 64 patch tokens are off and no prefix token is"]);
+    let mistakes: Vec<DiagnosisKind> = findings.diagnoses.iter().map(|diagnosis| diagnosis.kind).collect();
+    assert_eq!(mistakes, [DiagnosisKind::AlignCorners]);
 
     // Before it all is equal to the last bit, and so are the token ids; attention in bfloat16 makes more of what it inherits
     // than the built-in limits allow.

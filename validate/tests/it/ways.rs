@@ -3,7 +3,7 @@
 use golden::{Dtype, Dump, DumpWriter, Role};
 use half::bf16;
 use serde_json::Value;
-use validate::diagnosis::Mistake;
+use validate::diagnosis::DiagnosisKind;
 use validate::report::{Options, format};
 use validate::tolerance::{Preset, Verdict};
 use validate::{DiffOptions, DiffReport, Policy};
@@ -20,7 +20,7 @@ const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 fn text(report: &DiffReport, name: &str, options: Options) -> String {
-    format(name, options).unwrap().render(report)
+    format(name).unwrap().render(report, options)
 }
 
 /// The table in one line, however it was wrapped.
@@ -161,7 +161,7 @@ fn told_apart(golden: &Dump, candidate: &Dump, [from, to]: [&str; 2], says: &str
     let report = validate::diff(golden, candidate, &DiffOptions::new(&exact())).unwrap();
     assert_eq!(first_named(&report), CONDITIONER);
     let best = &report.findings.as_ref().unwrap().diagnoses[0];
-    assert_eq!(best.mistake, Mistake::PixelRounding);
+    assert_eq!(best.kind, DiagnosisKind::PixelRounding);
     assert!(validate::report::explanation(&best.explanation).starts_with(says), "{best:?}");
     assert_eq!(best.explanation.after, 0.0);
 }
@@ -172,7 +172,7 @@ fn pixels_that_were_rounded_in_a_float32_run_are_beyond_its_limits() {
     let change = |tensor: &mut Tensor| condition(&pixels, true, true, tensor);
     let report = compare(F32, &Candidate::changing(F32, CONDITIONER, change));
     assert_eq!(first_named(&report), CONDITIONER);
-    assert_eq!(report.findings.unwrap().diagnoses[0].mistake, Mistake::PixelRounding);
+    assert_eq!(report.findings.unwrap().diagnoses[0].kind, DiagnosisKind::PixelRounding);
 }
 
 #[test]
@@ -184,7 +184,10 @@ fn another_error_of_that_size_is_not_called_rounding() {
     let report = compare_by(B16, &candidate, &exact());
     assert_eq!(first_named(&report), CONDITIONER);
     let diagnoses = &report.findings.as_ref().unwrap().diagnoses;
-    assert!(diagnoses.iter().all(|diagnosis| diagnosis.mistake != Mistake::PixelRounding), "{diagnoses:?}");
+    assert!(
+        diagnoses.iter().all(|diagnosis| diagnosis.kind != DiagnosisKind::PixelRounding),
+        "{diagnoses:?}"
+    );
     assert!(!table(&report).contains("reached the golden run's tower"));
 }
 

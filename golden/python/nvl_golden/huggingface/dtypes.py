@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..copies import PRECISION, dtype_name
+from .._core import PRECISION
+from ..copies import dtype_name
 from .weights import Stored
 
 _PRECISION = {getattr(torch, name): bits for name, bits in PRECISION.items()}

@@ -165,9 +165,7 @@ def test_the_fixture_writes_reports_for_ci(pytester, golden, tmp_path):
     folders = sorted((tmp_path / "reports").iterdir())
     assert [folder.name.rpartition("-")[2] for folder in folders] == ["test_other", "test_same"]
     for folder in folders:
-        assert {path.name for path in folder.iterdir()} == {
-            f"report.{end}" for end in ("txt", "json", "xml", "md", "html")
-        }
+        assert {path.name for path in folder.iterdir()} == {f"report.{end}" for end in EXTENSIONS.values()}
     suite = ElementTree.parse(folders[0] / "report.xml").getroot()
     assert int(suite.get("failures")) > 0
     assert json.loads((folders[1] / "report.json").read_text())

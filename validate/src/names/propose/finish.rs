@@ -6,15 +6,15 @@ use cli::escape::toml;
 use golden::{Dump, Entry};
 use indexmap::IndexSet;
 
-use super::draft::{DraftRule, singly};
 use super::proposal::Proposal;
+use super::rule::{ProposedRule, singly};
 use crate::error::{Error, Result};
 use crate::names::file::parse;
 use crate::names::pairing::Pairing;
 use crate::names::pattern::readings;
 
 /// Writes the rules as a map that fits the dumps.
-pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>) -> Result<Proposal> {
+pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<ProposedRule>) -> Result<Proposal> {
     let map = loop {
         let map = parse("proposal", &written(&rules, &[], &[]));
         let conflicts = match &map {
@@ -55,7 +55,7 @@ pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<DraftRule>)
 
 /// Rules that take in more than they were made of may get in each other's way: of those that do, the one with fewer sites
 /// is undone into single ones, and these give way.
-fn without_conflicts(rules: Vec<DraftRule>, conflicts: Vec<Error>) -> Result<Vec<DraftRule>> {
+fn without_conflicts(rules: Vec<ProposedRule>, conflicts: Vec<Error>) -> Result<Vec<ProposedRule>> {
     let mut undone = BTreeSet::new();
     for error in conflicts {
         let Error::Names { place, found, .. } = &error else { return Err(error) };
@@ -69,7 +69,7 @@ fn without_conflicts(rules: Vec<DraftRule>, conflicts: Vec<Error>) -> Result<Vec
         let Some(number) = least else { return Err(error) };
         undone.insert(number);
     }
-    let kept = |(number, rule): (usize, DraftRule)| match (undone.contains(&number), rule.literal) {
+    let kept = |(number, rule): (usize, ProposedRule)| match (undone.contains(&number), rule.literal) {
         (false, _) => vec![rule],
         (true, false) => singly(rule.of),
         (true, true) => Vec::new(),
@@ -109,7 +109,7 @@ fn general(name: &str) -> String {
 }
 
 /// The map as TOML; what nothing was found for stands at its end as comments.
-fn written(rules: &[DraftRule], left: &[String], unmatched: &[String]) -> String {
+fn written(rules: &[ProposedRule], left: &[String], unmatched: &[String]) -> String {
     let mut out = String::from(
         "# Proposed by `nvl-validate names`: read it before you trust it. Tensors of equal names need no rule.\nversion = 1\n",
     );

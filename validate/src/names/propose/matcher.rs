@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use golden::Entry;
 
-use super::draft::{Draft, Evidence};
 use super::index::Index;
-use super::likeness::{Rows, Sample};
+use super::rule::{Evidence, Match};
+use super::similarity::{Rows, Sample};
 
 /// A golden entry or a candidate's, with what is asked of it often.
 pub(super) struct Tensor<'a> {
@@ -26,7 +26,7 @@ pub(super) struct Matcher<'a> {
     pub(super) used: Vec<bool>,
     /// Where in the candidate's order the counterpart of a golden entry ends.
     pub(super) places: Vec<Option<usize>>,
-    pub(super) drafts: Vec<Draft>,
+    pub(super) matches: Vec<Match>,
 }
 
 impl Matcher<'_> {
@@ -59,7 +59,7 @@ impl Matcher<'_> {
         {
             return;
         }
-        self.drafts.push(Draft {
+        self.matches.push(Match {
             candidates: candidates.iter().map(|&candidate| self.name(candidate)).collect(),
             goldens: goldens.iter().map(|&golden| self.golden[golden].entry.name.clone()).collect(),
             body,

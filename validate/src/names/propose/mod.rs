@@ -4,23 +4,23 @@
 //! order, permuted, fused or split, with more or fewer tokens; what is left, by name, shape and order of execution.
 //! Rules that differ in numbers only become one.
 
-mod draft;
 mod finish;
 mod index;
-mod likeness;
 mod matcher;
 mod parts;
 mod place;
 mod proposal;
+mod rule;
+mod similarity;
 mod whole;
 
 use golden::Dump;
 
 use crate::error::Result;
-use draft::generalised;
 use finish::finish;
-use likeness::Rows;
 use matcher::{Matcher, Tensor};
+use rule::generalised;
+use similarity::Rows;
 
 pub use proposal::Proposal;
 
@@ -39,7 +39,7 @@ pub fn propose(golden: &Dump, candidate: &Dump) -> Result<Proposal> {
         found: vec![false; golden_tensors.len()],
         used: vec![false; candidates.len()],
         places: vec![None; golden_tensors.len()],
-        drafts: Vec::new(),
+        matches: Vec::new(),
         golden: golden_tensors,
         candidate: candidates,
     };
@@ -49,7 +49,7 @@ pub fn propose(golden: &Dump, candidate: &Dump) -> Result<Proposal> {
     matcher.split();
     matcher.added();
     matcher.by_place();
-    let rules = generalised(std::mem::take(&mut matcher.drafts));
+    let rules = generalised(std::mem::take(&mut matcher.matches));
     golden.check()?;
     candidate.check()?;
     finish(golden, candidate, rules)

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::draft::Evidence;
 use super::index::Index;
-use super::likeness::{ALIKE, Heads, LastRows, Sample};
 use super::matcher::{Matcher, module};
+use super::rule::Evidence;
+use super::similarity::{ALIKE, Heads, LastRows, Sample};
 
 /// How many parts a tensor may have.
 const MOST_PARTS: usize = 64;

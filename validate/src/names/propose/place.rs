@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::draft::Evidence;
 use super::matcher::{Matcher, Tensor, last_word};
-use crate::names::propose::likeness;
+use super::rule::Evidence;
+use crate::names::propose::similarity;
 
 /// What a tensor must have in common with a golden one to stand for it: rows, columns, and whether its elements are
 /// floating-point numbers.
@@ -59,7 +59,7 @@ impl Matcher<'_> {
         let (own, other) = (&self.golden[golden], &self.candidate[candidate]);
         let elements = own.rows.elements();
         let difference =
-            likeness::distance(elements, |place| own.rows.at(place), |place| other.rows.at(place));
+            similarity::distance(elements, |place| own.rows.at(place), |place| other.rows.at(place));
         let reshape = own.entry.shape != other.entry.shape;
         let body = if reshape { vec!["steps = [{ reshape = \"golden\" }]".to_owned()] } else { Vec::new() };
         let body = self.with_dtype(body, own.entry, other.entry);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
-use super::draft::Evidence;
 use super::index::{Index, MOST};
-use super::likeness::ALIKE;
 use super::matcher::{Matcher, last_word};
+use super::rule::Evidence;
+use super::similarity::ALIKE;
 
 /// How many tensors may be equally near, of those that are not equal by their hashes.
 const MOST_TIES: usize = 256;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::format::Format;
 use super::numbers::{count, relative_l2, short, short_or_dash};
-use super::words::{self, Before};
+use super::sentences::{self, Before};
 use crate::entry::EntryReport;
 use crate::result::{DiffReport, Divergence};
 use crate::tiles::Tiles;
@@ -25,33 +25,28 @@ const SINGLE_ROWS: usize = 1024;
 /// The same of the outputs of layers and of the first divergence, which are looked at most.
 const SINGLE_ROWS_OF_LAYERS: usize = 1 << 14;
 
-/// Renders a page.
-pub(in crate::report) struct Html;
+/// A page.
+pub(in crate::report) const FORMAT: Format = Format {
+    name: "html",
+    extension: "html",
+    is_report: |head| head.contains("<title>nvl-validate: "),
+    render: |report, _| render(report),
+};
 
-impl Format for Html {
-    fn extension(&self) -> &'static str {
-        "html"
-    }
-
-    fn is_report(&self, head: &str) -> bool {
-        head.contains("<title>nvl-validate: ")
-    }
-
-    fn render(&self, report: &DiffReport) -> String {
-        let verdict = if report.passes() { "pass" } else { "fail" };
-        // In a script element nothing but its end and a comment has a meaning, and both begin with this sign.
-        let data = serde_json::to_string(&Data::of(report)).unwrap_or_default().replace('<', "\\u003c");
-        PAGE.replace("{style}", include_str!("style.css"))
-            .replace("{verdict}", verdict)
-            .replace("{sides}", &sides(report))
-            .replace("{divergence}", &divergence(report))
-            .replace("{summary}", &summary(report))
-            .replace("{steps}", &steps(report))
-            .replace("{rows}", &table(report))
-            .replace("{script}", include_str!("page.js"))
-            // The last one, since it may hold anything.
-            .replace("{data}", &data)
-    }
+fn render(report: &DiffReport) -> String {
+    let verdict = if report.passes() { "pass" } else { "fail" };
+    // In a script element nothing but its end and a comment has a meaning, and both begin with this sign.
+    let data = serde_json::to_string(&Data::of(report)).unwrap_or_default().replace('<', "\\u003c");
+    PAGE.replace("{style}", include_str!("style.css"))
+        .replace("{verdict}", verdict)
+        .replace("{sides}", &sides(report))
+        .replace("{divergence}", &divergence(report))
+        .replace("{summary}", &summary(report))
+        .replace("{steps}", &steps(report))
+        .replace("{rows}", &table(report))
+        .replace("{script}", include_str!("page.js"))
+        // The last one, since it may hold anything.
+        .replace("{data}", &data)
 }
 
 const PAGE: &str = include_str!("page.html");
@@ -145,10 +140,10 @@ impl<'a> EntryData<'a> {
         EntryData {
             order: (!entry.only_candidate).then_some(entry.entry.order),
             name: plain(&entry.entry.name),
-            class: plain(words::class(entry)),
+            class: plain(sentences::class(entry)),
             dtype: entry.entry.dtype.name(),
             shape: &entry.entry.shape,
-            verdict: words::verdict(entry),
+            verdict: sentences::verdict(entry),
             origin: entry.origin.kind.name(),
             estimated: measurement.is_some_and(|m| m.estimated),
             l2: of(Metric::RelativeL2),
@@ -158,7 +153,10 @@ impl<'a> EntryData<'a> {
             limit,
             rounding: entry.origin.rounding,
             noise: entry.noise.as_ref().map(|level| level.relative_l2),
-            lines: words::entry_lines(report, before, index, entry).iter().map(|line| plain(line)).collect(),
+            lines: sentences::entry_lines(report, before, index, entry)
+                .iter()
+                .map(|line| plain(line))
+                .collect(),
             inputs: &entry.origin.inputs,
             rows: measurement.and_then(|m| {
                 let single = if first == Some(index) || is_layer(&entry.entry.name) {
@@ -225,17 +223,20 @@ fn sides(report: &DiffReport) -> String {
     let mut out = String::new();
     for (name, side) in [("Golden", &report.golden), ("Candidate", &report.candidate)] {
         let path = text(&side.path.display().to_string());
-        let _ =
-            write!(out, "<dt>{name}</dt><dd><code>{path}</code><br>{}</dd>", text(&words::producer(side)));
+        let _ = write!(
+            out,
+            "<dt>{name}</dt><dd><code>{path}</code><br>{}</dd>",
+            text(&sentences::producer(side))
+        );
     }
-    for (name, limits) in words::limits(report) {
+    for (name, limits) in sentences::limits(report) {
         let _ = write!(out, "<dt>{name}</dt><dd><code>{}</code></dd>", text(&limits));
     }
     out
 }
 
 fn divergence(report: &DiffReport) -> String {
-    let Some((headline, lines)) = words::divergence(report) else {
+    let Some((headline, lines)) = sentences::divergence(report) else {
         return "<p>No divergence.</p>".to_owned();
     };
     let mut out = format!("<p class=\"headline\">{}</p><ul>", text(&headline));
@@ -243,17 +244,17 @@ fn divergence(report: &DiffReport) -> String {
         let _ = write!(out, "<li>{}</li>", text(&line));
     }
     out.push_str("</ul>");
-    if let Some(fresh) = words::all_fresh(report) {
+    if let Some(fresh) = sentences::all_fresh(report) {
         let _ = write!(out, "<p>{}</p>", text(&fresh));
     }
     out
 }
 
 fn summary(report: &DiffReport) -> String {
-    let mut sentences = vec![words::counts(report)];
-    sentences.extend(words::not_recorded(report));
-    sentences.extend(words::answer(report));
-    sentences.extend(report.notes.iter().map(|note| format!("note: {}", words::note(report, note))));
+    let mut sentences = vec![sentences::counts(report)];
+    sentences.extend(sentences::not_recorded(report));
+    sentences.extend(sentences::answer(report));
+    sentences.extend(report.notes.iter().map(|note| format!("note: {}", sentences::note(report, note))));
     if !report.verified {
         sentences.push("the recorded hashes were not checked".to_owned());
     }
@@ -265,17 +266,17 @@ fn table(report: &DiffReport) -> String {
     for (index, entry) in report.entries.iter().enumerate() {
         let measurement = entry.measurement.as_ref();
         let of = |metric: Metric| short_or_dash(measurement.and_then(|m| metric.of(m)));
-        let verdict = words::verdict(entry);
+        let verdict = sentences::verdict(entry);
         let _ = writeln!(
             out,
             "<tr data-index=\"{index}\" class=\"{}\"><td>{}</td><td><code>{}</code>{}</td><td>{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             verdict.to_lowercase().replace('/', "-"),
-            words::order(entry),
+            sentences::order(entry),
             text(&entry.entry.name),
-            words::counterpart(entry)
+            sentences::counterpart(entry)
                 .map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),
-            text(words::class(entry)),
+            text(sentences::class(entry)),
             relative_l2(measurement),
             of(Metric::RowRelativeL2),
             of(Metric::MaxAbs),
@@ -296,7 +297,7 @@ fn steps(report: &DiffReport) -> String {
          <thead><tr><th>position</th><th>top 1</th><th>top 5</th><th>top 10</th><th>KL divergence</th></tr></thead><tbody>\n",
     );
     for (position, step) in logits.steps.iter().enumerate() {
-        let common = words::common(step).join("</td><td>");
+        let common = sentences::common(step).join("</td><td>");
         let _ = writeln!(
             out,
             "<tr><td>{position}</td><td>{common}</td><td>{}</td></tr>",

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::number::{Number, reason};
 use crate::diagnosis::Finding;
 use crate::report::explanation::explanation;
-use crate::report::words;
+use crate::report::place::place;
+use crate::report::sentences;
 use crate::result::{DiffReport, Divergence};
 
 #[derive(Serialize)]
@@ -16,7 +17,7 @@ pub(super) struct DivergenceJson<'a> {
     module: Option<&'a str>,
     reason: String,
     last_agreement: Option<&'a str>,
-    places: Vec<&'a str>,
+    places: Vec<String>,
     diagnoses: Vec<DiagnosisJson>,
 }
 
@@ -45,11 +46,11 @@ impl<'a> DivergenceJson<'a> {
                 let found = report.findings.iter().flat_map(|findings| &findings.diagnoses);
                 DivergenceJson {
                     diagnoses: found.map(DiagnosisJson::of).collect(),
-                    ..answer("prompt", words::text("prompt", &report.answer.prompt))
+                    ..answer("prompt", sentences::text("prompt", &report.answer.prompt))
                 }
             }
-            Divergence::GeneratedIds => answer("generated_ids", words::ids(&report.answer.generated_ids)),
-            Divergence::Text => answer("text", words::text("text", &report.answer.text)),
+            Divergence::GeneratedIds => answer("generated_ids", sentences::ids(&report.answer.generated_ids)),
+            Divergence::Text => answer("text", sentences::text("text", &report.answer.text)),
             Divergence::Entry(index) => {
                 let entry = &report.entries[index];
                 let last = report.last_agreement_before(index);
@@ -61,7 +62,7 @@ impl<'a> DivergenceJson<'a> {
                     module: Some(&entry.entry.module),
                     reason: reason(&entry.verdict).unwrap_or_default(),
                     last_agreement: last.map(|last| last.entry.name.as_str()),
-                    places: findings.iter().flat_map(|f| &f.places).map(String::as_str).collect(),
+                    places: findings.iter().flat_map(|f| &f.places).map(place).collect(),
                     diagnoses: findings.iter().flat_map(|f| &f.diagnoses).map(DiagnosisJson::of).collect(),
                 }
             }
@@ -72,7 +73,7 @@ impl<'a> DivergenceJson<'a> {
 impl DiagnosisJson {
     fn of(finding: &Finding) -> Self {
         DiagnosisJson {
-            mistake: finding.mistake.name(),
+            mistake: finding.kind.name(),
             text: explanation(&finding.explanation),
             before: Number(finding.explanation.before),
             after: Number(finding.explanation.after),

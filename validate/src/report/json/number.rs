@@ -3,7 +3,7 @@
 use measure::tolerance::Verdict;
 use serde::{Serialize, Serializer};
 
-use crate::report::words;
+use crate::report::sentences;
 
 /// A number that JSON may lack: NaN and the infinities are the strings `NaN`, `Infinity` and `-Infinity`.
 #[derive(Clone, Copy)]
@@ -25,6 +25,6 @@ pub(super) fn reason(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Pass => None,
         Verdict::Ignored { reason } => Some(reason.clone()),
-        Verdict::Fail(failure) => Some(words::failure(failure)),
+        Verdict::Fail(failure) => Some(sentences::failure(failure)),
     }
 }

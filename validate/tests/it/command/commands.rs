@@ -93,7 +93,7 @@ fn help() {
                                be repeated, the largest noise counts
           --noise-factor <K>   An error may be this many times the noise [default: 3]
           --format <FORMAT>    The format of the report; may be repeated with `--out` [possible values:
-                               table, json, junit, markdown, html]
+                               table, json, junit, markdown, html, github]
           --out <DIR>          Write a `report.*` file for each format to this folder [default formats:
                                all]
           --tokenizer <FILE>   Show the texts of differing ids, with this checkpoint folder or

@@ -184,7 +184,7 @@ fn an_error_behind_a_map_is_found_in_its_golden_place() {
     let largest = entry.measurement.as_ref().unwrap().largest.as_ref().unwrap();
     assert_eq!((largest.index.as_slice(), largest.candidate), (&[0, 70, 96 + 24 + 5][..], 1e3));
     let places = &report.findings.as_ref().unwrap().places;
-    assert!(places[0].contains("row 7, column 6"), "{places:?}");
+    assert!(validate::report::place(&places[0]).contains("row 7, column 6"), "{places:?}");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_mapped_report_satisfies_its_schema_and_tells_the_candidates_names() {
     let report = compare(NAME, &otherwise(), map).unwrap();
     let of = |format: &str| {
         let options = validate::report::Options { all: true, colour: false };
-        validate::report::format(format, options).unwrap().render(&report)
+        validate::report::format(format).unwrap().render(&report, options)
     };
     let json: serde_json::Value = serde_json::from_str(&of("json")).unwrap();
     if let Err(error) = schema.validate(&json) {

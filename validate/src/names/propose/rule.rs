@@ -11,7 +11,7 @@ const MOST_GENERAL: usize = 512;
 
 /// What stands for what, by whole names.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Draft {
+pub(super) struct Match {
     pub(super) candidates: Vec<String>,
     pub(super) goldens: Vec<String>,
     /// Further lines of the rule.
@@ -19,7 +19,7 @@ pub(super) struct Draft {
     pub(super) evidence: Evidence,
 }
 
-/// Why a draft is believed.
+/// Why a match is believed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Evidence {
     /// The recorded hashes are equal.
@@ -32,22 +32,22 @@ pub(super) enum Evidence {
 
 /// A rule, perhaps of many sites.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct DraftRule {
+pub(super) struct ProposedRule {
     candidates: Vec<String>,
     goldens: Vec<String>,
     body: Vec<String>,
     /// What it was made of.
-    pub(super) of: Vec<Draft>,
+    pub(super) of: Vec<Match>,
     /// Whether it has whole names and takes in nothing else.
     pub(super) literal: bool,
     /// How many golden entries it gives beyond those that it was made of.
     pub(super) more: usize,
 }
 
-impl DraftRule {
+impl ProposedRule {
     /// How many golden entries it was made of.
     pub(super) fn sites(&self) -> usize {
-        self.of.iter().map(|draft| draft.goldens.len()).sum()
+        self.of.iter().map(|found| found.goldens.len()).sum()
     }
 
     /// The rule as TOML, with the reasons for it.
@@ -75,8 +75,8 @@ impl DraftRule {
         let mut hashes = 0;
         let (mut contents, mut places): (Option<f64>, Option<f64>) = (None, None);
         let mut by_place = 0;
-        for draft in &self.of {
-            match draft.evidence {
+        for found in &self.of {
+            match found.evidence {
                 Evidence::Hash => hashes += 1,
                 Evidence::Contents(difference) => contents = Some(contents.unwrap_or(0.0).max(difference)),
                 Evidence::Place(difference) => {
@@ -122,34 +122,34 @@ fn numbers(name: &str) -> (Vec<String>, Vec<&str>) {
     (texts, numbers)
 }
 
-/// Puts drafts that differ in numbers only into one rule each.
-pub(super) fn generalised(drafts: Vec<Draft>) -> Vec<DraftRule> {
+/// Puts matches that differ in numbers only into one rule each.
+pub(super) fn generalised(matches: Vec<Match>) -> Vec<ProposedRule> {
     type Key = (Vec<Vec<String>>, Vec<Vec<String>>, Vec<String>);
     let mut places: HashMap<Key, usize> = HashMap::new();
-    let mut groups: Vec<Vec<Draft>> = Vec::new();
-    for draft in drafts {
+    let mut groups: Vec<Vec<Match>> = Vec::new();
+    for found in matches {
         let texts = |names: &[String]| names.iter().map(|name| numbers(name).0).collect::<Vec<_>>();
-        let key = (texts(&draft.candidates), texts(&draft.goldens), draft.body.clone());
+        let key = (texts(&found.candidates), texts(&found.goldens), found.body.clone());
         let place = *places.entry(key).or_insert(groups.len());
         groups.resize_with(groups.len().max(place + 1), Vec::new);
-        groups[place].push(draft);
+        groups[place].push(found);
     }
-    // Beyond a number of expressions, the groups of most drafts have them.
+    // Beyond a number of expressions, the groups of most matches have them.
     let mut sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
     sizes.sort_unstable_by_key(|&size| std::cmp::Reverse(size));
     let least = sizes.get(MOST_GENERAL).map_or(0, |size| size + 1);
-    let rules = |group: Vec<Draft>| {
+    let rules = |group: Vec<Match>| {
         let general = if group.len() >= least { general(&group) } else { None };
         general.unwrap_or_else(|| singly(group))
     };
     groups.into_iter().flat_map(rules).collect()
 }
 
-/// One rule for all drafts of alike names; `None` if their numbers do not go with each other.
-fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
+/// One rule for all matches of alike names; `None` if their numbers do not go with each other.
+fn general(group: &[Match]) -> Option<Vec<ProposedRule>> {
     let first = group.first()?;
-    let of = |draft: &Draft| -> Option<Vec<String>> {
-        let all: Vec<Vec<&str>> = draft.candidates.iter().map(|name| numbers(name).1).collect();
+    let of = |found: &Match| -> Option<Vec<String>> {
+        let all: Vec<Vec<&str>> = found.candidates.iter().map(|name| numbers(name).1).collect();
         // In all parts the same, so that each expression has every capture.
         all.iter()
             .all(|other| *other == all[0])
@@ -164,11 +164,11 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
         let (texts, own) = numbers(name);
         let mut template = texts[0].replace('$', "$$");
         for slot in 0..own.len() {
-            let value = |draft: &Draft| numbers(&draft.goldens[which]).1[slot].to_owned();
+            let value = |found: &Match| numbers(&found.goldens[which]).1[slot].to_owned();
             let values: Vec<String> = group.iter().map(value).collect();
             let same =
                 |place: &usize| candidates.iter().zip(&values).all(|(from, value)| from[*place] == *value);
-            // A single draft tells nothing of which number is which; only the outermost is taken for a layer's.
+            // A single match tells nothing of which number is which; only the outermost is taken for a layer's.
             let place = (0..candidates[0].len()).find(same);
             match place {
                 Some(place) => {
@@ -203,7 +203,7 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
         pattern
     };
     let candidates = first.candidates.iter().map(pattern).collect();
-    Some(vec![DraftRule {
+    Some(vec![ProposedRule {
         candidates,
         goldens,
         body: first.body.clone(),
@@ -213,31 +213,31 @@ fn general(group: &[Draft]) -> Option<Vec<DraftRule>> {
     }])
 }
 
-/// A rule for each draft, by whole names.
-pub(super) fn singly(drafts: Vec<Draft>) -> Vec<DraftRule> {
-    let rule = |draft: Draft| DraftRule {
-        candidates: draft.candidates.iter().map(|name| regex_syntax::escape(name)).collect(),
-        goldens: draft.goldens.iter().map(|name| name.replace('$', "$$")).collect(),
-        body: draft.body.clone(),
-        of: vec![draft],
+/// A rule for each match, by whole names.
+pub(super) fn singly(matches: Vec<Match>) -> Vec<ProposedRule> {
+    let rule = |found: Match| ProposedRule {
+        candidates: found.candidates.iter().map(|name| regex_syntax::escape(name)).collect(),
+        goldens: found.goldens.iter().map(|name| name.replace('$', "$$")).collect(),
+        body: found.body.clone(),
+        of: vec![found],
         literal: true,
         more: 0,
     };
-    drafts.into_iter().map(rule).collect()
+    matches.into_iter().map(rule).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn draft(candidates: &[&str], goldens: &[&str]) -> Draft {
+    fn found(candidates: &[&str], goldens: &[&str]) -> Match {
         let of = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        Draft { candidates: of(candidates), goldens: of(goldens), body: Vec::new(), evidence: Evidence::Hash }
+        Match { candidates: of(candidates), goldens: of(goldens), body: Vec::new(), evidence: Evidence::Hash }
     }
 
-    fn rules(drafts: &[(&[&str], &[&str])]) -> Vec<(Vec<String>, Vec<String>)> {
-        let drafts = drafts.iter().map(|(candidates, goldens)| draft(candidates, goldens)).collect();
-        generalised(drafts).into_iter().map(|rule| (rule.candidates, rule.goldens)).collect()
+    fn rules(matches: &[(&[&str], &[&str])]) -> Vec<(Vec<String>, Vec<String>)> {
+        let matches = matches.iter().map(|(candidates, goldens)| found(candidates, goldens)).collect();
+        generalised(matches).into_iter().map(|rule| (rule.candidates, rule.goldens)).collect()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use cli::counted;
 
 use crate::answer::{Comparison, IdDifference, Skipped, TextDifference};
-use crate::logits::{LogitsReport, Step, TOP};
+use crate::logits::{LogitsReport, StepReport, TOP};
 use crate::report::numbers::{digits, short};
 use crate::result::DiffReport;
 
@@ -50,7 +50,7 @@ pub(in crate::report) fn percent(share: f64) -> String {
 }
 
 /// How many of the golden run's largest logits a step has among the candidate's: `10/10`.
-pub(in crate::report) fn common(step: &Step) -> [String; TOP.len()] {
+pub(in crate::report) fn common(step: &StepReport) -> [String; TOP.len()] {
     std::array::from_fn(|place| format!("{}/{}", step.common[place], step.of[place]))
 }
 

@@ -11,7 +11,7 @@ use super::strides::Strides;
 /// A negative dimension is counted from the last one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Step {
+pub(super) enum LayoutStep {
     /// The elements in another shape, in the same order.
     Reshape(Reshape),
     /// The dimensions in another order.
@@ -107,21 +107,21 @@ impl OtherSide {
     }
 }
 
-impl Step {
+impl LayoutStep {
     /// The name in a map.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Step::Reshape(_) => "reshape",
-            Step::Permute(_) => "permute",
-            Step::Transpose(_) => "transpose",
-            Step::Squeeze(_) => "squeeze",
-            Step::Unsqueeze(_) => "unsqueeze",
-            Step::Flatten(_) => "flatten",
-            Step::Unflatten(_) => "unflatten",
-            Step::Slice(_) => "slice",
-            Step::Index(_) => "index",
-            Step::LastTokens(_) => "last_tokens",
-            Step::FirstTokens(_) => "first_tokens",
+            LayoutStep::Reshape(_) => "reshape",
+            LayoutStep::Permute(_) => "permute",
+            LayoutStep::Transpose(_) => "transpose",
+            LayoutStep::Squeeze(_) => "squeeze",
+            LayoutStep::Unsqueeze(_) => "unsqueeze",
+            LayoutStep::Flatten(_) => "flatten",
+            LayoutStep::Unflatten(_) => "unflatten",
+            LayoutStep::Slice(_) => "slice",
+            LayoutStep::Index(_) => "index",
+            LayoutStep::LastTokens(_) => "last_tokens",
+            LayoutStep::FirstTokens(_) => "first_tokens",
         }
     }
 
@@ -134,10 +134,10 @@ impl Step {
                 .collect()
         };
         match self {
-            Step::Reshape(Reshape::Other(side)) => vec![*side],
-            Step::Reshape(Reshape::Sizes(sizes)) => of(sizes),
-            Step::Unflatten(unflatten) => of(&unflatten.sizes),
-            Step::LastTokens(size) | Step::FirstTokens(size) => of(&[*size]),
+            LayoutStep::Reshape(Reshape::Other(side)) => vec![*side],
+            LayoutStep::Reshape(Reshape::Sizes(sizes)) => of(sizes),
+            LayoutStep::Unflatten(unflatten) => of(&unflatten.sizes),
+            LayoutStep::LastTokens(size) | LayoutStep::FirstTokens(size) => of(&[*size]),
             _ => Vec::new(),
         }
     }
@@ -146,11 +146,11 @@ impl Step {
     pub(super) fn take(&self, from: &Strides, other: &[usize]) -> Result<Taken, Refusal> {
         let shape = from.shape();
         Ok(Taken::View(match self {
-            Step::Reshape(Reshape::Other(_)) => return reshape(from, other.to_vec()),
-            Step::Reshape(Reshape::Sizes(sizes)) => {
+            LayoutStep::Reshape(Reshape::Other(_)) => return reshape(from, other.to_vec()),
+            LayoutStep::Reshape(Reshape::Sizes(sizes)) => {
                 return reshape(from, resolved(sizes, from.len_elems(), other, 0)?);
             }
-            Step::Permute(order) => {
+            LayoutStep::Permute(order) => {
                 let places = order.iter().map(|&dim| dimension(dim, shape)).collect::<Result<Vec<_>, _>>()?;
                 let mut sorted = places.clone();
                 sorted.sort_unstable();
@@ -162,20 +162,20 @@ impl Step {
                 }
                 from.permuted(&places)
             }
-            Step::Transpose(pair) => {
+            LayoutStep::Transpose(pair) => {
                 let [a, b] = [dimension(pair[0], shape)?, dimension(pair[1], shape)?];
                 let mut places: Vec<usize> = (0..shape.len()).collect();
                 places.swap(a, b);
                 from.permuted(&places)
             }
-            Step::Squeeze(dim) => {
+            LayoutStep::Squeeze(dim) => {
                 let dim = dimension(*dim, shape)?;
                 if shape[dim] != 1 {
                     return Err(rule(format!("size 1 of dimension {dim}"), format!("{shape:?}")));
                 }
                 from.squeezed(dim)
             }
-            Step::Unsqueeze(dim) => {
+            LayoutStep::Unsqueeze(dim) => {
                 let mut wider = shape.to_vec();
                 wider.push(1);
                 let dim = dimension(*dim, &wider)?;
@@ -183,7 +183,7 @@ impl Step {
                 wider.insert(dim, 1);
                 return reshape(from, wider);
             }
-            Step::Flatten([first, last]) => {
+            LayoutStep::Flatten([first, last]) => {
                 let (first, last) = (dimension(*first, shape)?, dimension(*last, shape)?);
                 if first > last {
                     return Err(rule(
@@ -196,17 +196,17 @@ impl Step {
                 flat.extend(&shape[last + 1..]);
                 return reshape(from, flat);
             }
-            Step::Unflatten(Unflatten { dim, sizes }) => {
+            LayoutStep::Unflatten(Unflatten { dim, sizes }) => {
                 let dim = dimension(*dim, shape)?;
                 let mut cut = shape[..dim].to_vec();
                 cut.extend(resolved(sizes, shape[dim], other, dim)?);
                 cut.extend(&shape[dim + 1..]);
                 return reshape(from, cut);
             }
-            Step::Slice(slice) => slice.of(from)?,
-            Step::Index(index) => index.of(from)?,
-            Step::LastTokens(size) | Step::FirstTokens(size) => {
-                tokens(from, size, matches!(self, Step::LastTokens(_)), other)?
+            LayoutStep::Slice(slice) => slice.of(from)?,
+            LayoutStep::Index(index) => index.of(from)?,
+            LayoutStep::LastTokens(size) | LayoutStep::FirstTokens(size) => {
+                tokens(from, size, matches!(self, LayoutStep::LastTokens(_)), other)?
             }
         }))
     }
@@ -328,27 +328,27 @@ impl fmt::Display for Size {
 }
 
 /// The step in words, for a report.
-impl fmt::Display for Step {
+impl fmt::Display for LayoutStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes = |sizes: &[Size]| sizes.iter().map(Size::to_string).collect::<Vec<_>>().join(", ");
         match self {
-            Step::Reshape(Reshape::Other(_)) => write!(f, "reshape"),
-            Step::Reshape(Reshape::Sizes(shape)) => write!(f, "reshape [{}]", sizes(shape)),
-            Step::Permute(order) => write!(f, "permute {order:?}"),
-            Step::Transpose(pair) => write!(f, "transpose {pair:?}"),
-            Step::Squeeze(dim) => write!(f, "squeeze {dim}"),
-            Step::Unsqueeze(dim) => write!(f, "unsqueeze {dim}"),
-            Step::Flatten(dims) => write!(f, "flatten {dims:?}"),
-            Step::Unflatten(unflatten) => {
+            LayoutStep::Reshape(Reshape::Other(_)) => write!(f, "reshape"),
+            LayoutStep::Reshape(Reshape::Sizes(shape)) => write!(f, "reshape [{}]", sizes(shape)),
+            LayoutStep::Permute(order) => write!(f, "permute {order:?}"),
+            LayoutStep::Transpose(pair) => write!(f, "transpose {pair:?}"),
+            LayoutStep::Squeeze(dim) => write!(f, "squeeze {dim}"),
+            LayoutStep::Unsqueeze(dim) => write!(f, "unsqueeze {dim}"),
+            LayoutStep::Flatten(dims) => write!(f, "flatten {dims:?}"),
+            LayoutStep::Unflatten(unflatten) => {
                 write!(f, "unflatten {} [{}]", unflatten.dim, sizes(&unflatten.sizes))
             }
-            Step::Slice(slice) => {
+            LayoutStep::Slice(slice) => {
                 let end = slice.end.map_or_else(String::new, |end| end.to_string());
                 write!(f, "slice {} [{}:{end}]", slice.dim, slice.start)
             }
-            Step::Index(index) => write!(f, "index {} [{}]", index.dim, index.at),
-            Step::LastTokens(count) => write!(f, "last_tokens {count}"),
-            Step::FirstTokens(count) => write!(f, "first_tokens {count}"),
+            LayoutStep::Index(index) => write!(f, "index {} [{}]", index.dim, index.at),
+            LayoutStep::LastTokens(count) => write!(f, "last_tokens {count}"),
+            LayoutStep::FirstTokens(count) => write!(f, "first_tokens {count}"),
         }
     }
 }
@@ -361,7 +361,7 @@ mod tests {
     fn taken(shape: &[usize], steps: &str, other: &[usize]) -> Result<(Vec<usize>, bool), Refusal> {
         #[derive(Deserialize)]
         struct Steps {
-            steps: Vec<Step>,
+            steps: Vec<LayoutStep>,
         }
         let Steps { steps } = toml::from_str(&format!("steps = {steps}")).unwrap();
         let (mut strides, mut copied) = (Strides::contiguous(shape), false);

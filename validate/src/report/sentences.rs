@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 
 use super::explanation::explanation;
 use super::numbers::{close_to_one, element, list, short};
+use super::place::place;
 use crate::answer::{Comparison, TextDifference};
 use crate::diagnosis::Finding;
 use crate::entry::EntryReport;
@@ -265,7 +266,7 @@ pub(super) fn entry_lines(
     }
     lines.extend(counterpart(entry));
     if let Some(findings) = report.findings.as_ref().filter(|findings| findings.index == index) {
-        lines.extend(findings.places.iter().cloned());
+        lines.extend(findings.places.iter().map(place));
         lines.extend(findings.diagnoses.iter().map(diagnosis));
     }
     lines.extend(origin(report, entry));
