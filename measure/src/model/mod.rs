@@ -26,7 +26,7 @@ macro_rules! files {
 }
 
 /// The families. If a dump could be of several, it is of the one with most sites in it.
-const FAMILIES: &[(&str, &str)] = &files!["nemotron-vl.toml"];
+const FAMILIES: &[(&str, &str)] = &files!["nemotron-vl.toml", "llama-causal-lm.toml"];
 
 /// What holds where no family is recognised.
 const ANY: (&str, &str) = files!["any.toml"][0];
