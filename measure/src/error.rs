@@ -58,6 +58,15 @@ pub enum Error {
         source: Box<globset::Error>,
     },
 
+    /// The file of a family of models makes no sense.
+    #[error("`measure/models/{file}`: {message}")]
+    Model {
+        /// The name of the file.
+        file: &'static str,
+        /// The site, what was expected there and what was found.
+        message: String,
+    },
+
     /// A file is of another kind than its name says: a pointer of Git LFS, a web page, an unfinished download.
     #[error("`{}`: expected {expected}, found {content}", path.display())]
     Content {
@@ -89,6 +98,7 @@ impl Error {
             Error::Policy { .. } | Error::PolicyGlob { .. } => {
                 Some("`docs/tolerances.md` describes policy files")
             }
+            Error::Model { .. } => Some("`measure/models/nemotron-vl.toml` explains the fields"),
             Error::ReadPolicy { .. } => None,
         }
     }

@@ -8,7 +8,7 @@ use cli::escape::{comment, toml};
 use golden::{Dtype, Dump};
 
 use measure::Noise;
-use measure::model::model;
+use measure::model::any_model;
 use measure::origin::rounds_more;
 use measure::tolerance::Bounds;
 
@@ -75,9 +75,7 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
 /// A name in which every number of a layer is a wildcard.
 fn glob(name: &str) -> String {
     // The numbers of `mlp1.0` tell layers of different kinds.
-    let is_list = |before: Option<&str>| {
-        before.is_some_and(|before| model().layer_lists.iter().any(|list| list == before))
-    };
+    let is_list = |before: Option<&str>| before.is_some_and(|before| any_model().is_layer_list(before));
     let parts: Vec<&str> = name.split('.').collect();
     let parts = parts.iter().enumerate().map(|(place, part)| {
         let before = place.checked_sub(1).map(|before| parts[before]);

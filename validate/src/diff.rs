@@ -6,7 +6,7 @@ mod notes;
 use std::fmt;
 
 use golden::{Dump, Entry, Role};
-use measure::model::{SiteRole, model};
+use measure::model::{Model, SiteRole, any_model, family_of};
 use measure::origin::{Inputs, origins};
 use measure::tolerance::Failure;
 use measure::{Compared, Noise, Policy};
@@ -64,12 +64,15 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
     let &DiffOptions { policy, noise, names, verify, .. } = options;
     let pairing = Pairing::new(golden, candidate, names)?;
     let limits = Limits::new(golden.manifest().producer.dtype.parse().ok(), policy, noise);
-    let judged = Comparison { golden, candidate, pairing: &pairing, limits: &limits, options }.judged()?;
+    // Of what only the candidate has, the candidate's names may tell more.
+    let model = family_of(golden.entries()).or_else(|| family_of(candidate.entries())).unwrap_or(any_model());
+    let judged =
+        Comparison { golden, candidate, model, pairing: &pairing, limits: &limits, options }.judged()?;
     let compared: Vec<Compared<'_>> = judged.iter().map(Judged::compared).collect();
-    let origins = origins(&compared, Inputs::Computed, limits.run);
+    let origins = origins(model, &compared, Inputs::Computed, limits.run);
     let judged = judged.into_iter().zip(origins);
     let entries: Vec<EntryReport> =
-        judged.map(|(judged, origin)| judged.with_origin(origin, policy.fresh)).collect();
+        judged.map(|(judged, origin)| judged.with_origin(model, origin, policy.fresh)).collect();
     let mut notes = notes::notes(&pairing, golden, candidate, policy, &entries);
     notes.extend(notes::dtypes(&pairing, noise.is_some(), &entries));
     notes.extend(notes::estimated(&entries));
@@ -91,7 +94,7 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
         Some(Divergence::Entry(index)) => Some(index),
         // Another number of tiles shows in the prompt first.
         Some(Divergence::Prompt) => {
-            report.entries.iter().position(|entry| is_for(&entry.entry, SiteRole::Pixels))
+            report.entries.iter().position(|entry| entry.site_role == Some(SiteRole::Pixels))
         }
         _ => None,
     };
@@ -106,6 +109,7 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
 struct Comparison<'a> {
     golden: &'a Dump,
     candidate: &'a Dump,
+    model: &'a Model,
     pairing: &'a Pairing<'a>,
     limits: &'a Limits<'a>,
     options: &'a DiffOptions<'a>,
@@ -149,8 +153,8 @@ impl Comparison<'_> {
             Some(counterpart) => paired(pairing, entry, counterpart, self.limits)?,
             None => {
                 let no_generation = answer::generated_nothing(self.candidate.manifest());
-                let no_logits =
-                    is_for(entry, SiteRole::StepLogits) && entry.role == Role::Output && no_generation;
+                let step_logits = self.model.role(&entry.name) == Some(SiteRole::StepLogits);
+                let no_logits = step_logits && entry.role == Role::Output && no_generation;
                 let excuse =
                     pairing.absent(&entry.name).or(no_logits.then_some("the candidate generated nothing"));
                 unpaired(entry, Failure::Missing, excuse, self.limits)
@@ -170,10 +174,6 @@ impl Comparison<'_> {
         );
         Ok(unpaired(entry, Failure::Extra, excuse, self.limits))
     }
-}
-
-fn is_for(entry: &Entry, role: SiteRole) -> bool {
-    model().role(&entry.name) == Some(role)
 }
 
 fn side(dump: &Dump) -> Side {

@@ -2,6 +2,7 @@
 
 use golden::Entry;
 use measure::metric::Measurement;
+use measure::model::SiteRole;
 use measure::noise::Level;
 use measure::origin::Origin;
 use measure::tolerance::{Failure, Tolerance, Verdict};
@@ -17,6 +18,8 @@ pub struct EntryReport {
     /// The entry: the golden one, or the candidate's if the golden dump has none. Its shape is that of the part that is
     /// compared, where a map leaves some of it out.
     pub entry: Entry,
+    /// What its site is for, where the model's file says so.
+    pub site_role: Option<SiteRole>,
     /// Whether the golden dump has none, so that the entry and its order are the candidate's.
     pub only_candidate: bool,
     /// What it is held to.

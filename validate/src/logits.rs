@@ -1,7 +1,7 @@
 //! Compares the logits that chose each generated token.
 
 use golden::{Dump, TensorView};
-use measure::model::{SiteRole, model};
+use measure::model::{SiteRole, model_of};
 use rayon::prelude::*;
 
 /// How many of the largest logits are looked at, each time.
@@ -111,7 +111,7 @@ struct LogitRows<'a> {
 }
 
 fn rows(dump: &Dump) -> Option<LogitRows<'_>> {
-    let tensor = dump.get(&model().entry(dump, SiteRole::StepLogits)?.name)?;
+    let tensor = dump.get(&model_of(dump.entries()).entry(dump, SiteRole::StepLogits)?.name)?;
     let &[steps, vocab] = tensor.shape() else { return None };
     (vocab > 0 && tensor.dtype().is_float()).then_some(LogitRows { tensor, steps, vocab })
 }

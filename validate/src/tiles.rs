@@ -1,7 +1,7 @@
 //! The picture that the model saw, small enough for a report.
 
 use golden::{Dump, TensorView};
-use measure::model::{SiteRole, model};
+use measure::model::{SiteRole, model_of};
 
 /// The longest side of a tile in a report, in pixels.
 const SIDE: usize = 128;
@@ -25,7 +25,7 @@ pub struct Tiles {
 ///
 /// `pixel_values` is [tiles, 3, height, width].
 pub(crate) fn tiles(dump: &Dump) -> Option<Tiles> {
-    of_tensor(&dump.get(&model().entry(dump, SiteRole::Pixels)?.name)?)
+    of_tensor(&dump.get(&model_of(dump.entries()).entry(dump, SiteRole::Pixels)?.name)?)
 }
 
 fn of_tensor(pixels: &TensorView<'_>) -> Option<Tiles> {

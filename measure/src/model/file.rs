@@ -1,73 +1,80 @@
-//! A model's file.
+//! What is known of a family of models.
 
 use golden::{Dump, Entry};
-use serde::Deserialize;
 
+use super::graph::Graph;
+use super::lines::File;
+use super::link::link;
+use super::pattern::NamePattern;
 use super::role::SiteRole;
+use crate::error::{Error, Result, toml_problem};
 
 /// What is known of a family of models.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default)]
 pub struct Model {
-    /// The site whose channels are those of a head of the language model.
-    pub head_angles: String,
-    /// The sites that may have the features of the pictures, as they take the place of tokens.
-    pub image_features: Vec<String>,
-    /// The names that the number of a layer follows.
-    pub layer_lists: Vec<String>,
-    tiled: Vec<Sites>,
-    roles: Vec<Rule>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rule {
-    site: Sites,
-    role: SiteRole,
-}
-
-/// A name, or the beginning or end of some.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(from = "String")]
-enum Sites {
-    Named(String),
-    Beginning(String),
-    Ending(String),
-}
-
-impl From<String> for Sites {
-    fn from(text: String) -> Self {
-        match (text.strip_suffix('*'), text.strip_prefix('*')) {
-            (Some(beginning), _) => Sites::Beginning(beginning.to_owned()),
-            (None, Some(end)) => Sites::Ending(end.to_owned()),
-            (None, None) => Sites::Named(text),
-        }
-    }
-}
-
-impl Sites {
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Sites::Named(site) => name == site,
-            Sites::Beginning(beginning) => name.starts_with(beginning.as_str()),
-            Sites::Ending(end) => name.ends_with(end.as_str()),
-        }
-    }
+    recognised_by: Vec<NamePattern>,
+    nothing_else_in: Vec<NamePattern>,
+    tiled: Vec<NamePattern>,
+    image_features: Vec<String>,
+    head_angles: Option<String>,
+    layer_lists: Vec<String>,
+    /// The roles of sites with such names.
+    roles: Vec<(NamePattern, SiteRole)>,
+    pub(crate) graph: Graph,
 }
 
 impl Model {
-    /// Reads a model's file.
+    /// Reads the file of a family.
     ///
     /// # Errors
     ///
-    /// What is no TOML, or has other fields.
-    pub(super) fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+    /// [`Error::Model`] for what is no TOML, has an unknown field, role or step, or makes no sense.
+    pub(super) fn parse(file: &'static str, text: &str) -> Result<Self> {
+        let problem = |message| Error::Model { file, message };
+        let lines: File = toml::from_str(text).map_err(|error| problem(toml_problem(text, &error)))?;
+        let graph = link(&lines).map_err(problem)?;
+        for name in lines.head_angles.iter().chain(&lines.image_features) {
+            if !graph.named.contains_key(name) {
+                return Err(problem(format!("expected a site of this file, found `{name}`")));
+            }
+        }
+        let every_line = lines.modules.into_iter().flat_map(|section| section.sites);
+        let roles = every_line.filter(|line| !line.site.starts_with('.'));
+        let roles = roles.filter_map(|line| Some((NamePattern::from(line.site), line.role?))).collect();
+        let File { recognised_by, nothing_else_in, tiled, image_features, head_angles, layer_lists, .. } =
+            lines;
+        Ok(Model {
+            recognised_by,
+            nothing_else_in,
+            tiled,
+            image_features,
+            head_angles,
+            layer_lists,
+            roles,
+            graph,
+        })
     }
 
-    /// What a site is for, where that is known.
+    /// The same, with another model's roles for names that have none here.
+    pub(super) fn with_roles_of(mut self, other: &Model) -> Self {
+        self.roles.extend(other.roles.iter().cloned());
+        self
+    }
+
+    /// Whether a site tells that a dump is of this family: `Some(false)` that it is not.
+    pub(super) fn recognises(&self, name: &str) -> Option<bool> {
+        let name = module_of(name);
+        if self.nothing_else_in.iter().any(|sites| sites.has(name)) && self.graph.place(name).is_none() {
+            return Some(false);
+        }
+        self.recognised_by.iter().any(|sites| sites.has(name)).then_some(true)
+    }
+
+    /// What a site is for, where that is known. All calls of a module are for the same.
     pub fn role(&self, name: &str) -> Option<SiteRole> {
-        self.roles.iter().find(|rule| rule.site.has(name)).map(|rule| rule.role)
+        let name = module_of(name);
+        let of_place = self.graph.place(name).and_then(|place| self.graph.role(place));
+        of_place.or_else(|| self.roles.iter().find(|(sites, _)| sites.has(name)).map(|&(_, role)| role))
     }
 
     /// The first entry of a dump that is for something.
@@ -75,8 +82,160 @@ impl Model {
         dump.entries().iter().find(|entry| self.role(&entry.name) == Some(role))
     }
 
+    /// The features of the pictures, as they take the place of tokens.
+    pub fn image_features<'a>(&self, dump: &'a Dump) -> Option<&'a Entry> {
+        self.image_features.iter().find_map(|name| dump.entry(name))
+    }
+
+    /// How many channels a head of the language model has.
+    pub fn head_size(&self, dump: &Dump) -> Option<usize> {
+        dump.entry(self.head_angles.as_deref()?)?.shape.last().copied()
+    }
+
     /// Whether a site's rows are those of tiles.
     pub fn is_tiled(&self, name: &str) -> bool {
         self.tiled.iter().any(|sites| sites.has(name))
+    }
+
+    /// Whether the number of a layer follows a name.
+    pub fn is_layer_list(&self, name: &str) -> bool {
+        self.layer_lists.iter().any(|list| list == name)
+    }
+}
+
+/// A name without the number of the call (`#1`).
+fn module_of(name: &str) -> &str {
+    split_call(name).0
+}
+
+/// A name without the number of the call, and that number with its sign (`#1`), empty for the first.
+pub(crate) fn split_call(name: &str) -> (&str, &str) {
+    name.find('#').map_or((name, ""), |at| name.split_at(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a file that has these lines beside two good sections.
+    fn problem(lines: &str) -> String {
+        let good = r#"
+            [[modules]]
+            sites = [{ site = "ids" }, { site = "embed", step = "single", from = ["ids"] }]
+            [[modules]]
+            module = "layers.{n}"
+            x = { first = "embed", then = "layers.{n-1}" }
+            sites = [
+                { site = ".norm", step = "several", from = ["x"] },
+                { site = ".", step = "several", from = ["x", ".norm"] },
+            ]
+        "#;
+        match Model::parse("family.toml", &format!("{lines}\n{good}")) {
+            Err(Error::Model { file: "family.toml", message }) => message,
+            other => panic!("{lines}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_file_is_named() {
+        let section =
+            |module: &str, sites: &str| format!("[[modules]]\nmodule = \"{module}\"\nsites = [{sites}]");
+        for (lines, expected) in [
+            ("family = 1".to_owned(), "unknown field `family`"),
+            (section("a", r#"{ site = ".", stepp = "single" }"#), "unknown field `stepp`"),
+            (
+                section("a", r#"{ site = ".", step = "double" }"#),
+                "unknown variant `double`, expected one of `single`",
+            ),
+            (section("a", r#"{ site = ".", step = "input" }"#), "unknown variant `input`"),
+            (section("a", r#"{ site = ".", role = "queryes" }"#), "unknown variant `queryes`"),
+            (section("a", r#"{ site = ".", step = "single", rows = "some" }"#), "unknown variant `some`"),
+            (
+                section("a", r#"{ site = ".", step = "single", from = [{ site = "ids", row = "same" }] }"#),
+                "expected the name of a site, or a table with `site`",
+            ),
+            ("modules = 3".to_owned(), "TOML parse error"),
+            (
+                section("a", r#"{ site = ".", from = ["ids"] }"#),
+                "site `a`: expected a `step`, since it has a `from`, found none",
+            ),
+            (
+                section("a", r#"{ site = ".", step = "single", from = ["ids | .b"] }"#),
+                "site `a`: expected a site of this file, found `a.b`",
+            ),
+            (
+                section("a", r#"{ site = ".", step = "single", from = [{ site = "ids", when = ["idz"] }] }"#),
+                "site `a`: expected a site of this file, found `idz`",
+            ),
+            (
+                section("a", r#"{ site = ".", step = "single", from = ["layers.{n}"] }"#),
+                "site `a`: expected a site of the same layer, or `.{last}`, found `layers.{n}`",
+            ),
+            (
+                section("a", r#"{ site = ".", step = "single", from = ["layers.0.norm"] }"#),
+                "site `a`: expected a site of this file, found `layers.0.norm`",
+            ),
+            (
+                section("a", r#"{ site = ".", step = "single", from = ["ids.{last}"] }"#),
+                "site `a`: expected a site of this file, found `ids.{last}`",
+            ),
+            (
+                section("a", r#"{ site = ".", step = "single", from = ["x"] }"#),
+                "site `a`: expected a section with `x`, found none",
+            ),
+            (section("a", r#"{ site = "ids" }"#), "site `ids`: expected one line, found two"),
+            (section("", r#"{ site = ".b" }"#), "site `.b`: expected a `module` around it, found none"),
+            (
+                section("a", r#"{ site = ".b.{n}" }"#),
+                "site `a.b.{n}`: expected `{n}` in the section's `module` only, found it here",
+            ),
+            (
+                section("a.{n}.b", r#"{ site = "." }"#),
+                "`module`: expected a name, perhaps with `.{n}` at its end, found `a.{n}.b`",
+            ),
+            (
+                section("a", r#"{ site = "*.b", role = "cos", step = "single" }"#),
+                "site `*.b`: expected only a role beside a `*`, found more",
+            ),
+            (
+                section("a", "{ site = \".\" }") + "\nx = { first = \"ids\", then = \"a\" }",
+                "`module`: expected `.{n}` at the end, since it has an `x`, found `a`",
+            ),
+            (
+                section("a.{n}", "{ site = \".\" }") + "\nx = { first = \"ids\", then = \"a.{n}\" }",
+                "`x`: expected a site of the layer before in `then`, such as `a.{n-1}`, found `a.{n}`",
+            ),
+            (
+                section("a.{n}", "{ site = \".\" }") + "\nx = { first = \"layers.{n}\", then = \"a.{n-1}\" }",
+                "`x`: expected a site that is in no layer, found `layers.{n}`",
+            ),
+            ("head_angles = \"cos\"".to_owned(), "expected a site of this file, found `cos`"),
+            ("image_features = [\"mlp1\"]".to_owned(), "expected a site of this file, found `mlp1`"),
+        ] {
+            let found = problem(&lines);
+            assert!(found.contains(expected), "{lines}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_site_that_is_computed_from_itself_is_named() {
+        for (lines, expected) in [
+            (r#"sites = [{ site = "a", step = "single", from = ["a"] }]"#, "`a` compute from each other"),
+            (
+                r#"sites = [{ site = "a", step = "single", from = ["ids", "b"] }, { site = "b", step = "single", from = ["a"] }]"#,
+                "expected no circle, found one: `b`, `a` compute from each other",
+            ),
+            (
+                r#"
+                module = "other.{n}"
+                x = { first = "a", then = "other.{n-1}" }
+                sites = [{ site = ".", step = "single", from = ["x"] }, { site = "a", step = "single", from = ["other.{last}"] }]
+                "#,
+                "`a`, `other.{n}` compute from each other",
+            ),
+        ] {
+            let found = problem(&format!("[[modules]]\n{lines}"));
+            assert!(found.contains(expected), "{lines}: {found}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What a module's inputs pass on, row by row.
 
-use super::site::{RowAlignment, Source};
+use super::site::Source;
 use crate::compared::Compared;
+use crate::model::RowAlignment;
 
 /// The relative error that each of an entry's rows has from its inputs: the largest of them.
 pub(super) fn inherited(

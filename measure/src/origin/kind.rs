@@ -1,6 +1,6 @@
 //! Made or passed on.
 
-use super::site::Step;
+use crate::model::Step;
 use crate::tolerance::Excess;
 
 /// Where an entry's error comes from.

@@ -11,8 +11,9 @@ mod trace;
 
 pub use kind::{Origin, OriginKind};
 pub use rounding::rounds_more;
-pub use site::Step;
 pub use structure::steps;
 pub use trace::{Inputs, origins, origins_of_entries};
+
+pub use crate::model::Step;
 
 pub(crate) use rounding::least_bounds;

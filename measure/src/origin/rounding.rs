@@ -3,8 +3,8 @@
 
 use golden::{Dtype, Entry, Role};
 
-use super::site::Step;
 use crate::compared::Compared;
+use crate::model::Step;
 use crate::tolerance::{Bounds, Policy, Tolerance};
 
 /// What a step may add of its own, and how much it may enlarge.

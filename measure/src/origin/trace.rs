@@ -9,6 +9,7 @@ use super::site::{Site, Source};
 use super::structure::sites;
 use crate::compared::Compared;
 use crate::metric::{Measurement, RowError};
+use crate::model::{Model, model_of};
 use crate::tolerance::{Excess, Policy, Tolerance};
 
 /// What each module was given.
@@ -20,11 +21,11 @@ pub enum Inputs {
     Computed,
 }
 
-/// The origin of each entry's error, in order of execution; `run` is the golden run's dtype.
+/// The origin of each entry's error, in order of execution; `model` and `run`, a dtype, are the golden run's.
 ///
 /// Of an entry without a measurement the origin is unknown.
-pub fn origins(compared: &[Compared<'_>], inputs: Inputs, run: Option<Dtype>) -> Vec<Origin> {
-    Trace { compared, run, inputs, built_in: Policy::default() }.origins()
+pub fn origins(model: &Model, compared: &[Compared<'_>], inputs: Inputs, run: Option<Dtype>) -> Vec<Origin> {
+    Trace { model, compared, run, inputs, built_in: Policy::default() }.origins()
 }
 
 /// The same of entries that are held to the built-in tolerances.
@@ -45,11 +46,12 @@ pub fn origins_of_entries(
             by_noise: false,
         })
         .collect();
-    origins(&compared, inputs, run)
+    origins(model_of(entries), &compared, inputs, run)
 }
 
 /// The entries of a comparison, in order of execution.
 struct Trace<'a> {
+    model: &'a Model,
     compared: &'a [Compared<'a>],
     run: Option<Dtype>,
     inputs: Inputs,
@@ -60,7 +62,7 @@ impl Trace<'_> {
     fn origins(&self) -> Vec<Origin> {
         let entries: Vec<&Entry> = self.compared.iter().map(|compared| compared.entry).collect();
         let usable: Vec<bool> = self.compared.iter().map(|compared| compared.measurement.is_some()).collect();
-        let sites = sites(&entries, &usable);
+        let sites = sites(self.model, &entries, &usable);
         self.compared.iter().zip(sites).map(|(compared, site)| self.origin(compared, &site)).collect()
     }
 

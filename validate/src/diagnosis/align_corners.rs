@@ -7,7 +7,7 @@ use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::layout::Layout;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "align_corners",
@@ -26,7 +26,7 @@ const SIMILARITY: f64 = 0.7;
 const LEFT: f64 = 0.75;
 
 fn asks(probe: &Probe<'_>) -> bool {
-    probe.has_case() && role(probe.name()) == Some(SiteRole::Positioned)
+    probe.has_case() && probe.role() == Some(SiteRole::Positioned)
 }
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {

@@ -3,7 +3,7 @@
 use golden::{Dump, TensorView};
 use measure::metric::value_at;
 
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 use crate::entry::EntryReport;
 
 /// An attention over one sequence, or the first tile.
@@ -80,7 +80,7 @@ impl<'a> Core<'a> {
     /// The attention before an entry; several where the number of heads is not known.
     pub(super) fn of(golden: &'a Dump, inputs: &[&EntryReport]) -> Vec<Core<'a>> {
         let input = |wanted: SiteRole| {
-            let entry = inputs.iter().find(|input| role(&input.entry.name) == Some(wanted))?;
+            let entry = inputs.iter().find(|input| input.site_role == Some(wanted))?;
             golden.get(&entry.entry.name).filter(|view| view.len_elems() > 0)
         };
         if let Some(fused) = input(SiteRole::FusedQkv) {

@@ -1,7 +1,7 @@
 //! Pixels as rows, colour by colour.
 
 use golden::{Dump, TensorView};
-use measure::model::model;
+use measure::model::model_of;
 
 use super::case::Case;
 use super::layout::Layout;
@@ -15,6 +15,6 @@ pub(super) fn rows_per_channel(case: &Case<'_>, layout: &Layout) -> Option<usize
 
 /// The pixels that the golden run was given, if there are as many as in the case.
 pub(super) fn given_pixels<'a>(golden: &'a Dump, case: &Case<'_>) -> Option<TensorView<'a>> {
-    let pixels = model().entry(golden, SiteRole::Pixels)?;
+    let pixels = model_of(golden.entries()).entry(golden, SiteRole::Pixels)?;
     golden.get(&pixels.name).filter(|given| given.len_elems() == case.rows * case.columns)
 }

@@ -6,7 +6,7 @@ use measure::tolerance::Tolerance;
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "decoding",
@@ -19,7 +19,7 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 };
 
 fn asks(probe: &Probe<'_>) -> bool {
-    role(probe.name()) == Some(SiteRole::StepLogits)
+    probe.role() == Some(SiteRole::StepLogits)
 }
 
 /// Whether the logits of the prompt agree and those of a later step do not, though all tokens before it are the same.

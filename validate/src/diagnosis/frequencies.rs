@@ -7,7 +7,7 @@ use super::case::Case;
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{SiteRole, beside, role};
+use super::roles::{SiteRole, beside};
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "frequencies",
@@ -23,14 +23,14 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 const EQUAL: f64 = 0.02;
 
 fn asks(probe: &Probe<'_>) -> bool {
-    probe.has_case() && matches!(role(probe.name()), Some(SiteRole::Cos | SiteRole::Sin))
+    probe.has_case() && matches!(probe.role(), Some(SiteRole::Cos | SiteRole::Sin))
 }
 
 /// They are read off cosines and sines, from row to row: at first from small angles, then from ever larger ones, which tell
 /// them better.
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    let is_cos = role(probe.name()) == Some(SiteRole::Cos);
+    let is_cos = probe.role() == Some(SiteRole::Cos);
     let site = |wanted| beside(probe.entries, probe.name(), wanted);
     let (cos, sin) = (site(SiteRole::Cos)?, site(SiteRole::Sin)?);
     let (golden_cos, golden_sin) = (probe.pairing.golden(cos)?, probe.pairing.golden(sin)?);

@@ -20,7 +20,7 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 };
 
 fn asks(probe: &Probe<'_>) -> bool {
-    probe.has_case() && is_by_heads(probe.name())
+    probe.has_case() && is_by_heads(probe.entry)
 }
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {

@@ -33,7 +33,7 @@ pub(super) const IN_ATTENTION: Diagnosis = Diagnosis {
 };
 
 fn asks(probe: &Probe<'_>) -> bool {
-    probe.has_case() && is_rotated(probe.name())
+    probe.has_case() && is_rotated(probe.entry)
 }
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {

@@ -1,7 +1,7 @@
 //! What the rows of a tensor stand for.
 
 use golden::{Dump, Entry};
-use measure::model::model;
+use measure::model::{Model, model_of};
 
 use super::roles::SiteRole;
 
@@ -56,9 +56,10 @@ pub(super) enum Layout {
 
 impl Layout {
     pub(super) fn of(golden: &Dump, entry: &Entry) -> Self {
-        let size = |role, dimension| model().entry(golden, role)?.shape.get(dimension).copied();
+        let model = model_of(golden.entries());
+        let size = |role, dimension| model.entry(golden, role)?.shape.get(dimension).copied();
         let (tiles, patches) = (size(SiteRole::Pixels, 0), size(SiteRole::Patches, 1));
-        let in_tower = model().is_tiled(&entry.name);
+        let in_tower = model.is_tiled(&entry.name);
         match (entry.shape.as_slice(), tiles) {
             (&[count, 3, _, _], _) => Layout::Pixels { tiles: count },
             (&[count, tokens, _], Some(tiles)) if in_tower && count == tiles => {
@@ -70,7 +71,7 @@ impl Layout {
                     Layout::Other
                 }
             }
-            (&[1, tokens, _], _) if !in_tower => match image_tokens(golden) {
+            (&[1, tokens, _], _) if !in_tower => match image_tokens(model, golden) {
                 Some(image) if image.len() == tokens => Layout::Prompt { image, tiles },
                 _ => Layout::Other,
             },
@@ -96,9 +97,9 @@ impl Layout {
 }
 
 /// Which tokens of the prompt stand for the picture: those of the one id that is there as often as there are features.
-fn image_tokens(golden: &Dump) -> Option<Vec<bool>> {
+fn image_tokens(model: &Model, golden: &Dump) -> Option<Vec<bool>> {
     let ids = golden.get("input_ids")?.to_f64_vec();
-    let Some(features) = model().image_features.iter().find_map(|name| golden.entry(name)) else {
+    let Some(features) = model.image_features(golden) else {
         return Some(vec![false; ids.len()]);
     };
     let count = features.shape.iter().rev().skip(1).product::<usize>();

@@ -4,7 +4,7 @@ use super::explanation::Explanation;
 use super::kind::Diagnosis;
 use super::lacking::lacking;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "missing_rows",
@@ -21,7 +21,7 @@ fn asks(probe: &Probe<'_>) -> bool {
 }
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
-    let tiles = |dimension: usize| role(probe.name()) == Some(SiteRole::Pixels) && dimension == 0;
+    let tiles = |dimension: usize| probe.role() == Some(SiteRole::Pixels) && dimension == 0;
     let lacking = lacking(probe).filter(|lacking| !tiles(lacking.dimension))?;
     let values = lacking.values(["row", "rows"]);
     Some(Explanation { pattern: "it {} {} {} of {}", values, before: lacking.before, after: lacking.after })

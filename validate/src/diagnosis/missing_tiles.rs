@@ -4,7 +4,7 @@ use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::lacking::{Parts, lacking};
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "missing_tiles",
@@ -20,7 +20,7 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 const LIKE: f64 = 0.25;
 
 fn asks(probe: &Probe<'_>) -> bool {
-    !probe.has_case() && role(probe.name()) == Some(SiteRole::Pixels)
+    !probe.has_case() && probe.role() == Some(SiteRole::Pixels)
 }
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {

@@ -5,7 +5,7 @@ use measure::metric::value_at;
 use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 /// How many sites around one are looked at for the candidate's numbers.
 const NEAR: usize = 16;
@@ -27,7 +27,7 @@ fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let others = probe.entries[near].iter().filter(|other| {
         other.entry.name != probe.name()
             && other.entry.shape == probe.entry.entry.shape
-            && role(&other.entry.name) != Some(SiteRole::Pixels)
+            && other.site_role != Some(SiteRole::Pixels)
     });
     let distances = others.filter_map(|other| {
         let tensor = probe.golden.get(&other.entry.name)?;

@@ -3,7 +3,7 @@
 use super::explanation::{Explanation, best};
 use super::kind::Diagnosis;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "patch_order",
@@ -17,8 +17,7 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 
 fn asks(probe: &Probe<'_>) -> bool {
     let squares = |columns: usize| columns.is_multiple_of(3) && (columns / 3).isqrt().pow(2) == columns / 3;
-    role(probe.name()) == Some(SiteRole::Patches)
-        && probe.case.as_ref().is_some_and(|case| squares(case.columns))
+    probe.role() == Some(SiteRole::Patches) && probe.case.as_ref().is_some_and(|case| squares(case.columns))
 }
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {

@@ -9,7 +9,7 @@ use super::explanation::{Explanation, Value};
 use super::kind::Diagnosis;
 use super::layout::Layout;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 use crate::entry::EntryReport;
 use crate::names::Pairing;
 
@@ -59,7 +59,7 @@ fn test(probe: &Probe<'_>) -> Option<Explanation> {
 pub(crate) fn dtypes(golden: &Dump, pairing: &Pairing<'_>, entries: &[EntryReport]) -> Option<PixelDtypes> {
     let entry = entries
         .iter()
-        .find(|entry| role(&entry.entry.name) == Some(SiteRole::Conditioner) && !entry.is_bit_equal())?;
+        .find(|entry| entry.site_role == Some(SiteRole::Conditioner) && !entry.is_bit_equal())?;
     let (expected, found) = (pairing.golden(&entry.entry.name)?, pairing.candidate(&entry.entry.name)?);
     let (expected, found) = (expected.view()?, found.view()?);
     if expected.shape() != found.shape() {

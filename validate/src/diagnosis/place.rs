@@ -150,9 +150,7 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
     carriers.sort_unstable();
     let (&first, &last) = (carriers.first()?, carriers.last()?);
     let span = last + 1 - first;
-    if let Some(head_dim) =
-        head_dim.filter(|&head| is_by_heads(&entry.entry.name) && case.columns.is_multiple_of(head))
-    {
+    if let Some(head_dim) = head_dim.filter(|&head| is_by_heads(entry) && case.columns.is_multiple_of(head)) {
         let heads = case.columns / head_dim;
         let mut touched: Vec<usize> = carriers.iter().map(|column| column / head_dim).collect();
         touched.dedup();
@@ -160,7 +158,7 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
             return Some(Place::Heads(touched, heads));
         }
     }
-    let qkv = qkv_width(&entry.entry.name, case.columns);
+    let qkv = qkv_width(entry, case.columns);
     if 2 * span <= case.columns + 1 && needed > LISTED {
         let third = qkv.filter(|third| first / third == last / third);
         let part = third.map(|third| QKV_PARTS[first / third]);

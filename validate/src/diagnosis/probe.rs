@@ -9,6 +9,7 @@ use super::attention_core::Variant;
 use super::case::Case;
 use super::explanation::{Explanation, Value};
 use super::layout::Layout;
+use super::roles::SiteRole;
 use crate::entry::EntryReport;
 use crate::names::Pairing;
 
@@ -33,6 +34,11 @@ pub(crate) struct Probe<'a> {
 impl Probe<'_> {
     pub(super) fn name(&self) -> &str {
         &self.entry.entry.name
+    }
+
+    /// What the site is for.
+    pub(super) fn role(&self) -> Option<SiteRole> {
+        self.entry.site_role
     }
 
     pub(super) fn has_case(&self) -> bool {

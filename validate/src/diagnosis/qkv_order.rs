@@ -17,7 +17,7 @@ pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
 
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    let part = qkv_width(probe.name(), case.columns)?;
+    let part = qkv_width(probe.entry, case.columns)?;
     let orders = [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     best(orders.into_iter().filter_map(|order| {
         let after = case.moved(|row, column| (row, order[column / part] * part + column % part));

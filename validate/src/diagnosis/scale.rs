@@ -29,7 +29,7 @@ fn whole_scaled(probe: &Probe<'_>) -> Option<Explanation> {
 /// One of queries, keys and values multiplied by a factor.
 fn parts_scaled(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
-    let part = qkv_width(probe.name(), case.columns)?;
+    let part = qkv_width(probe.entry, case.columns)?;
     best(QKV_PARTS.into_iter().enumerate().filter_map(|(place, name)| {
         let within = |column: usize| column / part == place;
         let (mut products, mut squares) = (0.0, 0.0);

@@ -4,7 +4,7 @@ use super::explanation::Explanation;
 use super::kind::Diagnosis;
 use super::layout::Layout;
 use super::probe::Probe;
-use super::roles::{SiteRole, role};
+use super::roles::SiteRole;
 
 pub(super) const DIAGNOSIS: Diagnosis = Diagnosis {
     name: "transposed",
@@ -27,7 +27,7 @@ fn test(probe: &Probe<'_>) -> Option<Explanation> {
         None => row,
         Some(patch) => row - patch + (patch % side) * side + patch / side,
     };
-    let pattern = if role(probe.name()) == Some(SiteRole::Projector) {
+    let pattern = if probe.role() == Some(SiteRole::Projector) {
         "rows and columns of the picture are exchanged, as pixel shuffle `v1` does and `v2` does not"
     } else {
         "rows and columns of the picture's patches are exchanged"

@@ -2,6 +2,7 @@
 
 use golden::{Dtype, Entry};
 use measure::metric::{Measurement, measure, measure_entry, measure_tensor};
+use measure::model::Model;
 use measure::noise::Level;
 use measure::origin::{Origin, rounds_more};
 use measure::tolerance::{Failure, Fresh, Preset, Tolerance, Verdict, judge};
@@ -52,14 +53,24 @@ impl Judged {
         }
     }
 
-    /// The same with the origin of its error, which may be a failure of its own.
-    pub(super) fn with_origin(self, origin: Origin, fresh: Fresh) -> EntryReport {
+    /// The same with what the model says of its site, and with the origin of its error, which may be a failure of its own.
+    pub(super) fn with_origin(self, model: &Model, origin: Origin, fresh: Fresh) -> EntryReport {
         let Judged { entry, only_candidate, tolerance, measurement, verdict, noise, counterpart } = self;
         let verdict = match (verdict, origin.excess, fresh) {
             (Verdict::Pass, Some(excess), Fresh::Fail) => Verdict::Fail(Failure::Fresh(excess)),
             (verdict, ..) => verdict,
         };
-        EntryReport { entry, only_candidate, tolerance, measurement, verdict, origin, noise, counterpart }
+        EntryReport {
+            site_role: model.role(&entry.name),
+            entry,
+            only_candidate,
+            tolerance,
+            measurement,
+            verdict,
+            origin,
+            noise,
+            counterpart,
+        }
     }
 }
 

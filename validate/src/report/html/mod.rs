@@ -16,7 +16,7 @@ use crate::entry::EntryReport;
 use crate::result::{DiffReport, Divergence};
 use crate::tiles::Tiles;
 use measure::metric::RowError;
-use measure::model::{SiteRole, model};
+use measure::model::SiteRole;
 use measure::tolerance::{Metric, Tolerance};
 
 /// Rows are told singly up to this number, and else by the worst of some neighbours.
@@ -107,8 +107,7 @@ impl<'a> Data<'a> {
             _ => None,
         };
         let before = Before::of(report);
-        let patches =
-            report.entries.iter().find(|entry| model().role(&entry.entry.name) == Some(SiteRole::Patches));
+        let patches = report.entries.iter().find(|entry| entry.site_role == Some(SiteRole::Patches));
         Data {
             first,
             entries: report

@@ -1,0 +1,35 @@
+//! What a module does between its inputs and its output.
+
+use serde::Deserialize;
+
+/// What a module does between its inputs and its output, as far as rounding is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Given from outside. Only a dump can say this of a site.
+    #[serde(skip_deserializing)]
+    Input,
+    /// One operation whose error is at most proportional to its inputs': a projection, a lookup, a concatenation.
+    Single,
+    /// One elementwise non-linear operation: where its curve is steep for its value, a relative error grows.
+    Activation,
+    /// Some roundings in a row: a normalisation, or a sum of several branches.
+    Several,
+    /// A projection behind an attention core that is no site of its own: scores, softmax and weighted sum.
+    Attention,
+    /// Whatever lies between, with operations that nobody recorded.
+    Unknown,
+}
+
+/// How the rows of an input belong to those of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RowAlignment {
+    /// One to one.
+    #[default]
+    Same,
+    /// From the end of each sequence: prefix tokens were added or dropped, or only the last token is left.
+    FromEnd,
+    /// Any row of the same outermost index, if both have as many; else any row.
+    Mixed,
+}
