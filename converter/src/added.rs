@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::Error;
 use crate::convert::ADAPTER_FILE;
 use crate::ledger::{LEDGER_FILE, Ledger, read_ledger};
+use crate::nemotron_vl::parts::WHOLE_CONFIG_FILE;
 use crate::normalized::CONFIG_FILE;
-use crate::parts::WHOLE_CONFIG_FILE;
 use crate::source::{
     CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE,
 };

@@ -10,13 +10,13 @@ use crate::ledger::{
     LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
     ReadFile, Tool, WrittenFile,
 };
+use crate::nemotron_vl::Buffers;
+use crate::nemotron_vl::parts::{self, PROJECTOR_FILE, WHOLE_CONFIG_FILE};
 use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Layers, Part, check_layers};
-use crate::parts::{self, PROJECTOR_FILE, WHOLE_CONFIG_FILE};
 use crate::plan::{Plan, PlanOptions, SourceTensor};
 use crate::resolve::{Findings, Settings, resolve};
 use crate::source::{
-    Buffers, CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template,
-    refuse_quantized,
+    CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template, refuse_quantized,
 };
 use crate::weights::{INDEX_FILE, Tensor, WeightsFile};
 use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::added::added_files;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerTarget, WrittenFile, parse_ledger};
+use crate::nemotron_vl::parts::WHOLE_CONFIG_FILE;
 use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
-use crate::parts::WHOLE_CONFIG_FILE;
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};

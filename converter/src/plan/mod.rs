@@ -14,9 +14,9 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::TensorProblem;
-use crate::names::{Fate, fate, source_of};
+use crate::nemotron_vl::names::{Fate, fate, source_of};
+use crate::nemotron_vl::parts::{PartName, buffers, name_in};
 use crate::normalized::{Config, Part, TorchDtype, layout};
-use crate::parts::{PartName, buffers, name_in};
 use crate::weights::Weights;
 
 /// What the user asked for.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ShardSize;
 use super::output::Output;
-use crate::parts::{Buffer, PROJECTOR_FILE};
+use crate::nemotron_vl::parts::{Buffer, PROJECTOR_FILE};
 use crate::weights::SINGLE_FILE;
 
 /// A file to write.

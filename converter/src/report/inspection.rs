@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Conversion;
-use crate::names::{Fate, fate};
+use crate::nemotron_vl::names::{Fate, fate};
 use crate::normalized::Config;
 use crate::plan::Action;
 use crate::resolve::{DefaultedField, IgnoredField, ReadCode};

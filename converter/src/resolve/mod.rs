@@ -21,9 +21,10 @@ use findings::BOOKKEEPING;
 use model::Projector;
 
 use crate::Error;
+use crate::nemotron_vl::{Buffers, MODEL};
 use crate::normalized::{Config, FORMAT, FORMAT_VERSION, Part, TorchDtype};
 use crate::source::{
-    Behaviour, Buffers, CONFIG_FILE, CodeCaches, Evidence, GENERATION_CONFIG_FILE, MODEL, PREPROCESSOR_FILE,
+    Behaviour, CONFIG_FILE, CodeCaches, Evidence, GENERATION_CONFIG_FILE, PREPROCESSOR_FILE,
     SourceCheckpoint, image_token_id,
 };
 

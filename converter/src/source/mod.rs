@@ -1,16 +1,13 @@
 //! A checkpoint as Hugging Face has it: a folder of JSON, tokenizer files, Python that is never run, and weights.
 
-mod buffers;
 mod code;
 mod evidence;
 mod files;
 mod hub;
-mod identity;
 mod location;
 mod quantization;
 mod tokenizer;
 
-pub use buffers::Buffers;
 pub use code::CodeCaches;
 pub use evidence::{Behaviour, Evidence, How};
 pub use files::{
@@ -23,6 +20,7 @@ pub use location::Location;
 use serde_json::Value;
 use store::{Content, Stamp};
 
+use crate::nemotron_vl::check_model;
 use crate::weights::{Folder, Weights};
 use crate::{Error, json};
 use store::hash::sha256;
@@ -30,7 +28,6 @@ use store::hash::sha256;
 pub(crate) use code::CodeFile;
 pub(crate) use evidence::recognise;
 use files::{NEEDED, OPTIONAL};
-pub(crate) use identity::MODEL;
 pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 
@@ -66,7 +63,7 @@ impl SourceCheckpoint {
         let config = SourceFile::read(&folder, CONFIG_FILE)?;
         // First of all: another model may well lack the other files.
         let path = folder.file_path(CONFIG_FILE);
-        identity::check_model(&path, &json::parse(&path, &config.bytes)?)?;
+        check_model(&path, &json::parse(&path, &config.bytes)?)?;
         let mut files = vec![config];
         let optional = OPTIONAL.into_iter().filter(|name| folder.has(name)).map(str::to_string);
         // Kept for its SHA-256: what Python went with the checkpoint is part of where it came from.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::files::QUANTIZATION_FILE;
 use crate::error::visible;
-use crate::names::{Fate, fate};
+use crate::nemotron_vl::names::{Fate, fate};
 use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use converter::TensorProblem;
-use converter::names::source_of;
+use converter::nemotron_vl::names::source_of;
 use converter::normalized::{Config, Part, TorchDtype, layout};
 use converter::plan::{Action, Plan, PlanOptions, ShardSize, SourceTensor};
 use proptest::prelude::*;

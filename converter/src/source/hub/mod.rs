@@ -27,9 +27,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::files::{CONFIG_FILE, NEEDED, OPTIONAL, PREPROCESSOR_FILE};
-use super::identity::check_model;
 use super::quantization::refuse_before_weights;
 use crate::error::visible;
+use crate::nemotron_vl::check_model;
 use crate::weights::{Folder, INDEX_FILE, SINGLE_FILE};
 use crate::{Error, json};
 

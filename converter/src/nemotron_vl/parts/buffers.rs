@@ -2,7 +2,7 @@
 
 use safetensors::Dtype;
 
-use crate::normalized::VisionConfig;
+use crate::nemotron_vl::VisionConfig;
 
 /// A tensor that is made of the configuration and of no tensor of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]

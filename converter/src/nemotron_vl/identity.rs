@@ -5,15 +5,15 @@ use std::path::Path;
 use serde_json::Value;
 use store::json;
 
+use super::FORMAT;
 use crate::Error;
 use crate::error::visible;
-use crate::normalized::FORMAT;
 
 /// The only `model_type` and architecture that is supported.
 pub(crate) const MODEL: &str = "Llama_Nemotron_Nano_VL";
 
 /// Refuses the `config.json` at `path` of any other model, by its name.
-pub(super) fn check_model(path: &Path, config: &Value) -> Result<(), Error> {
+pub(crate) fn check_model(path: &Path, config: &Value) -> Result<(), Error> {
     let refuse = |field: &str, expected: String, reason: &str| {
         let found = config.get(field).map_or("none".into(), |value| format!("`{}`", json::show(value)));
         Err(Error::unsupported(path, field, expected, visible(&found), reason))

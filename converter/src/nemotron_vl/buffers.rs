@@ -2,8 +2,8 @@
 
 use safetensors::Dtype;
 
-use crate::names::{Buffer, Fate, fate};
-use crate::normalized::positive;
+use super::names::{Buffer, Fate, fate};
+use super::positive;
 use crate::weights::{Tensor, Weights};
 use crate::{Error, TensorProblem};
 

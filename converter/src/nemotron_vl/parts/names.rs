@@ -1,6 +1,6 @@
 //! The names of tensors in a part.
 
-use crate::normalized::Part;
+use crate::nemotron_vl::Part;
 
 const ATTENTION: &str = ".attention.";
 const QKV: [&str; 3] = ["q_proj.", "k_proj.", "v_proj."];

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::normalized::{Config, Part, TorchDtype, VisionConfig};
+use crate::nemotron_vl::{Config, Part, VisionConfig};
+use crate::normalized::TorchDtype;
 
 /// `config.json` of a folder that holds `config.part`, whose weights have `dtype` where they were converted.
 pub(crate) fn config_file(config: &Config, dtype: Option<TorchDtype>) -> Value {

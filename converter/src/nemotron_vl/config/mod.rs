@@ -1,8 +1,20 @@
 //! `config.json` of a normalized checkpoint, version 1: the whole model.
 
+mod consistency;
+mod limits;
+mod rope_scaling;
+mod text;
+mod vision;
+
 use serde::{Deserialize, Serialize};
 
-use super::{TextConfig, TorchDtype, VisionConfig};
+pub use rope_scaling::RopeScaling;
+pub use text::TextConfig;
+pub use vision::VisionConfig;
+
+pub(crate) use limits::positive;
+
+use crate::normalized::TorchDtype;
 
 /// The value of `format` in every normalized `config.json`.
 pub const FORMAT: &str = "nemotron-vl";
