@@ -8,14 +8,16 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::added::added_files;
+use crate::architecture::Part;
+use crate::families::FAMILIES;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerTarget, WrittenFile, parse_ledger};
-use crate::nemotron_vl::parts::WHOLE_CONFIG_FILE;
-use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
-use crate::plan::{PlanOptions, ShardSize};
+use crate::normalized::{CONFIG_FILE, Checkpoint, TorchDtype};
+use crate::part_config;
+use crate::plan::{Plan, PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
 use crate::weights::{Folder, HeaderEntry, WeightsFile};
-use crate::write::{NullSink, Observer, stream};
+use crate::write::{NullSink, Observer, Streamed, stream};
 use crate::{Conversion, Error, Export, json};
 use store::hash::{Digest, sha256};
 
@@ -111,8 +113,9 @@ fn check_content(folder: &Folder, part: Part) -> Result<(), Error> {
     if part.is_all() {
         return Checkpoint::open(folder.path()).map(drop);
     }
-    let config: Config = json::parse(&folder.file_path(WHOLE_CONFIG_FILE), &folder.read(WHOLE_CONFIG_FILE)?)?;
-    config.validate(&folder.file_path(WHOLE_CONFIG_FILE))
+    let names = FAMILIES.map(|family| family.parts.whole_config_file);
+    let name = names.into_iter().find(|name| folder.has(name)).unwrap_or(names[0]);
+    part_config::parse(&folder.file_path(name), &folder.read(name)?, part).map(drop)
 }
 
 /// Whether the tensors, put together as the source had them, are the files that the ledger has the SHA-256 of.
@@ -159,14 +162,15 @@ fn check_shard(
 ) -> Result<Verification, Error> {
     let mut verification = Verification::default();
     let place = format!("file `{}`", name.escape_debug());
-    let targets: HashMap<&str, &LedgerTarget> = ledger
-        .tensors
-        .iter()
-        .flat_map(|row| &row.targets)
-        .chain(&ledger.buffers)
-        .filter(|target| target.file == name)
-        .map(|target| (target.name.as_str(), target))
-        .collect();
+    let mut targets: HashMap<&str, &LedgerTarget> = HashMap::new();
+    let all = ledger.tensors.iter().flat_map(|row| &row.targets).chain(&ledger.buffers);
+    for target in all.filter(|target| target.file == name) {
+        // What is made of several tensors stands in the row of each.
+        if targets.insert(&target.name, target).is_some_and(|other| other != target) {
+            let place = format!("tensor `{}`", target.name.escape_debug());
+            verification.differ(place, "the same in each row of the ledger that has it", "another");
+        }
+    }
     let file = match WeightsFile::open(folder, name) {
         Ok(file) => file,
         Err(Error::MissingFile { .. }) => {
@@ -263,7 +267,31 @@ pub fn verify_source(
     compare_files(small.iter().map(|file| (&file.name, &file.sha256)), ledger, &mut verification);
     let streamed = stream(conversion.source().weights(), conversion.plan(), &NullSink, observer)?;
     conversion.source().check_unchanged()?;
-    let plan = conversion.plan();
+    let of_tensors = compare_tensors(conversion.plan(), &streamed, ledger);
+    verification.source_tensors = of_tensors.source_tensors;
+    verification.differences.extend(of_tensors.differences);
+    // Where a tensor differs, that was told with its name: its file's hash is then no other difference.
+    let differs = |difference: &Difference| difference.place.starts_with("source tensor");
+    if !verification.differences.iter().any(differs) {
+        compare_files(
+            streamed.files.iter().map(|file| (&file.name, &file.sha256)),
+            ledger,
+            &mut verification,
+        );
+    }
+    let read = |name: &String| {
+        small.iter().any(|file| file.name == *name) || streamed.files.iter().any(|file| file.name == *name)
+    };
+    for gone in ledger.source.files.iter().filter(|listed| !read(&listed.name)) {
+        let place = format!("source file `{}`", gone.name.escape_debug());
+        verification.differ(place, "it", "no such file");
+    }
+    Ok(verification)
+}
+
+/// Compares what a plan gives of a source with what the ledger says.
+pub fn compare_tensors(plan: &Plan, streamed: &Streamed, ledger: &Ledger) -> Verification {
+    let mut verification = Verification::default();
     let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
     let mut seen = BTreeSet::new();
     for (row, sha256) in plan.rows.iter().zip(&streamed.rows) {
@@ -292,23 +320,7 @@ pub fn verify_source(
     for row in ledger.tensors.iter().filter(|row| !seen.contains(row.source.as_str())) {
         verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
     }
-    // Where a tensor differs, that was told with its name: its file's hash is then no other difference.
-    let differs = |difference: &Difference| difference.place.starts_with("source tensor");
-    if !verification.differences.iter().any(differs) {
-        compare_files(
-            streamed.files.iter().map(|file| (&file.name, &file.sha256)),
-            ledger,
-            &mut verification,
-        );
-    }
-    let read = |name: &String| {
-        small.iter().any(|file| file.name == *name) || streamed.files.iter().any(|file| file.name == *name)
-    };
-    for gone in ledger.source.files.iter().filter(|listed| !read(&listed.name)) {
-        let place = format!("source file `{}`", gone.name.escape_debug());
-        verification.differ(place, "it", "no such file");
-    }
-    Ok(verification)
+    verification
 }
 
 /// Compares files of the source, each a name and its SHA-256, with those that the ledger lists.
@@ -340,7 +352,6 @@ fn settings_of(ledger: &Ledger) -> Settings {
     Settings {
         align_corners: said("position_interpolation_align_corners").and_then(Value::as_bool),
         upscale_factor: said("upscale_factor").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()),
-        part: ledger.options.part,
         // What they said is in the ledger.
         caches: CodeCaches::default(),
         code_revision: None,
@@ -360,7 +371,7 @@ fn options_of(ledger: &Ledger, path: &Path) -> Result<PlanOptions, Error> {
         .to_string()
         .parse()
         .map_err(|_| Error::field(path, "options.max_shard_bytes", "a size above 0", format!("`{bytes}`")))?;
-    Ok(PlanOptions { dtype, max_shard_size })
+    Ok(PlanOptions { part: ledger.options.part, dtype, max_shard_size })
 }
 
 /// Names every field of `config.json` that differs.

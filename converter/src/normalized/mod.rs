@@ -5,9 +5,9 @@ mod dtype;
 mod layers;
 
 pub use crate::nemotron_vl::{
-    Config, FORMAT, FORMAT_VERSION, ImageProcessorConfig, ImageTagType, Part, PsVersion, RopeScaling,
-    TensorLayout, TextConfig, VisionConfig, layout,
+    Config, FORMAT_VERSION, ImageProcessorConfig, ImageTagType, PsVersion, RopeScaling, TextConfig,
+    VisionConfig,
 };
 pub use checkpoint::{CONFIG_FILE, Checkpoint, TensorView};
 pub use dtype::TorchDtype;
-pub(crate) use layers::{Layers, check_layers};
+pub(crate) use layers::check_layers;

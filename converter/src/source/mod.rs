@@ -20,13 +20,13 @@ pub use location::Location;
 use serde_json::Value;
 use store::{Content, Stamp};
 
-use crate::nemotron_vl::check_model;
+use crate::architecture::Architecture;
+use crate::families;
 use crate::weights::{Folder, Weights};
 use crate::{Error, json};
 use store::hash::sha256;
 
 pub(crate) use code::CodeFile;
-pub(crate) use evidence::recognise;
 use files::{NEEDED, OPTIONAL};
 pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
@@ -34,6 +34,7 @@ pub(crate) use tokenizer::{chat_template, image_token_id};
 /// A Hugging Face checkpoint: its small files read and hashed, its weights where they are.
 #[derive(Debug)]
 pub struct SourceCheckpoint {
+    architecture: &'static Architecture,
     folder: Folder,
     location: Location,
     files: Vec<SourceFile>,
@@ -63,7 +64,7 @@ impl SourceCheckpoint {
         let config = SourceFile::read(&folder, CONFIG_FILE)?;
         // First of all: another model may well lack the other files.
         let path = folder.file_path(CONFIG_FILE);
-        check_model(&path, &json::parse(&path, &config.bytes)?)?;
+        let architecture = families::of_source(&path, &json::parse(&path, &config.bytes)?)?;
         let mut files = vec![config];
         let optional = OPTIONAL.into_iter().filter(|name| folder.has(name)).map(str::to_string);
         // Kept for its SHA-256: what Python went with the checkpoint is part of where it came from.
@@ -75,7 +76,7 @@ impl SourceCheckpoint {
             Location::Remote { files, .. } => Weights::open_of(&folder, files)?,
             _ => Weights::open(&folder)?,
         };
-        Ok(Self { folder, location, files, weights })
+        Ok(Self { architecture, folder, location, files, weights })
     }
 
     /// Refuses a source that somebody has written to since it was opened.
@@ -88,6 +89,11 @@ impl SourceCheckpoint {
             file.stamp.check(&path).map_err(Error::changed(&path))?;
         }
         self.weights.check_unchanged()
+    }
+
+    /// The model family.
+    pub fn architecture(&self) -> &'static Architecture {
+        self.architecture
     }
 
     /// The folder.

@@ -63,22 +63,6 @@ pub struct Config {
     pub torch_dtype: TorchDtype,
     /// How a picture becomes tiles.
     pub image_processor: ImageProcessorConfig,
-    /// Which of the described tensors the folder holds; not written where it holds all of them.
-    #[serde(default, skip_serializing_if = "Part::is_all")]
-    pub part: Part,
-}
-
-/// Which tensors of the described model a folder holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// All of them.
-    #[default]
-    All,
-    /// The language model's: `language_model.*`.
-    Text,
-    /// The tower's and the projector's: `vision_model.*` and `multi_modal_projector.*`.
-    Vision,
 }
 
 impl Config {
@@ -96,23 +80,6 @@ impl Config {
     /// Width of the projector's input: the tower's features, folded.
     pub fn projector_input_size(&self) -> usize {
         self.vision_hidden_size * self.shuffle_factor() * self.shuffle_factor()
-    }
-}
-
-impl Part {
-    /// Whether nothing is left out.
-    pub fn is_all(&self) -> bool {
-        *self == Self::All
-    }
-
-    /// Whether the language model is there.
-    pub fn has_text(self) -> bool {
-        self != Self::Vision
-    }
-
-    /// Whether the tower and the projector are there.
-    pub fn has_vision(self) -> bool {
-        self != Self::Text
     }
 }
 

@@ -5,12 +5,18 @@ mod buffers;
 mod config;
 mod names;
 
-pub use buffers::Buffer;
-pub(crate) use buffers::buffers;
-pub(crate) use config::{check_vision, config_file, position_warning};
-pub(crate) use names::{PartName, name_in};
+use crate::architecture::{Apart, Part, Parts};
 
-/// The file of a part that has the normalized configuration of the whole model; its `config.json` is transformers'.
-pub const WHOLE_CONFIG_FILE: &str = "nemotron_vl_config.json";
 /// The file of the vision part that has the projector, which transformers' class for the tower does not.
-pub const PROJECTOR_FILE: &str = "multi_modal_projector.safetensors";
+const PROJECTOR: Apart =
+    Apart { file: "multi_modal_projector.safetensors", prefix: "multi_modal_projector." };
+
+pub(super) const PARTS: Parts = Parts {
+    whole_config_file: "nemotron_vl_config.json",
+    name: names::name_in,
+    buffers: buffers::buffers,
+    apart: |part| (part == Part::Vision).then_some(PROJECTOR),
+    config_file: config::config_file,
+    check: config::check,
+    warning: config::position_warning,
+};
