@@ -4,7 +4,7 @@ mod names;
 mod part;
 mod pattern;
 
-pub use names::{Axis, Fate, NameMatch, Names, Rule, rule};
+pub use names::{Axis, Mapping, NameMatch, Names, Rule, rule};
 pub use part::Part;
 
 use std::path::Path;

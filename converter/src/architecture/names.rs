@@ -5,7 +5,7 @@ use crate::normalized::TorchDtype;
 
 /// What becomes of the source tensors that a line's patterns match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Mapping {
     /// The name stays.
     Keep,
     /// The name becomes this one.
@@ -52,33 +52,33 @@ pub struct Rule {
     /// input of the targets, in this order.
     pub sources: &'static [&'static str],
     /// What becomes of them.
-    pub fate: Fate,
+    pub mapping: Mapping,
 }
 
 /// A line of a table.
-pub const fn rule(sources: &'static [&'static str], fate: Fate) -> Rule {
-    Rule { sources, fate }
+pub const fn rule(sources: &'static [&'static str], mapping: Mapping) -> Rule {
+    Rule { sources, mapping }
 }
 
-/// A table; the first line that matches holds.
+/// A table.
 #[derive(Debug, Clone, Copy)]
-pub struct Names(pub &'static [Rule]);
+pub struct Names {
+    /// Its lines; the first one that matches holds.
+    pub rules: &'static [Rule],
+    /// A source tensor with the first text anywhere in its name is refused before any line is read, for the second.
+    pub refused: &'static [(&'static str, &'static str)],
+}
 
 /// The line that a tensor's name matches, with the names that its patterns then stand for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameMatch {
     /// What becomes of the sources.
-    pub fate: Fate,
+    pub mapping: Mapping,
     /// The names of the sources.
     pub sources: Vec<String>,
     /// The names of the targets; none of a buffer, or of what is left out or refused.
     pub targets: Vec<String>,
 }
-
-/// Inside the name of a tensor that a weight is computed from, wherever torch's `register_parametrization` was used.
-const PARAMETRIZED: &str = ".parametrizations.";
-/// RADIO's own weights are no fixed function of these: torch's spectral norm is an estimate that depends on the kernels.
-const NOT_FOLDED: &str = "parametrized weights are not supported; torch's `remove_parametrizations` writes the weights themselves down";
 
 impl Axis {
     /// The dimension, from 0.
@@ -90,7 +90,7 @@ impl Axis {
     }
 }
 
-impl Fate {
+impl Mapping {
     /// The patterns of the targets' names; none where the name stays, or nothing is made.
     fn targets(&self) -> &[&'static str] {
         match self {
@@ -108,19 +108,20 @@ impl Rule {
         let fill =
             |patterns: &[&str]| patterns.iter().map(|pattern| captured.fill(pattern)).collect::<Vec<_>>();
         let sources = fill(self.sources);
-        let targets = if self.fate == Fate::Keep { sources.clone() } else { fill(self.fate.targets()) };
-        NameMatch { fate: self.fate, sources, targets }
+        let targets =
+            if self.mapping == Mapping::Keep { sources.clone() } else { fill(self.mapping.targets()) };
+        NameMatch { mapping: self.mapping, sources, targets }
     }
 }
 
 impl Names {
     /// What becomes of the source tensor `name`; `None` for one that no line matches.
     pub fn of_source(self, name: &str) -> Option<NameMatch> {
-        if name.contains(PARAMETRIZED) {
-            let (fate, sources) = (Fate::Refuse(NOT_FOLDED), vec![name.to_string()]);
-            return Some(NameMatch { fate, sources, targets: Vec::new() });
+        if let Some((_, reason)) = self.refused.iter().find(|(text, _)| name.contains(text)) {
+            let (mapping, sources) = (Mapping::Refuse(reason), vec![name.to_string()]);
+            return Some(NameMatch { mapping, sources, targets: Vec::new() });
         }
-        self.0.iter().find_map(|rule| {
+        self.rules.iter().find_map(|rule| {
             let captured = rule.sources.iter().find_map(|source| Captured::of(source, name))?;
             Some(rule.filled(&captured))
         })
@@ -128,8 +129,8 @@ impl Names {
 
     /// Of what the normalized tensor `target` is made, by the first line that makes it.
     pub fn of_target(self, target: &str) -> Option<NameMatch> {
-        self.0.iter().find_map(|rule| {
-            let patterns = if rule.fate == Fate::Keep { rule.sources } else { rule.fate.targets() };
+        self.rules.iter().find_map(|rule| {
+            let patterns = if rule.mapping == Mapping::Keep { rule.sources } else { rule.mapping.targets() };
             let captured = patterns.iter().find_map(|pattern| Captured::of(pattern, target))?;
             Some(rule.filled(&captured))
         })
@@ -137,13 +138,13 @@ impl Names {
 
     /// Whether the source tensor `name` is a buffer, and no weight.
     pub fn is_buffer(self, name: &str) -> bool {
-        matches!(self.of_source(name), Some(NameMatch { fate: Fate::Value(_) | Fate::Skip(_), .. }))
+        matches!(self.of_source(name), Some(NameMatch { mapping: Mapping::Value(_) | Mapping::Skip(_), .. }))
     }
 
     /// The field of the normalized configuration that takes the value of the source tensor `name`.
     pub fn field(self, name: &str) -> Option<&'static str> {
-        match self.of_source(name)?.fate {
-            Fate::Value(field) => Some(field),
+        match self.of_source(name)?.mapping {
+            Mapping::Value(field) => Some(field),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::output::{Output, Transform};
 use super::row::{Action, Row};
-use crate::architecture::{Fate, Names};
+use crate::architecture::{Mapping, Names};
 use crate::normalized::TorchDtype;
 
 /// What the row becomes of which `outputs` are made, in the plan's `rows`.
@@ -38,8 +38,8 @@ fn unconverted(row: &Row, outputs: &[&Output], rows: &[Row], names: Names) -> (A
         }
         ([output], true) => (Action::Renamed, format!("the same tensor under the name `{}`", output.name)),
         _ => {
-            let reason = match names.of_source(name).map(|names| names.fate) {
-                Some(Fate::Split { reason, .. }) => reason,
+            let reason = match names.of_source(name).map(|names| names.mapping) {
+                Some(Mapping::Split { reason, .. }) => reason,
                 _ => "cut into several tensors",
             };
             (Action::Split, reason.to_string())

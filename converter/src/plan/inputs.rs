@@ -4,7 +4,7 @@ use safetensors::Dtype;
 
 use super::source_tensor::SourceTensor;
 use crate::TensorProblem;
-use crate::architecture::{Fate, TensorLayout};
+use crate::architecture::{Mapping, TensorLayout};
 use crate::error::visible;
 use crate::normalized::TorchDtype;
 
@@ -13,13 +13,13 @@ const MAX_SCALE_BYTES: usize = 1 << 28;
 
 /// What is wrong with `sources`, which are all there, as inputs of `target`; `dtype` is what the user asked for.
 pub(super) fn check_inputs(
-    fate: Fate,
+    mapping: Mapping,
     target: &TensorLayout,
     sources: &[&SourceTensor],
     dtype: Option<TorchDtype>,
 ) -> Vec<TensorProblem> {
-    match (fate, sources) {
-        (Fate::Scale { .. }, [weight, scale]) => check_scale(target, weight, scale).into_iter().collect(),
+    match (mapping, sources) {
+        (Mapping::Scale { .. }, [weight, scale]) => check_scale(target, weight, scale).into_iter().collect(),
         _ => check_stack(target, sources, dtype),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::draft::Made;
+use super::builder::Made;
 use super::output::{Output, Slice, Transform};
 use super::row::Row;
 use crate::TensorProblem;
-use crate::architecture::{Axis, Fate, Part, TensorLayout};
+use crate::architecture::{Axis, Mapping, Part, TensorLayout};
 use crate::normalized::TorchDtype;
 
 /// What the normalized tensor `name` is made of.
@@ -21,7 +21,7 @@ pub(super) fn inputs_of(
         .iter()
         .map(|&row| row.map(|row| Slice::whole(row, &rows[row].source)))
         .collect::<Option<_>>()?;
-    if let Fate::Split { along, .. } = made.names.fate {
+    if let Mapping::Split { along, .. } = made.names.mapping {
         let size = |target: &str| shapes.get(target).and_then(|shape| shape.get(along.dimension())).copied();
         let before = made.names.targets.iter().take_while(|target| *target != name);
         let start: usize = before.filter_map(|target| size(target)).sum();
@@ -42,13 +42,13 @@ pub(super) fn output(
     rows: &[Row],
     dtype: Option<TorchDtype>,
 ) -> Output {
-    let own = match made.names.fate {
-        Fate::Scale { dtype, .. } => dtype,
-        // The draft has seen that it is one of these.
+    let own = match made.names.mapping {
+        Mapping::Scale { dtype, .. } => dtype,
+        // The builder has seen that it is one of these.
         _ => TorchDtype::from_dtype(rows[inputs[0].row].source.dtype).unwrap_or(TorchDtype::Float32),
     };
-    let transform = match made.names.fate {
-        Fate::Scale { .. } => Transform::Scale,
+    let transform = match made.names.mapping {
+        Mapping::Scale { .. } => Transform::Scale,
         _ => Transform::Stack,
     };
     let dtype = dtype.unwrap_or(own);

@@ -1,7 +1,7 @@
 //! Decides what is read and written: headers in, plan out, nothing touched.
 
+mod builder;
 mod describe;
-mod draft;
 mod inputs;
 mod make;
 mod output;
@@ -20,7 +20,7 @@ use crate::TensorProblem;
 use crate::architecture::{Architecture, Part};
 use crate::normalized::{Config, TorchDtype};
 
-use draft::Draft;
+use builder::PlanBuilder;
 use make::{in_part, inputs_of, output};
 
 /// What the user asked for.
@@ -63,12 +63,12 @@ impl Plan {
         options: PlanOptions,
     ) -> Result<Self, Vec<TensorProblem>> {
         let expected = (architecture.layout)(config, Part::All);
-        let mut draft = Draft::new(architecture, &expected, (architecture.duplicates)(config));
+        let mut builder = PlanBuilder::new(architecture, &expected, (architecture.duplicates)(config));
         for tensor in tensors {
-            draft.take(tensor);
+            builder.take(tensor);
         }
-        draft.finish(&expected, options.dtype);
-        let Draft { mut rows, made, problems, .. } = draft;
+        builder.finish(&expected, options.dtype);
+        let PlanBuilder { mut rows, made, problems, .. } = builder;
         if !problems.is_empty() {
             return Err(problems);
         }

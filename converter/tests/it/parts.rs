@@ -202,6 +202,16 @@ fn a_part_is_no_normalized_checkpoint_and_says_what_it_is() {
 }
 
 #[test]
+fn a_normalized_checkpoint_has_no_field_that_names_a_part() {
+    let (_parent, out, _) = part_of(&Source::sound(), Part::All, KEEP);
+    let mut config = json_of(&out.join("config.json"));
+    config["part"] = json!("text");
+    fs::write(out.join("config.json"), config.to_string()).unwrap();
+    let message = Checkpoint::open(&out).unwrap_err().to_string();
+    assert!(message.contains("unknown field `part`"), "{message}");
+}
+
+#[test]
 fn a_tower_that_transformers_cannot_hold_is_refused_as_a_part_only() {
     let radio = "vision_model.radio_model.model.norm";
     let source = Source::sound()

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use converter::architecture::{Architecture, Axis, Fate, Names, Part, TensorLayout, rule};
+use converter::architecture::{Architecture, Axis, Mapping, Names, Part, Rule, TensorLayout, rule};
 use converter::ledger::{
     self, LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerInput, LedgerOptions, LedgerRow,
     LedgerSource, ReadFile, Tool, WrittenFile,
@@ -23,15 +23,17 @@ use tempfile::TempDir;
 use crate::conversion::tensors;
 use crate::hand_made::{Made, normalized_config, write_json, write_shards};
 
-const NAMES: Names = Names(&[
-    rule(&["attn.q.*", "attn.k.*", "attn.v.*"], Fate::Fuse("attn.qkv.*")),
+const NAMES: Names = Names { rules: RULES, refused: &[] };
+
+const RULES: &[Rule] = &[
+    rule(&["attn.q.*", "attn.k.*", "attn.v.*"], Mapping::Fuse("attn.qkv.*")),
     rule(
         &["mlp.gate_up.*"],
-        Fate::Split { targets: &["mlp.gate.*", "mlp.up.*"], along: Axis::Rows, reason: "gate, then up" },
+        Mapping::Split { targets: &["mlp.gate.*", "mlp.up.*"], along: Axis::Rows, reason: "gate, then up" },
     ),
     rule(
         &["pair.weight"],
-        Fate::Split {
+        Mapping::Split {
             targets: &["left.weight", "right.weight"],
             along: Axis::Columns,
             reason: "left, then right",
@@ -39,10 +41,10 @@ const NAMES: Names = Names(&[
     ),
     rule(
         &["proj.weight", "proj.weight_scale"],
-        Fate::Scale { target: "proj.weight", dtype: TorchDtype::Bfloat16 },
+        Mapping::Scale { target: "proj.weight", dtype: TorchDtype::Bfloat16 },
     ),
-    rule(&["norm.weight"], Fate::Keep),
-]);
+    rule(&["norm.weight"], Mapping::Keep),
+];
 
 fn toy() -> Architecture {
     Architecture {

@@ -227,3 +227,23 @@ fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
         );
     }
 }
+
+#[test]
+fn the_configuration_beside_a_part_is_of_that_part() {
+    let options = PlanOptions { part: Part::Text, ..PlanOptions::KEEP };
+    let (_parent, out, mut ledger) = convert(Source::sound().write().path(), Settings::default(), options);
+    let path = out.join("nemotron_vl_config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for (part, found) in [(", \n  \"part\": \"vision\"", "`\"vision\"`"), ("", "no such field")] {
+        let changed = text.replace(",\n  \"part\": \"text\"", part);
+        assert_ne!(changed, text);
+        fs::write(&path, &changed).unwrap();
+        let row = ledger.files.iter_mut().find(|file| file.name == "nemotron_vl_config.json").unwrap();
+        (row.sha256, row.bytes) = (store::hash::sha256(changed.as_bytes()), changed.len() as u64);
+        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        let differences = differences(&out);
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        let expected = format!("field `part`: expected `\"text\"`, found {found}");
+        assert!(differences[0].ends_with(&expected), "{differences:?}");
+    }
+}

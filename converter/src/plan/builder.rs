@@ -6,11 +6,11 @@ use super::inputs::check_inputs;
 use super::row::{Action, Row};
 use super::source_tensor::SourceTensor;
 use crate::TensorProblem;
-use crate::architecture::{Architecture, Duplicate, Fate, NameMatch, TensorLayout};
+use crate::architecture::{Architecture, Duplicate, Mapping, NameMatch, TensorLayout};
 use crate::normalized::TorchDtype;
 
 /// A plan in the making.
-pub(super) struct Draft<'a> {
+pub(super) struct PlanBuilder<'a> {
     architecture: &'a Architecture,
     duplicates: &'a [Duplicate],
     /// Shapes of all normalized tensors, whatever part is written.
@@ -29,7 +29,7 @@ pub(super) struct Made {
     pub(super) sources: Vec<Option<usize>>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> PlanBuilder<'a> {
     pub(super) fn new(
         architecture: &'a Architecture,
         expected: &'a [TensorLayout],
@@ -50,12 +50,14 @@ impl<'a> Draft<'a> {
         let Some(names) = self.architecture.names.of_source(&source.name) else {
             return self.unknown(source);
         };
-        match names.fate {
-            Fate::Value(field) => {
+        match names.mapping {
+            Mapping::Value(field) => {
                 self.skip(source, format!("a buffer, not a weight: its value is `{field}`"), None)
             }
-            Fate::Skip(reason) => self.skip(source, reason.to_string(), None),
-            Fate::Refuse(reason) => self.problems.push(TensorProblem::Refused { name: source.name, reason }),
+            Mapping::Skip(reason) => self.skip(source, reason.to_string(), None),
+            Mapping::Refuse(reason) => {
+                self.problems.push(TensorProblem::Refused { name: source.name, reason })
+            }
             _ => match self.duplicates.iter().find(|duplicate| duplicate.name == source.name) {
                 Some(duplicate) => self.skip(source, duplicate.reason.to_string(), Some(*duplicate)),
                 None => self.make(source, names),
@@ -119,7 +121,7 @@ impl<'a> Draft<'a> {
     /// Names what is missing of `expected`, and what is wrong with tensors that have several sources.
     pub(super) fn finish(&mut self, expected: &[TensorLayout], dtype: Option<TorchDtype>) {
         // Three targets of one missing `qkv` are one problem.
-        let mut told: HashSet<String> = self.problems.iter().filter_map(expected_name).collect();
+        let mut named: HashSet<String> = self.problems.iter().filter_map(expected_name).collect();
         for tensor in expected {
             let made = self.made.get(&tensor.name);
             let found = |place: usize| made.and_then(|made| made.sources[place]);
@@ -134,7 +136,7 @@ impl<'a> Draft<'a> {
                 if rows.len() > 1 {
                     let sources: Vec<&SourceTensor> =
                         rows.iter().map(|&row| &self.rows[row].source).collect();
-                    self.problems.extend(check_inputs(names.fate, tensor, &sources, dtype));
+                    self.problems.extend(check_inputs(names.mapping, tensor, &sources, dtype));
                 }
                 continue;
             }
@@ -142,7 +144,7 @@ impl<'a> Draft<'a> {
                 .filter(|&i| found(i).is_none())
                 .map(|i| names.sources[i].clone())
                 .collect();
-            for name in missing.into_iter().filter(|name| told.insert(name.clone())) {
+            for name in missing.into_iter().filter(|name| named.insert(name.clone())) {
                 self.problems.push(if names.sources.len() == 1 {
                     TensorProblem::Missing { name, shape: self.source_shape(&names) }
                 } else {
@@ -156,7 +158,7 @@ impl<'a> Draft<'a> {
     fn source_shape(&self, names: &NameMatch) -> Vec<usize> {
         let shapes = || names.targets.iter().filter_map(|target| self.shapes.get(target.as_str()));
         let mut shape = shapes().next().map(|shape| shape.to_vec()).unwrap_or_default();
-        if let Fate::Split { along, .. } = names.fate
+        if let Mapping::Split { along, .. } = names.mapping
             && let Some(size) = shape.get_mut(along.dimension())
         {
             *size = shapes().filter_map(|shape| shape.get(along.dimension())).sum();
