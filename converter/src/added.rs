@@ -5,18 +5,17 @@ use std::path::Path;
 
 use crate::Error;
 use crate::convert::ADAPTER_FILE;
+use crate::families::FAMILIES;
 use crate::ledger::{LEDGER_FILE, Ledger, read_ledger};
 use crate::normalized::CONFIG_FILE;
-use crate::parts::WHOLE_CONFIG_FILE;
 use crate::source::{
     CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE,
 };
 use crate::weights::{Folder, INDEX_FILE};
 
 /// Files beside weights that a program uses which loads the folder: this project's own or, of a part, transformers.
-const USED_BESIDE: [&str; 15] = [
+const USED_BESIDE: [&str; 14] = [
     CONFIG_FILE,
-    WHOLE_CONFIG_FILE,
     INDEX_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
@@ -37,7 +36,9 @@ pub(crate) fn added_files(folder: &Folder, ledger: &Ledger) -> Result<Vec<String
     let listed: BTreeSet<&str> = ledger.files.iter().map(|file| file.name.as_str()).collect();
     let mut names = folder.names()?;
     names.retain(|name| {
-        let is_used = name.ends_with(".safetensors") || USED_BESIDE.contains(&name.as_str());
+        let is_used = name.ends_with(".safetensors")
+            || USED_BESIDE.contains(&name.as_str())
+            || FAMILIES.iter().any(|family| family.parts.whole_config_file == name);
         is_used && !listed.contains(name.as_str())
     });
     Ok(names)

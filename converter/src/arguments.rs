@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::normalized::{Part, TorchDtype};
+use crate::architecture::Part;
+use crate::normalized::TorchDtype;
 use crate::plan::{PlanOptions, ShardSize};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, FetchOptions};
@@ -146,16 +147,11 @@ impl DtypeArgument {
 }
 
 impl ConvertArguments {
-    /// What the user says of the model, and which of its parts is asked for.
+    /// What the user says of the model.
     pub fn settings(&self) -> Settings {
         Settings {
             align_corners: self.align_corners,
             upscale_factor: self.upscale_factor.map(usize::from),
-            part: match self.part {
-                PartArgument::All => Part::All,
-                PartArgument::Text => Part::Text,
-                PartArgument::Vision => Part::Vision,
-            },
             caches: CodeCaches::from_env(),
             code_revision: self.hub.code_revision.clone(),
         }
@@ -163,6 +159,11 @@ impl ConvertArguments {
 
     /// How the checkpoint is to be written.
     pub fn options(&self) -> PlanOptions {
-        PlanOptions { dtype: self.dtype.0, max_shard_size: self.max_shard_size }
+        let part = match self.part {
+            PartArgument::All => Part::All,
+            PartArgument::Text => Part::Text,
+            PartArgument::Vision => Part::Vision,
+        };
+        PlanOptions { part, dtype: self.dtype.0, max_shard_size: self.max_shard_size }
     }
 }

@@ -1,27 +1,26 @@
 //! A conversion from end to end.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::architecture::RepeatedLayers;
 use crate::ledger::{
-    LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerRow, LedgerSource, LedgerTarget,
-    ReadFile, Tool, WrittenFile,
+    self, LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerSource, ReadFile, Tool,
+    WrittenFile,
 };
-use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Layers, Part, check_layers};
-use crate::parts::{self, PROJECTOR_FILE, WHOLE_CONFIG_FILE};
+use crate::nemotron_vl::Buffers;
+use crate::normalized::{CONFIG_FILE, Checkpoint, Config, check_layers};
+use crate::part_config;
 use crate::plan::{Plan, PlanOptions, SourceTensor};
 use crate::resolve::{Findings, Settings, resolve};
 use crate::source::{
-    Buffers, CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template,
-    refuse_quantized,
+    CHAT_TEMPLATE_FILE, GENERATION_CONFIG_FILE, Location, SourceCheckpoint, chat_template, refuse_quantized,
 };
 use crate::weights::{INDEX_FILE, Tensor, WeightsFile};
-use crate::write::{Observer, ShardFiles, Staging, Streamed, check_place, stream};
+use crate::write::{Observer, Staging, Streamed, check_place, write_tensors};
 use crate::{Error, TensorProblem};
-use store::hash::{hex, sha256};
+use store::hash::sha256;
 use store::safetensors_header::LENGTH_BYTES;
 
 /// Files that a normalized folder has as the source has them.
@@ -53,18 +52,24 @@ impl Conversion {
     pub fn prepare(location: Location, settings: Settings, options: PlanOptions) -> Result<Self, Error> {
         let source = SourceCheckpoint::open(location)?;
         let dir = source.folder().path();
-        refuse_quantized(source.folder(), source.weights(), &source.json(CONFIG_FILE)?)?;
+        let architecture = source.architecture();
+        let (config_path, json) = (source.folder().file_path(CONFIG_FILE), source.json(CONFIG_FILE)?);
+        refuse_quantized(source.folder(), source.weights(), &json, architecture.names)?;
         let buffers = Buffers::read(source.weights(), dir)?;
-        let (config, mut findings) = resolve(&source, &buffers, settings)?;
-        parts::check_vision(&config, &source.folder().file_path(CONFIG_FILE))?;
-        check_source_layers(&source, &config)?;
-        let plan = Plan::new(SourceTensor::all(source.weights()), &config, options)
+        let (config, mut findings) = resolve(&source, &buffers, settings, options.part)?;
+        (architecture.parts.check)(&config, options.part, &config_path)?;
+        let layers: Vec<_> = (architecture.layers)(&config)
+            .into_iter()
+            .map(|RepeatedLayers { configured, in_source, .. }| (configured, in_source))
+            .collect();
+        check_layers(&config_path, &layers, source.weights().iter().map(|tensor| tensor.name))?;
+        let plan = Plan::new(architecture, SourceTensor::all(source.weights()), &config, options)
             .map_err(|problems| Error::Tensors { path: dir.to_path_buf(), problems })?;
         findings.warnings.extend(check_equal(&source, &plan)?);
         let (template, warning) = chat_template(&source)?;
         findings.warnings.extend(warning);
         findings.warnings.extend(stray_weights(&source)?);
-        findings.warnings.extend(parts::position_warning(&config));
+        findings.warnings.extend((architecture.parts.warning)(&config, options.part));
         Ok(Self { source, config, findings, plan, options, template })
     }
 
@@ -80,7 +85,7 @@ impl Conversion {
 
     /// The content of the `config.json` to write: the normalized configuration, or transformers' of a part.
     pub fn config_file(&self) -> Value {
-        parts::config_file(&self.config, self.options.dtype)
+        (self.source.architecture().parts.config_file)(&self.config, self.options.part, self.options.dtype)
     }
 
     /// Behaviours, defaults, fields without influence, warnings.
@@ -106,9 +111,7 @@ impl Conversion {
     pub fn write(&self, out: &Path, force: bool, observer: &dyn Observer) -> Result<Ledger, Error> {
         check_place(out, self.source.folder().path(), force)?;
         let staging = Staging::begin(out, self.source.folder().path(), force)?;
-        let shards = ShardFiles::create(&staging.dir(), &self.plan)?;
-        let streamed = shards.fill(|shards| stream(self.source.weights(), &self.plan, shards, observer))?;
-        self.write_buffers(&staging.dir())?;
+        let streamed = write_tensors(&staging.dir(), self.source.weights(), &self.plan, observer)?;
 
         let mut files: Vec<WrittenFile> = self
             .plan
@@ -131,7 +134,7 @@ impl Conversion {
             ledger.seal().map_err(|error| Error::io("write", Path::new(LEDGER_FILE))(error.into()))?;
         staging.write(LEDGER_FILE, &bytes)?;
         // The reader's own eye on it, before anybody else's; a part has transformers for a reader.
-        if self.config.part.is_all() {
+        if self.options.part.is_all() {
             drop(Checkpoint::open(&staging.dir())?);
         }
         if observer.is_stopped() {
@@ -145,14 +148,16 @@ impl Conversion {
     /// Everything but the weights and the ledger.
     fn small_files(&self) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let mut files = vec![(CONFIG_FILE.to_string(), pretty(&self.config_file(), CONFIG_FILE)?)];
-        if !self.config.part.is_all() {
-            files.push((WHOLE_CONFIG_FILE.to_string(), pretty(&self.config, WHOLE_CONFIG_FILE)?));
+        if !self.options.part.is_all() {
+            let name = self.source.architecture().parts.whole_config_file;
+            let config = part_config::to_json(&self.config, self.options.part);
+            files.push((name.to_string(), pretty(&config, name)?));
         }
-        if self.plan.shards.iter().filter(|shard| shard.file != PROJECTOR_FILE).count() > 1 {
+        if self.plan.shards.iter().filter(|shard| !shard.is_apart).count() > 1 {
             files.push((INDEX_FILE.to_string(), pretty(&self.index(), INDEX_FILE)?));
         }
         // The tower has no use for text.
-        let copied = if self.config.part == Part::Vision { &[][..] } else { &COPIED };
+        let copied = if self.options.part.has_text() { &COPIED[..] } else { &[] };
         for &name in copied {
             if let Some(file) = self.source.file(name) {
                 files.push((name.to_string(), file.bytes.clone()));
@@ -169,45 +174,17 @@ impl Conversion {
     fn index(&self) -> Value {
         let mut map = Map::new();
         let mut bytes = 0;
-        for shard in self.plan.shards.iter().filter(|shard| shard.file != PROJECTOR_FILE) {
+        for shard in self.plan.shards.iter().filter(|shard| !shard.is_apart) {
             bytes += shard.data_bytes;
             map.extend(shard.buffers.iter().map(|buffer| (buffer.name.into(), shard.file.clone().into())));
         }
         for output in &self.plan.outputs {
             let shard = &self.plan.shards[output.shard];
-            if shard.file != PROJECTOR_FILE {
+            if !shard.is_apart {
                 map.insert(output.name.clone(), shard.file.clone().into());
             }
         }
         json!({ "metadata": { "total_size": bytes }, "weight_map": map })
-    }
-
-    /// Fills the places that the headers keep for buffers.
-    fn write_buffers(&self, dir: &Path) -> Result<(), Error> {
-        for shard in self.plan.shards.iter().filter(|shard| !shard.buffers.is_empty()) {
-            let path = dir.join(&shard.file);
-            let file = File::options().write(true).open(&path).map_err(Error::io("open", &path))?;
-            let bytes: Vec<u8> = shard.buffers.iter().flat_map(|buffer| buffer.bytes.clone()).collect();
-            file.write_all_at(&bytes, shard.header.len() as u64)
-                .and_then(|()| file.sync_all())
-                .map_err(Error::io("write", &path))?;
-        }
-        Ok(())
-    }
-
-    /// The ledger's rows of the buffers.
-    fn ledger_buffers(&self) -> Vec<LedgerTarget> {
-        let all =
-            self.plan.shards.iter().flat_map(|shard| shard.buffers.iter().map(move |buffer| (shard, buffer)));
-        all.map(|(shard, buffer)| LedgerTarget {
-            name: buffer.name.into(),
-            file: shard.file.clone(),
-            dtype: buffer.dtype.to_string(),
-            shape: buffer.shape.clone(),
-            sha256: sha256(&buffer.bytes),
-            overflows: 0,
-        })
-        .collect()
     }
 
     fn ledger(&self, streamed: &Streamed, files: Vec<WrittenFile>) -> Result<Ledger, Error> {
@@ -247,7 +224,7 @@ impl Conversion {
                 commit: cli::COMMIT.map(Into::into),
             },
             options: LedgerOptions {
-                part: self.config.part,
+                part: self.options.part,
                 dtype: self.options.dtype.map_or("keep", |dtype| dtype.as_str()).into(),
                 max_shard_bytes: self.options.max_shard_size.bytes(),
             },
@@ -259,44 +236,14 @@ impl Conversion {
                 code: self.findings.code.clone(),
             },
             files,
-            tensors: self.ledger_rows(streamed),
-            buffers: self.ledger_buffers(),
+            tensors: ledger::tensor_rows(&self.plan, streamed),
+            buffers: ledger::buffer_rows(&self.plan),
             behaviours: self.findings.behaviours.clone(),
             defaults: self.findings.defaults.clone(),
             ignored_fields: self.findings.ignored.clone(),
             warnings,
             ledger_sha256: String::new(),
         })
-    }
-
-    fn ledger_rows(&self, streamed: &Streamed) -> Vec<LedgerRow> {
-        let rows = self.plan.rows.iter().zip(&streamed.rows).zip(&streamed.kept);
-        rows.map(|((row, sha256), kept)| {
-            let targets = row.outputs.iter().map(|&i| {
-                let (output, hash) = (&self.plan.outputs[i], &streamed.outputs[i]);
-                LedgerTarget {
-                    name: output.name.clone(),
-                    file: self.plan.shards[output.shard].file.clone(),
-                    dtype: output.dtype.dtype().to_string(),
-                    shape: output.shape.clone(),
-                    sha256: hash.sha256.clone(),
-                    overflows: hash.overflows,
-                }
-            });
-            LedgerRow {
-                source: row.source.name.clone(),
-                source_file: row.source.file.clone(),
-                action: row.action,
-                reason: row.reason.clone(),
-                dtype: row.source.dtype.to_string(),
-                shape: row.source.shape.clone(),
-                sha256: sha256.clone(),
-                targets: targets.collect(),
-                bytes_hex: kept.as_deref().map(hex),
-                same_as: row.same_as.clone(),
-            }
-        })
-        .collect()
     }
 
     /// The header of a file of the source's weights; it was read as JSON, so it is Unicode.
@@ -306,27 +253,12 @@ impl Conversion {
     }
 }
 
-/// Refuses layers that the source's tensors do not have, before each of their tensors is missed.
-fn check_source_layers(source: &SourceCheckpoint, config: &Config) -> Result<(), Error> {
-    let text = Layers {
-        configured: config.text_config.num_hidden_layers,
-        field: "llm_config.num_hidden_layers",
-        prefix: "language_model.model.layers.",
-    };
-    let vision = Layers {
-        configured: config.vision_config.num_hidden_layers,
-        field: "vision_config.args.model_kwargs.depth",
-        prefix: "vision_model.radio_model.model.blocks.",
-    };
-    let names = source.weights().iter().map(|tensor| tensor.name);
-    check_layers(&source.folder().file_path(CONFIG_FILE), &[text, vision], names)
-}
-
 /// Compares the tensors that the plan takes for equal; a warning where that can't be done without fetching them.
 fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<Vec<String>, Error> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     for row in &plan.rows {
-        let Some(other) = &row.same_as else { continue };
+        let Some(duplicate) = row.same_as else { continue };
+        let other = duplicate.of;
         let (tensor, same) = (source.weights().get(&row.source.name), source.weights().get(other));
         let equal = match tensor.zip(same) {
             Some((a, b)) if a.shape == b.shape && !(a.file.is_here() && b.file.is_here()) => {
@@ -342,8 +274,8 @@ fn check_equal(source: &SourceCheckpoint, plan: &Plan) -> Result<Vec<String>, Er
         if !equal {
             problems.push(TensorProblem::Differs {
                 name: row.source.name.clone(),
-                from: other.clone(),
-                reason: "`tie_word_embeddings` is true, and releases of transformers disagree on which is used",
+                from: other.to_string(),
+                reason: duplicate.must_equal,
             });
         }
     }

@@ -4,19 +4,22 @@
 //! them whole. [`json`] reads JSON that is not trusted.
 
 mod added;
+pub mod architecture;
 pub mod arguments;
 mod convert;
 mod error;
 mod export;
+pub mod families;
 pub mod json;
 pub mod ledger;
-pub mod names;
+pub mod nemotron_vl;
 pub mod normalized;
-pub mod parts;
+mod part_config;
 pub mod plan;
 mod python;
 pub mod report;
 pub mod resolve;
+pub mod scale;
 pub mod source;
 pub mod transform;
 mod verify;
@@ -28,4 +31,4 @@ pub use convert::Conversion;
 pub use error::{Error, TensorProblem};
 pub use export::{Export, Exported};
 pub use ledger::read_ledger;
-pub use verify::{Difference, Verification, verify, verify_source};
+pub use verify::{Difference, Verification, compare_tensors, verify, verify_source};

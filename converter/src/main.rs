@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use converter::arguments::{self, Arguments, Command, ConvertArguments};
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::report::{Inspection, plan_text, verification_text};
 use converter::resolve::Settings;
 use converter::source::{CodeCaches, FetchOptions, Location};
@@ -42,7 +42,8 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
         Command::Inspect { source, json, hub } => {
             let (caches, code_revision) = (CodeCaches::from_env(), hub.code_revision.clone());
             let settings = Settings { caches, code_revision, ..Settings::default() };
-            let conversion = Conversion::prepare(fetched(&source, hub.options(true))?, settings, keep())?;
+            let conversion =
+                Conversion::prepare(fetched(&source, hub.options(true))?, settings, PlanOptions::KEEP)?;
             let inspection = Inspection::of(&conversion);
             if json {
                 print(&(escape::json(&serde_json::to_string_pretty(&inspection)?) + "\n"))?;
@@ -121,11 +122,6 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<bool> {
     }
     eprintln!("{} written: {summary}", terminal(&arguments.out.display().to_string()));
     Ok(true)
-}
-
-/// The options of a conversion that changes nothing.
-fn keep() -> PlanOptions {
-    PlanOptions { dtype: None, max_shard_size: ShardSize::default() }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use converter::Conversion;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::source::Location;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     let before = fs::read(&path).ok();
     fs::write(&path, bytes).unwrap();
     let location = Location::parse(CHECKPOINT.path().to_str().unwrap());
-    let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+    let options = PlanOptions::KEEP;
     if let Err(error) = Conversion::prepare(location, Default::default(), options) {
         assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
     }

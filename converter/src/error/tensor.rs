@@ -16,6 +16,13 @@ pub enum TensorProblem {
         /// Its shape by the configuration.
         shape: Vec<usize>,
     },
+    /// Another tensor is made of it, too, and no file has it.
+    MissingInput {
+        /// The tensor.
+        name: String,
+        /// What is made of it.
+        target: String,
+    },
     /// A file has it, and the configuration doesn't imply it.
     Unknown {
         /// The tensor.
@@ -97,6 +104,12 @@ impl Display for TensorProblem {
             Self::Missing { name, shape } => {
                 write!(f, "tensor `{}`: expected shape {shape:?}, found no such tensor", visible(name))
             }
+            Self::MissingInput { name, target } => write!(
+                f,
+                "tensor `{}`: expected it as an input of `{}`, found no such tensor",
+                visible(name),
+                visible(target)
+            ),
             Self::Absent { name } => {
                 write!(f, "tensor `{}`: expected it in the checkpoint, found no such tensor", visible(name))
             }

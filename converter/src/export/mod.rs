@@ -1,6 +1,7 @@
 //! The way back: from a normalized folder and its ledger to the checkpoint that it was made of, byte by byte.
 
 mod files;
+mod origin;
 mod tensors;
 
 use std::path::Path;

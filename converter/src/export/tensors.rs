@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use super::origin::{Restored, restored};
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerRow};
-use crate::normalized::TorchDtype;
-use crate::transform::Narrower;
-use crate::weights::{Folder, Header, HeaderEntry, Weights};
+use crate::weights::{Folder, Header, Weights};
 use crate::write::Observer;
 use crate::{Error, TensorProblem};
 use store::hash::Digest;
@@ -25,22 +24,6 @@ pub(super) struct Shard {
     /// In the order of their data.
     tensors: Vec<Restored>,
     data_bytes: usize,
-}
-
-/// A tensor of the source, and where its bytes are.
-#[derive(Debug)]
-struct Restored {
-    name: String,
-    sha256: String,
-    origin: Origin,
-}
-
-#[derive(Debug)]
-enum Origin {
-    /// In normalized tensors, one after the other; of the second dtype there, of the first in the source.
-    Targets(Vec<String>, Option<(TorchDtype, TorchDtype)>),
-    /// In the ledger.
-    Ledger(Vec<u8>),
 }
 
 /// Plans every file of weights of the source.
@@ -79,105 +62,6 @@ pub(super) fn plan(folder: &Folder, ledger: &Ledger, weights: &Weights) -> Resul
         return Err(Error::field(&path, "tensors", expected, format!("{} rows", ledger.tensors.len())));
     }
     Ok(shards)
-}
-
-fn restored(
-    entry: &HeaderEntry,
-    file: &str,
-    row: Option<&LedgerRow>,
-    rows: &HashMap<&str, &LedgerRow>,
-    folder: &Folder,
-    weights: &Weights,
-) -> Result<Restored, Error> {
-    let bytes = entry.end - entry.start;
-    let lie = |expected: String, found: String| {
-        let field = format!("tensors, `{}`", entry.name.escape_debug());
-        Error::field(&folder.file_path(LEDGER_FILE), field, expected, found)
-    };
-    let Some(row) = row else { return Err(lie("a row".into(), "none".into())) };
-    let said = (row.source_file.as_str(), row.dtype.as_str(), row.shape.as_slice());
-    let by_header = (file, &*entry.dtype.to_string(), entry.shape.as_slice());
-    if said != by_header {
-        return Err(lie(format!("{by_header:?}, as the source's header has it"), format!("{said:?}")));
-    }
-    let restored = |origin: Origin| Restored { name: entry.name.clone(), sha256: row.sha256.clone(), origin };
-    if row.targets.is_empty() {
-        if let Some(digits) = &row.bytes_hex {
-            let kept = unhex(digits).filter(|kept| kept.len() == bytes);
-            let kept = kept.ok_or_else(|| lie(format!("{bytes} bytes in `bytes_hex`"), "others".into()))?;
-            return Ok(restored(Origin::Ledger(kept)));
-        }
-        let other = row.same_as.as_ref().and_then(|name| rows.get(name.as_str()));
-        let Some(other) = other.filter(|other| !other.targets.is_empty()) else {
-            return Err(Error::NotRestorable {
-                path: folder.path().to_path_buf(),
-                expected: "every tensor of the source",
-                found: format!("none of `{}`, which was skipped: {}", entry.name.escape_debug(), row.reason),
-                hint: "convert the source again: this version keeps what it takes to write everything back",
-            });
-        };
-        return Ok(restored(of_targets(entry, other, bytes, folder, weights)?));
-    }
-    Ok(restored(of_targets(entry, row, bytes, folder, weights)?))
-}
-
-/// Checks that the targets are there and make up the tensor.
-fn of_targets(
-    entry: &HeaderEntry,
-    row: &LedgerRow,
-    bytes: usize,
-    folder: &Folder,
-    weights: &Weights,
-) -> Result<Origin, Error> {
-    let wrong = |problem: TensorProblem| Error::Tensors {
-        path: folder.path().to_path_buf(),
-        problems: vec![problem],
-    };
-    let mut dtype = entry.dtype;
-    let mut found_bytes = 0;
-    for target in &row.targets {
-        let Some(tensor) = weights.get(&target.name) else {
-            return Err(wrong(TensorProblem::Missing {
-                name: target.name.clone(),
-                shape: target.shape.clone(),
-            }));
-        };
-        dtype = tensor.dtype;
-        found_bytes += tensor.bytes();
-    }
-    let change = if dtype == entry.dtype {
-        None
-    } else {
-        let (before, after) = (TorchDtype::from_dtype(entry.dtype), TorchDtype::from_dtype(dtype));
-        // Only float32 holds every value of the others: anything else was rounded, and the bits are gone.
-        match before.zip(after) {
-            Some((before, TorchDtype::Float32)) => Some((before, TorchDtype::Float32)),
-            _ => {
-                return Err(Error::NotRestorable {
-                    path: folder.path().to_path_buf(),
-                    expected: "the numbers of the source",
-                    found: format!(
-                        "`{}` rounded from `{}` to `{dtype}`",
-                        entry.name.escape_debug(),
-                        entry.dtype
-                    ),
-                    hint: "convert the source with `--dtype keep`, or with `float32`, which rounds nothing",
-                });
-            }
-        }
-    };
-    let restored_bytes = match change {
-        Some((before, after)) => found_bytes / after.elem_bytes() * before.elem_bytes(),
-        None => found_bytes,
-    };
-    if restored_bytes != bytes {
-        return Err(wrong(TensorProblem::Value {
-            name: row.targets[0].name.clone(),
-            expected: format!("{bytes} bytes for `{}`", entry.name.escape_debug()),
-            found: format!("{restored_bytes} bytes"),
-        }));
-    }
-    Ok(Origin::Targets(row.targets.iter().map(|target| target.name.clone()).collect(), change))
 }
 
 impl Shard {
@@ -245,7 +129,7 @@ impl Shard {
         sink.take(&self.header, None)?;
         for tensor in &self.tensors {
             let mut digest = matches!(proof, Proof::Tensors(_)).then(Digest::default);
-            tensor.write(&mut sink, digest.as_mut(), weights)?;
+            tensor.for_each_piece(weights, |bytes| sink.take(bytes, digest.as_mut()))?;
             let found = digest.map(Digest::finish);
             if let (Proof::Tensors(folder), Some(found)) = (&proof, found)
                 && found != tensor.sha256
@@ -271,32 +155,6 @@ enum Proof<'a> {
     None,
 }
 
-impl Restored {
-    /// Gives the tensor to `sink`.
-    fn write<T: FnMut(&[u8]) -> Result<(), Error> + Send>(
-        &self,
-        sink: &mut Sink<'_, T>,
-        mut digest: Option<&mut Digest>,
-        weights: &Weights,
-    ) -> Result<(), Error> {
-        let (names, change) = match &self.origin {
-            Origin::Ledger(bytes) => return sink.take(bytes, digest),
-            Origin::Targets(names, change) => (names, change),
-        };
-        let mut back = change.map(|(before, _)| Narrower::new(before));
-        for tensor in names.iter().filter_map(|name| weights.get(name)) {
-            tensor.for_each_piece(|piece| {
-                let piece = match &mut back {
-                    Some(back) => back.narrow(piece),
-                    None => piece,
-                };
-                sink.take(piece, digest.as_deref_mut())
-            })?;
-        }
-        Ok(())
-    }
-}
-
 /// Who takes the bytes.
 struct Sink<'a, T> {
     take: T,
@@ -318,12 +176,4 @@ impl<T: FnMut(&[u8]) -> Result<(), Error> + Send> Sink<'_, T> {
         self.observer.advance(bytes.len() as u64);
         Ok(())
     }
-}
-
-/// The bytes that lower-case hexadecimal digits stand for.
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> =
-        digits.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }

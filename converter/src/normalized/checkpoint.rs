@@ -6,7 +6,9 @@ use std::path::Path;
 use safetensors::Dtype;
 use store::Map;
 
-use super::{Config, Layers, TorchDtype, check_layers, layout};
+use super::{Config, TorchDtype, check_layers};
+use crate::architecture::{Architecture, Part, RepeatedLayers};
+use crate::families;
 use crate::weights::{Folder, Weights};
 use crate::{Error, TensorProblem, json};
 
@@ -51,22 +53,16 @@ impl Checkpoint {
         let text = folder.read(CONFIG_FILE)?;
         // Asked first, so that another format or version is called that, and not a list of unknown fields.
         let kind: Kind = json::parse(&path, &text)?;
-        kind.check(&path)?;
+        let architecture = kind.check(&path)?;
         let config: Config = json::parse(&path, &text)?;
         config.validate(&path)?;
         let weights = Weights::open(&folder)?;
-        let text = Layers {
-            configured: config.text_config.num_hidden_layers,
-            field: "text_config.num_hidden_layers",
-            prefix: "language_model.model.layers.",
-        };
-        let vision = Layers {
-            configured: config.vision_config.num_hidden_layers,
-            field: "vision_config.num_hidden_layers",
-            prefix: "vision_model.encoder.layer.",
-        };
-        check_layers(&path, &[text, vision], weights.iter().map(|tensor| tensor.name))?;
-        check_tensors(&folder, &config, &weights)?;
+        let layers: Vec<_> = (architecture.layers)(&config)
+            .into_iter()
+            .map(|RepeatedLayers { configured, in_normalized, .. }| (configured, in_normalized))
+            .collect();
+        check_layers(&path, &layers, weights.iter().map(|tensor| tensor.name))?;
+        check_tensors(&folder, architecture, &config, &weights)?;
         let mut maps = HashMap::new();
         for file in weights.files() {
             maps.extend(file.map()?.map(|map| (file.name().to_string(), map)));
@@ -128,24 +124,27 @@ struct Kind {
 }
 
 impl Kind {
-    fn check(&self, path: &Path) -> Result<(), Error> {
-        for (field, found, expected) in [
-            ("format", &self.format, serde_json::Value::from(super::FORMAT)),
-            ("format_version", &self.format_version, serde_json::Value::from(super::FORMAT_VERSION)),
-        ] {
-            if found.as_ref() != Some(&expected) {
-                let found = found.as_ref().map_or("no such field".into(), |found| format!("`{found}`"));
-                return Err(Error::field(path, field, format!("`{expected}`"), found));
-            }
+    fn check(&self, path: &Path) -> Result<&'static Architecture, Error> {
+        let architecture = families::of_normalized(path, self.format.as_ref())?;
+        let expected = serde_json::Value::from(super::FORMAT_VERSION);
+        let found = self.format_version.as_ref();
+        if found != Some(&expected) {
+            let found = found.map_or("no such field".into(), |found| format!("`{found}`"));
+            return Err(Error::field(path, "format_version", format!("`{expected}`"), found));
         }
-        Ok(())
+        Ok(architecture)
     }
 }
 
-fn check_tensors(folder: &Folder, config: &Config, weights: &Weights) -> Result<(), Error> {
+fn check_tensors(
+    folder: &Folder,
+    architecture: &Architecture,
+    config: &Config,
+    weights: &Weights,
+) -> Result<(), Error> {
     let mut problems = Vec::new();
     let mut expected_names = std::collections::HashSet::new();
-    for expected in layout(config) {
+    for expected in (architecture.layout)(config, Part::All) {
         match weights.get(&expected.name) {
             None => problems
                 .push(TensorProblem::Missing { name: expected.name.clone(), shape: expected.shape.clone() }),

@@ -3,32 +3,24 @@
 use std::path::Path;
 
 use crate::Error;
-
-/// The layers of one part of the model.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layers {
-    /// How many the configuration has.
-    pub(crate) configured: usize,
-    /// The field that says so.
-    pub(crate) field: &'static str,
-    /// What the names of their tensors begin with, in front of a layer's number.
-    pub(crate) prefix: &'static str,
-}
+use crate::architecture::LayerNames;
 
 /// So many layers are listed at once, whatever the tensors are: each that is missing is told by its name then.
 const FEW: usize = 256;
 
-/// Refuses more layers than there are tensors, before every tensor of each is listed; `names` are the tensors'.
+/// Refuses more layers than there are tensors, before every tensor of each is listed; `names` are the tensors', and each of `layers` has as many as the
+/// configuration has.
 ///
 /// # Errors
 /// [`Error::Field`], which names the field of the file at `path`.
 pub(crate) fn check_layers<'a>(
     path: &Path,
-    parts: &[Layers],
+    layers: &[(usize, LayerNames)],
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), Error> {
     let most = names.clone().count().max(FEW);
-    let Some(Layers { configured, field, prefix }) = parts.iter().find(|part| part.configured > most) else {
+    let Some((configured, LayerNames { field, prefix })) = layers.iter().find(|(count, _)| *count > most)
+    else {
         return Ok(());
     };
     let number = |name: &str| {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ShardSize;
 use super::output::Output;
-use crate::parts::{Buffer, PROJECTOR_FILE};
+use crate::architecture::{Apart, Buffer};
 use crate::weights::SINGLE_FILE;
 
 /// A file to write.
@@ -19,6 +19,8 @@ pub struct Shard {
     pub outputs: Vec<usize>,
     /// Tensors in front of those, in their order, that are made of the configuration.
     pub buffers: Vec<Buffer>,
+    /// Whether it stands beside the checkpoint, whose index does not list it.
+    pub is_apart: bool,
     /// Size of its data in bytes.
     pub data_bytes: usize,
 }
@@ -32,15 +34,16 @@ const HEADER_BYTES: u64 = 64;
 ///
 /// Tensors stay in their order and go to the next file where they would make one larger than `max`; inside a file those
 /// with larger elements come first, so that each begins at a multiple of its element's size. `buffers` go in front of
-/// the first file. Of a vision part the projector goes to a file of its own.
+/// the first file. What is `apart` goes to a file of its own.
 pub(super) fn assign(
     outputs: &mut [Output],
     buffers: Vec<Buffer>,
-    is_vision: bool,
+    apart: Option<Apart>,
     max: ShardSize,
 ) -> Vec<Shard> {
-    let (apart, rest): (Vec<usize>, Vec<usize>) =
-        (0..outputs.len()).partition(|&i| is_vision && outputs[i].name.starts_with(PROJECTOR));
+    let is_apart = |name: &str| apart.is_some_and(|apart| name.starts_with(apart.prefix));
+    let (group_apart, rest): (Vec<usize>, Vec<usize>) =
+        (0..outputs.len()).partition(|&i| is_apart(&outputs[i].name));
     let mut groups: Vec<Vec<usize>> = vec![Vec::new()];
     let of_buffers =
         buffers.iter().map(|buffer| (buffer.bytes.len() + buffer.name.len()) as u64 + HEADER_ENTRY_BYTES);
@@ -68,13 +71,14 @@ pub(super) fn assign(
         };
         shards.push(make_shard(outputs, shard, file, buffers.take().unwrap_or_default(), group));
     }
-    if !apart.is_empty() {
-        shards.push(make_shard(outputs, shards.len(), PROJECTOR_FILE.to_string(), Vec::new(), apart));
+    if let Some(Apart { file, .. }) = apart
+        && !group_apart.is_empty()
+    {
+        let shard = make_shard(outputs, shards.len(), file.to_string(), Vec::new(), group_apart);
+        shards.push(Shard { is_apart: true, ..shard });
     }
     shards
 }
-
-const PROJECTOR: &str = "multi_modal_projector.";
 
 fn make_shard(
     outputs: &mut [Output],
@@ -105,7 +109,7 @@ fn make_shard(
         entries.push((output.name.clone(), info));
         offset = end;
     }
-    Shard { file, header: header(entries), outputs: group, buffers, data_bytes: offset }
+    Shard { file, header: header(entries), outputs: group, buffers, is_apart: false, data_bytes: offset }
 }
 
 /// The header's length and the header, filled up with spaces so that the data begins at a multiple of 8.

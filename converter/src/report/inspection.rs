@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Conversion;
-use crate::names::{Fate, fate};
 use crate::normalized::Config;
 use crate::plan::Action;
 use crate::resolve::{DefaultedField, IgnoredField, ReadCode};
@@ -33,6 +32,9 @@ pub struct Inspection {
     pub actions: BTreeMap<String, usize>,
     /// Tensors of the source that are no weights.
     pub buffers: Vec<BufferValue>,
+    /// The model in a few lines, each a label and a text.
+    #[serde(skip)]
+    pub model: Vec<(&'static str, String)>,
     /// The normalized configuration.
     pub config: Config,
     /// Every behaviour that came from Python code.
@@ -94,16 +96,16 @@ impl Inspection {
     pub fn of(conversion: &Conversion) -> Self {
         let (plan, config, findings) = (conversion.plan(), conversion.config(), conversion.findings());
         let (repository, revision) = conversion.source().location().repository();
-        let parts: Vec<PartSummary> = ["vision_model", "multi_modal_projector", "language_model"]
-            .into_iter()
-            .map(|name| part(name, conversion))
-            .collect();
+        let architecture = conversion.source().architecture();
+        let parts: Vec<PartSummary> =
+            architecture.modules.iter().map(|name| part(name, conversion)).collect();
         let mut actions = BTreeMap::new();
         for row in &plan.rows {
             let name = match row.action {
                 Action::Kept => "kept",
                 Action::Renamed => "renamed",
                 Action::Split => "split",
+                Action::Combined => "combined",
                 Action::Converted => "converted",
                 Action::Skipped => "skipped",
             };
@@ -131,10 +133,7 @@ impl Inspection {
             actions,
             buffers: skipped
                 .map(|row| {
-                    let field = match fate(&row.source.name) {
-                        Some((Fate::Value(buffer), _)) => Some(buffer.field()),
-                        _ => None,
-                    };
+                    let field = architecture.names.field(&row.source.name);
                     BufferValue {
                         name: row.source.name.clone(),
                         dtype: row.source.dtype.to_string(),
@@ -144,6 +143,7 @@ impl Inspection {
                     }
                 })
                 .collect(),
+            model: (architecture.describe)(config),
             config: config.clone(),
             behaviours: findings.behaviours.clone(),
             defaults: findings.defaults.clone(),

@@ -5,7 +5,6 @@ use std::fmt::{self, Display};
 use cli::escape::terminal;
 
 use super::{Inspection, counted, grouped};
-use crate::normalized::{Config, ImageTagType, PsVersion, RopeScaling, TextConfig, VisionConfig};
 use crate::plan::human_bytes;
 use crate::source::Evidence;
 
@@ -41,11 +40,9 @@ impl Inspection {
     }
 
     fn model(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        tower(f, &self.config.vision_config)?;
-        projector(f, &self.config)?;
-        language_model(f, &self.config.text_config)?;
-        pictures(f, &self.config)?;
-        prompt(f, &self.config)?;
+        for (label, text) in &self.model {
+            line(f, label, text)?;
+        }
         writeln!(f)
     }
 
@@ -136,127 +133,4 @@ impl Inspection {
         }
         Ok(())
     }
-}
-
-/// The tower's sizes, its table of positions and what its blocks end with: what an engine has to build.
-fn tower(f: &mut fmt::Formatter<'_>, tower: &VisionConfig) -> fmt::Result {
-    line(
-        f,
-        "tower",
-        format_args!(
-            "C-RADIO, {} blocks, width {}, {} heads, MLP {}, {}",
-            tower.num_hidden_layers,
-            tower.hidden_size,
-            tower.num_attention_heads,
-            tower.intermediate_size(),
-            tower.dtype
-        ),
-    )?;
-    let side = tower.max_img_size / tower.patch_size;
-    line(
-        f,
-        "",
-        format_args!(
-            "patches of {} pixels, positions {side} x {side}, {} class tokens and {} registers",
-            tower.patch_size, tower.num_cls_tokens, tower.num_registers
-        ),
-    )?;
-    line(
-        f,
-        "",
-        format_args!(
-            "{}, {}",
-            if tower.model_norm { "a final norm" } else { "no final norm" },
-            if tower.layerscale_value.is_some() { "LayerScale" } else { "no LayerScale" }
-        ),
-    )
-}
-
-/// How features of the tower become those of the language model: the shuffle and the three widths.
-fn projector(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
-    line(
-        f,
-        "projector",
-        format_args!(
-            "pixel shuffle {} by {}, then {} to {} to {}",
-            match config.ps_version {
-                PsVersion::V1 => "v1",
-                PsVersion::V2 => "v2",
-            },
-            config.shuffle_factor(),
-            config.projector_input_size(),
-            config.projector_hidden_size,
-            config.text_config.hidden_size
-        ),
-    )
-}
-
-/// The language model's sizes and its rotary embedding, which is scaled by one of several rules or by none.
-fn language_model(f: &mut fmt::Formatter<'_>, text: &TextConfig) -> fmt::Result {
-    line(
-        f,
-        "language model",
-        format_args!(
-            "Llama, {} layers, width {}, {} query and {} key-value heads of {}, MLP {}",
-            text.num_hidden_layers,
-            text.hidden_size,
-            text.num_attention_heads,
-            text.num_key_value_heads,
-            text.head_dim,
-            text.intermediate_size
-        ),
-    )?;
-    let scaling = match &text.rope_scaling {
-        None => "not scaled".to_string(),
-        Some(RopeScaling::Linear { factor }) => format!("linear scaling by {factor}"),
-        Some(RopeScaling::Dynamic { factor, .. }) => format!("dynamic scaling by {factor}"),
-        Some(RopeScaling::Llama3 { factor, .. }) => format!("llama3 scaling by {factor}"),
-        Some(RopeScaling::Yarn { factor, .. }) => format!("yarn scaling by {factor}"),
-    };
-    line(
-        f,
-        "",
-        format_args!(
-            "vocabulary {}, {} positions, rotary base {}, {scaling}, {} embeddings, {}",
-            text.vocab_size,
-            text.max_position_embeddings,
-            text.rope_theta,
-            if text.tie_word_embeddings { "tied" } else { "untied" },
-            text.torch_dtype
-        ),
-    )
-}
-
-/// What is done to a picture before the tower, and how many tokens each tile of it costs.
-fn pictures(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
-    let pictures = &config.image_processor;
-    line(
-        f,
-        "pictures",
-        format_args!(
-            "enlarged by {}, up to {} tiles of {} x {} pixels{}, {} tokens a tile",
-            pictures.upscale_factor,
-            pictures.max_num_tiles,
-            pictures.image_size,
-            pictures.image_size,
-            if pictures.use_thumbnail { " and a thumbnail" } else { "" },
-            config.image_seq_length
-        ),
-    )
-}
-
-/// How a picture is written in a prompt, so that a prompt made by hand has the same tokens.
-fn prompt(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
-    let tile_tags = match config.image_tag_type {
-        ImageTagType::Internvl => "",
-        ImageTagType::Nvlm => ", with a tag before each tile",
-    };
-    line(
-        f,
-        "prompt",
-        format_args!(
-            "{}{}…{} (token {}){tile_tags}",
-            config.image_start_token, config.image_token, config.image_end_token, config.image_token_id
-        ),
-    )
 }

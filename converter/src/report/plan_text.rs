@@ -15,6 +15,7 @@ pub fn plan_text(plan: &Plan) -> String {
             Action::Kept => "keep",
             Action::Renamed => "rename",
             Action::Split => "split",
+            Action::Combined => "combine",
             Action::Converted => "convert",
             Action::Skipped => "skip",
         };

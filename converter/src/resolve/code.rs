@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::fields::Fields;
 use super::findings::Findings;
 use crate::Error;
+use crate::nemotron_vl::recognise;
 use crate::python::{self, ClassDefaults, Judgement};
-use crate::source::{CodeCaches, CodeFile, Evidence, How, SourceCheckpoint, recognise};
+use crate::source::{CodeCaches, CodeFile, Evidence, How, SourceCheckpoint};
 
 /// The file of RADIO that resizes the position table.
 const PATCH_GENERATOR_FILE: &str = "vit_patch_generator.py";

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::findings::Findings;
 use super::tower::{CLIP_MEAN, CLIP_STD};
 use crate::Error;
-use crate::normalized::{ImageProcessorConfig, positive};
+use crate::nemotron_vl::{ImageProcessorConfig, positive};
 use crate::source::{CONFIG_FILE, PREPROCESSOR_FILE};
 
 /// The class whose defaults hold for absent fields.

@@ -21,9 +21,11 @@ use findings::BOOKKEEPING;
 use model::Projector;
 
 use crate::Error;
-use crate::normalized::{Config, FORMAT, FORMAT_VERSION, Part, TorchDtype};
+use crate::architecture::Part;
+use crate::nemotron_vl::{Buffers, Config, FORMAT, FORMAT_VERSION, MODEL};
+use crate::normalized::TorchDtype;
 use crate::source::{
-    Behaviour, Buffers, CONFIG_FILE, CodeCaches, Evidence, GENERATION_CONFIG_FILE, MODEL, PREPROCESSOR_FILE,
+    Behaviour, CONFIG_FILE, CodeCaches, Evidence, GENERATION_CONFIG_FILE, PREPROCESSOR_FILE,
     SourceCheckpoint, image_token_id,
 };
 
@@ -39,15 +41,13 @@ pub struct Settings {
     pub align_corners: Option<bool>,
     /// `--upscale-factor`.
     pub upscale_factor: Option<usize>,
-    /// `--part`.
-    pub part: Part,
     /// Where code of the repositories that the source refers to may lie.
     pub caches: CodeCaches,
     /// `--code-revision`: the only revision of these repositories that is read, where one is named.
     pub code_revision: Option<String>,
 }
 
-/// Resolves the configuration of `source`.
+/// Resolves the configuration of `source`, of which `part` is asked for.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for what this program can't compute, [`Error::Field`] for what contradicts itself.
@@ -55,6 +55,7 @@ pub fn resolve(
     source: &SourceCheckpoint,
     buffers: &Buffers,
     settings: Settings,
+    part: Part,
 ) -> Result<(Config, Findings), Error> {
     let path = source.folder().file_path(CONFIG_FILE);
     let json = source.json(CONFIG_FILE)?;
@@ -91,7 +92,7 @@ pub fn resolve(
     let code_eps = code.check_steps(&fields, &vision, version, IMAGE_TOKEN, &mut findings)?;
 
     model::warn_of_template(&fields, &mut findings);
-    generation_config(source, settings.part, &mut findings)?;
+    generation_config(source, part, &mut findings)?;
     findings.ignore_rest(CONFIG_FILE, &fields, BOOKKEEPING);
 
     let (image_start_token, image_end_token) = model::image_tags(image_tag_type);
@@ -116,7 +117,6 @@ pub fn resolve(
         image_end_token: image_end_token.into(),
         torch_dtype: torch_dtype.unwrap_or(TorchDtype::Float32),
         image_processor,
-        part: settings.part,
     };
     config.image_seq_length = config.tokens_per_tile();
     config

@@ -10,8 +10,9 @@ use super::findings::{BOOKKEEPING, Findings};
 use super::timm_options::check_options;
 use super::tower_models::{LAYER_NORM_EPS, REGISTERED_IMG_SIZE, TowerModel};
 use crate::Error;
+use crate::nemotron_vl::Buffers;
 use crate::normalized::{TorchDtype, VisionConfig};
-use crate::source::{Buffers, CONFIG_FILE, Evidence};
+use crate::source::{CONFIG_FILE, Evidence};
 
 /// Mean and standard deviation of OpenAI's CLIP, which RADIO's conditioner is built with.
 pub(super) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];

@@ -1,16 +1,13 @@
 //! A checkpoint as Hugging Face has it: a folder of JSON, tokenizer files, Python that is never run, and weights.
 
-mod buffers;
 mod code;
 mod evidence;
 mod files;
 mod hub;
-mod identity;
 mod location;
 mod quantization;
 mod tokenizer;
 
-pub use buffers::Buffers;
 pub use code::CodeCaches;
 pub use evidence::{Behaviour, Evidence, How};
 pub use files::{
@@ -23,20 +20,21 @@ pub use location::Location;
 use serde_json::Value;
 use store::{Content, Stamp};
 
+use crate::architecture::Architecture;
+use crate::families;
 use crate::weights::{Folder, Weights};
 use crate::{Error, json};
 use store::hash::sha256;
 
 pub(crate) use code::CodeFile;
-pub(crate) use evidence::recognise;
 use files::{NEEDED, OPTIONAL};
-pub(crate) use identity::MODEL;
 pub(crate) use quantization::refuse_quantized;
 pub(crate) use tokenizer::{chat_template, image_token_id};
 
 /// A Hugging Face checkpoint: its small files read and hashed, its weights where they are.
 #[derive(Debug)]
 pub struct SourceCheckpoint {
+    architecture: &'static Architecture,
     folder: Folder,
     location: Location,
     files: Vec<SourceFile>,
@@ -66,7 +64,7 @@ impl SourceCheckpoint {
         let config = SourceFile::read(&folder, CONFIG_FILE)?;
         // First of all: another model may well lack the other files.
         let path = folder.file_path(CONFIG_FILE);
-        identity::check_model(&path, &json::parse(&path, &config.bytes)?)?;
+        let architecture = families::of_source(&path, &json::parse(&path, &config.bytes)?)?;
         let mut files = vec![config];
         let optional = OPTIONAL.into_iter().filter(|name| folder.has(name)).map(str::to_string);
         // Kept for its SHA-256: what Python went with the checkpoint is part of where it came from.
@@ -78,7 +76,7 @@ impl SourceCheckpoint {
             Location::Remote { files, .. } => Weights::open_of(&folder, files)?,
             _ => Weights::open(&folder)?,
         };
-        Ok(Self { folder, location, files, weights })
+        Ok(Self { architecture, folder, location, files, weights })
     }
 
     /// Refuses a source that somebody has written to since it was opened.
@@ -91,6 +89,11 @@ impl SourceCheckpoint {
             file.stamp.check(&path).map_err(Error::changed(&path))?;
         }
         self.weights.check_unchanged()
+    }
+
+    /// The model family.
+    pub fn architecture(&self) -> &'static Architecture {
+        self.architecture
     }
 
     /// The folder.

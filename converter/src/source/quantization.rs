@@ -4,8 +4,8 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::files::QUANTIZATION_FILE;
+use crate::architecture::Names;
 use crate::error::visible;
-use crate::names::{Fate, fate};
 use crate::weights::{Folder, INDEX_FILE, Weights};
 use crate::{Error, json};
 
@@ -28,8 +28,13 @@ const SUFFIXES: [(&str, &str); 9] = [
 ///
 /// # Errors
 /// [`Error::Quantized`]; those of a `hf_quant_config.json` that is no JSON.
-pub(crate) fn refuse_quantized(folder: &Folder, weights: &Weights, config: &Value) -> Result<(), Error> {
-    refuse(folder, config, first_tensor(weights))
+pub(crate) fn refuse_quantized(
+    folder: &Folder,
+    weights: &Weights,
+    config: &Value,
+    names: Names,
+) -> Result<(), Error> {
+    refuse(folder, config, first_tensor(weights, names))
 }
 
 /// Refuses a quantized checkpoint of which the small files are there and no weights yet: by its configuration, or by the names
@@ -97,7 +102,7 @@ fn named(quantization: &Value) -> Option<String> {
 }
 
 /// The first tensor that is quantized, or belongs to one that is, with what it tells of the scheme.
-fn first_tensor(weights: &Weights) -> Option<(String, String)> {
+fn first_tensor(weights: &Weights, names: Names) -> Option<(String, String)> {
     let is_nvfp4 = weights.iter().any(|tensor| tensor.name.ends_with(NVFP4));
     weights.iter().find_map(|tensor| {
         let by_dtype = match tensor.dtype {
@@ -106,7 +111,7 @@ fn first_tensor(weights: &Weights) -> Option<(String, String)> {
             _ => None,
         };
         // A buffer may well be of integers.
-        let is_buffer = matches!(fate(tensor.name), Some((Fate::Value(_) | Fate::Skip(_), _)));
+        let is_buffer = names.is_buffer(tensor.name);
         let scheme = by_name(tensor.name).or(by_dtype).filter(|_| !is_buffer)?;
         let scheme = if is_nvfp4 { "NVFP4" } else { scheme };
         Some((format!("{} of dtype `{}`", quoted(tensor.name), tensor.dtype), scheme.to_string()))

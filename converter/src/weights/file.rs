@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,12 +153,21 @@ impl WeightsFile {
     pub fn for_each_piece(
         &self,
         entry: &HeaderEntry,
+        take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.for_each_piece_in(entry.start..entry.end, take)
+    }
+
+    /// Gives `take` the bytes `range` of the data behind the header, piece by piece: of one tensor.
+    pub(super) fn for_each_piece_in(
+        &self,
+        range: Range<usize>,
         mut take: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         const PIECE_BYTES: usize = 1 << 20;
         const AHEAD_BYTES: u64 = 16 << 20;
-        let first = (self.header.data_start + entry.start) as u64;
-        let length = entry.end - entry.start;
+        let first = (self.header.data_start + range.start) as u64;
+        let length = range.len();
         let mut piece = vec![0; length.min(PIECE_BYTES)];
         self.will_need(first, AHEAD_BYTES.min(length as u64));
         let mut done = 0;

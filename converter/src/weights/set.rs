@@ -62,6 +62,18 @@ impl Tensor<'_> {
     pub fn for_each_piece(&self, take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         self.file.for_each_piece(self.entry, take)
     }
+
+    /// As [`Tensor::for_each_piece`], of the bytes `range` of the tensor only.
+    ///
+    /// # Errors
+    /// Those of [`WeightsFile::for_each_piece`].
+    pub fn for_each_piece_in(
+        &self,
+        range: Range<usize>,
+        take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.file.for_each_piece_in(self.entry.start + range.start..self.entry.start + range.end, take)
+    }
 }
 
 /// Where files of weights come from.

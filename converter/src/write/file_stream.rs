@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use super::assemble::Input;
 use super::observer::Observer;
-use super::target::{OutputHash, Sink, Target};
+use super::target::{InputHash, OutputHash, Sink, Target};
 use crate::Error;
-use crate::normalized::TorchDtype;
-use crate::plan::{Plan, Row};
+use crate::plan::Plan;
 use crate::weights::{HeaderEntry, WeightsFile};
 use store::hash::Digest;
 
@@ -38,7 +38,10 @@ pub struct FileHash {
 /// What was learnt of a row.
 pub(super) struct RowHash {
     pub(super) sha256: String,
-    pub(super) outputs: Vec<OutputHash>,
+    /// Of each output that it is alone in, by its place in the plan.
+    pub(super) outputs: Vec<(usize, OutputHash)>,
+    /// The SHA-256 of what other outputs take of it.
+    pub(super) inputs: Vec<(Input, String)>,
     /// Its bytes, where it is small and not written.
     pub(super) kept: Option<Vec<u8>>,
 }
@@ -50,6 +53,15 @@ pub(super) struct FileStream<'a> {
     pub(super) plan: &'a Plan,
     pub(super) sink: &'a dyn Sink,
     pub(super) observer: &'a dyn Observer,
+}
+
+/// Who takes the bytes of a row.
+#[derive(Default)]
+struct Takers<'a> {
+    /// Outputs that it is alone in, by their places in the plan.
+    targets: Vec<(usize, Target<'a>)>,
+    /// Inputs of other outputs.
+    inputs: Vec<(Input, InputHash)>,
 }
 
 /// The tensors' end of the chunks: they come full, and go back empty.
@@ -122,7 +134,7 @@ impl FileStream<'_> {
         let mut hashes = Vec::with_capacity(header.tensors.len());
         for entry in &header.tensors {
             let row = self.rows.get(entry.name.as_str()).copied();
-            let hash = self.walk_tensor(entry, row.map(|row| &self.plan.rows[row]), &chunks)?;
+            let hash = self.walk_tensor(entry, row, &chunks)?;
             let Some(hash) = hash else { return Ok(None) };
             hashes.extend(row.map(|row| (row, hash)));
         }
@@ -132,19 +144,14 @@ impl FileStream<'_> {
     fn walk_tensor(
         &self,
         entry: &HeaderEntry,
-        row: Option<&Row>,
+        row: Option<usize>,
         chunks: &Chunks,
     ) -> Result<Option<RowHash>, Error> {
         let length = entry.end - entry.start;
         let mut digest = Digest::default();
-        let mut targets: Vec<Target<'_>> = row
-            .iter()
-            .flat_map(|row| &row.outputs)
-            .map(|&output| {
-                Target::new(&self.plan.outputs[output], TorchDtype::from_dtype(entry.dtype), length)
-            })
-            .collect();
-        let mut kept = (targets.is_empty() && length <= KEPT_BYTES).then(Vec::new);
+        let Takers { mut targets, mut inputs } = row.map(|row| self.takers(row)).unwrap_or_default();
+        let is_written = !(targets.is_empty() && inputs.is_empty());
+        let mut kept = (!is_written && length <= KEPT_BYTES).then(Vec::new);
         let mut start = 0;
         while start < length {
             if self.observer.is_stopped() {
@@ -152,7 +159,8 @@ impl FileStream<'_> {
             }
             let Ok(chunk) = chunks.full.recv() else { return Ok(None) };
             digest.update(&chunk);
-            targets.iter_mut().try_for_each(|target| target.take(start, &chunk, self.sink))?;
+            targets.iter_mut().try_for_each(|(_, target)| target.take(start, &chunk, self.sink))?;
+            inputs.iter_mut().for_each(|(_, input)| input.take(start, &chunk));
             if let Some(kept) = &mut kept {
                 kept.extend_from_slice(&chunk);
             }
@@ -162,7 +170,23 @@ impl FileStream<'_> {
             let _ = chunks.empty.send(chunk);
         }
         let sha256 = digest.finish();
-        let outputs = targets.into_iter().map(|target| target.finish(&sha256)).collect();
-        Ok(Some(RowHash { sha256, outputs, kept }))
+        let outputs = targets.into_iter().map(|(output, target)| (output, target.finish(&sha256))).collect();
+        let inputs = inputs.into_iter().map(|(place, input)| (place, input.finish(&sha256))).collect();
+        Ok(Some(RowHash { sha256, outputs, inputs, kept }))
+    }
+
+    fn takers(&self, row: usize) -> Takers<'_> {
+        let source = &self.plan.rows[row].source;
+        let Takers { mut targets, mut inputs } = Takers::default();
+        for &place in &self.plan.rows[row].outputs {
+            let output = &self.plan.outputs[place];
+            if let Some(input) = output.only_input() {
+                targets.push((place, Target::new(output, input, source)));
+                continue;
+            }
+            let own = output.inputs.iter().enumerate().filter(|(_, input)| input.row == row);
+            inputs.extend(own.map(|(i, input)| ((place, i), InputHash::new(input, source))));
+        }
+        Takers { targets, inputs }
     }
 }

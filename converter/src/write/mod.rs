@@ -1,5 +1,6 @@
 //! Writes a normalized checkpoint: bytes streamed from the source, a folder that appears complete or not at all.
 
+mod assemble;
 mod file_stream;
 mod observer;
 mod replaceable;
@@ -10,9 +11,7 @@ mod target;
 
 pub use file_stream::FileHash;
 pub use observer::{Observer, Unwatched};
+pub use shard_files::write_tensors;
 pub use staging::{Staging, check_place};
 pub use stream::{Streamed, stream};
-pub use target::{OutputHash, Sink};
-
-pub(crate) use shard_files::ShardFiles;
-pub(crate) use target::NullSink;
+pub use target::{NullSink, OutputHash, Sink};

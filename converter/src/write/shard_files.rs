@@ -9,17 +9,36 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::observer::Observer;
+use super::stream::{Streamed, stream};
 use super::target::Sink;
 use crate::Error;
 use crate::plan::{Output, Plan, Shard};
+use crate::weights::Weights;
 
 /// The disk is given this much of a file at a time, so that little is left to wait for at the end.
 const SYNC_BYTES: u64 = 128 << 20;
 /// How long the disk's thread sleeps where there is less.
 const NAP: Duration = Duration::from_millis(20);
 
+/// Writes the files of `plan`, which converts `weights`, into the folder `dir`; they are on the disk when it returns.
+///
+/// # Errors
+/// [`Error::NoSpace`] before anything is read; those of [`stream`]; [`Error::Io`].
+pub fn write_tensors(
+    dir: &Path,
+    weights: &Weights,
+    plan: &Plan,
+    observer: &dyn Observer,
+) -> Result<Streamed, Error> {
+    ShardFiles::create(dir, plan)?.fill(|shards| {
+        shards.write_buffers(plan)?;
+        stream(weights, plan, shards, observer)
+    })
+}
+
 /// The files of a plan, being written.
-pub(crate) struct ShardFiles {
+struct ShardFiles {
     files: Vec<ShardFile>,
 }
 
@@ -34,7 +53,7 @@ struct ShardFile {
 
 impl ShardFiles {
     /// Makes the files of `plan` in the folder `dir`, each with its header.
-    pub(crate) fn create(dir: &Path, plan: &Plan) -> Result<Self, Error> {
+    fn create(dir: &Path, plan: &Plan) -> Result<Self, Error> {
         let mut files = Vec::with_capacity(plan.shards.len());
         for shard in &plan.shards {
             let path = dir.join(&shard.file);
@@ -57,7 +76,7 @@ impl ShardFiles {
     }
 
     /// Runs `fill`, which writes to the files, and returns when the disk has everything. The disk begins at once.
-    pub(crate) fn fill<T>(&self, fill: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+    fn fill<T>(&self, fill: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
         let filled = AtomicBool::new(false);
         let (result, along) = std::thread::scope(|scope| {
             let along = scope.spawn(|| self.sync_along(&filled));
@@ -73,6 +92,15 @@ impl ShardFiles {
             .par_iter()
             .try_for_each(|shard| shard.file.sync_all().map_err(Error::io("write", &shard.path)))?;
         Ok(result)
+    }
+
+    /// Fills the places that the headers keep for buffers.
+    fn write_buffers(&self, plan: &Plan) -> Result<(), Error> {
+        for (ShardFile { path, file, header_bytes, .. }, shard) in self.files.iter().zip(&plan.shards) {
+            let bytes: Vec<u8> = shard.buffers.iter().flat_map(|buffer| buffer.bytes.clone()).collect();
+            file.write_all_at(&bytes, *header_bytes as u64).map_err(Error::io("write", path))?;
+        }
+        Ok(())
     }
 
     fn sync_along(&self, filled: &AtomicBool) -> Result<(), Error> {

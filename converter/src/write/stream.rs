@@ -1,9 +1,11 @@
 //! One walk through the source's files: each byte comes from the disk once, is hashed for its file and its tensor, and written.
+//! What is made of several inputs comes after it.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::assemble::Assembly;
 use super::file_stream::{FileHash, FileStream, RowHash};
 use super::observer::Observer;
 use super::target::{OutputHash, Sink};
@@ -42,7 +44,6 @@ pub fn stream(
         .par_iter()
         .map(|file| FileStream { file, rows: &rows, plan, sink, observer }.walk())
         .collect::<Result<_, Error>>()?;
-    weights.check_unchanged()?;
 
     let mut streamed = Streamed {
         rows: vec![String::new(); plan.rows.len()],
@@ -50,15 +51,28 @@ pub fn stream(
         outputs: vec![OutputHash::default(); plan.outputs.len()],
         files: Vec::with_capacity(walked.len()),
     };
+    let mut inputs = HashMap::new();
     for (file, hashes) in walked {
         streamed.files.push(file);
         for (row, hash) in hashes {
             streamed.rows[row] = hash.sha256;
             streamed.kept[row] = hash.kept;
-            for (&output, hash) in plan.rows[row].outputs.iter().zip(hash.outputs) {
+            for (output, hash) in hash.outputs {
                 streamed.outputs[output] = hash;
             }
+            inputs.extend(hash.inputs);
         }
     }
+    let assembly = Assembly { weights, plan, sink, observer, walked: &inputs };
+    let of_several = (0..plan.outputs.len()).filter(|&output| plan.outputs[output].only_input().is_none());
+    let made: Vec<(usize, OutputHash)> = of_several
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .map(|output| Ok((output, assembly.make(output)?)))
+        .collect::<Result<_, Error>>()?;
+    for (output, hash) in made {
+        streamed.outputs[output] = hash;
+    }
+    weights.check_unchanged()?;
     Ok(streamed)
 }

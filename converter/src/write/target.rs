@@ -4,7 +4,7 @@ use store::hash::Digest;
 
 use crate::Error;
 use crate::normalized::TorchDtype;
-use crate::plan::Output;
+use crate::plan::{Output, Slice, SliceBytes, SourceTensor};
 use crate::transform::Converter;
 
 /// Takes what is written.
@@ -28,28 +28,31 @@ pub struct OutputHash {
 /// An output on its way.
 pub(super) struct Target<'a> {
     output: &'a Output,
+    input: SliceBytes,
     /// Where the dtype changes.
     converter: Option<Converter>,
     /// Where the bytes are not exactly those of the source tensor.
     digest: Option<Digest>,
     written: usize,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn new(output: &'a Output, from: Option<TorchDtype>, source_bytes: usize) -> Self {
+    /// An output that is made of `input`, which is of `source`, alone.
+    pub(super) fn new(output: &'a Output, input: &Slice, source: &SourceTensor) -> Self {
+        let from = TorchDtype::from_dtype(source.dtype);
         let converter =
             from.filter(|&from| from != output.dtype).map(|from| Converter::new(from, output.dtype));
-        let is_whole = output.source_bytes == (0..source_bytes);
-        let digest = (converter.is_some() || !is_whole).then(Digest::default);
-        Self { output, converter, digest, written: 0 }
+        let digest = (converter.is_some() || !input.is_whole(source)).then(Digest::default);
+        Self { output, input: input.bytes_in(source), converter, digest, written: 0, buffer: Vec::new() }
     }
 
     /// Takes what belongs to this output of a chunk that begins `start` bytes into the source tensor.
     pub(super) fn take(&mut self, start: usize, chunk: &[u8], sink: &dyn Sink) -> Result<(), Error> {
-        let wanted = &self.output.source_bytes;
-        let from = wanted.start.max(start) - start;
-        let to = wanted.end.min(start + chunk.len()).saturating_sub(start);
-        let Some(piece) = chunk.get(from..to).filter(|piece| !piece.is_empty()) else { return Ok(()) };
+        let piece = self.input.of_chunk(start, chunk, &mut self.buffer);
+        if piece.is_empty() {
+            return Ok(());
+        }
         let piece = match &mut self.converter {
             Some(converter) => converter.convert(piece),
             None => piece,
@@ -70,8 +73,33 @@ impl<'a> Target<'a> {
     }
 }
 
+/// What an output of several inputs takes of a source tensor.
+pub(super) struct InputHash {
+    bytes: SliceBytes,
+    /// Where the bytes are not exactly those of the source tensor.
+    digest: Option<Digest>,
+    buffer: Vec<u8>,
+}
+
+impl InputHash {
+    pub(super) fn new(input: &Slice, source: &SourceTensor) -> Self {
+        let digest = (!input.is_whole(source)).then(Digest::default);
+        Self { bytes: input.bytes_in(source), digest, buffer: Vec::new() }
+    }
+
+    pub(super) fn take(&mut self, start: usize, chunk: &[u8]) {
+        if let Some(digest) = &mut self.digest {
+            digest.update(self.bytes.of_chunk(start, chunk, &mut self.buffer));
+        }
+    }
+
+    pub(super) fn finish(self, source_sha256: &str) -> String {
+        self.digest.map_or_else(|| source_sha256.to_string(), Digest::finish)
+    }
+}
+
 /// Throws everything away: for hashes alone.
-pub(crate) struct NullSink;
+pub struct NullSink;
 
 impl Sink for NullSink {
     fn write(&self, _: &Output, _: usize, _: &[u8]) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use converter::ledger::{Ledger, WrittenFile};
 use converter::normalized::Checkpoint;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::{Observer, Unwatched};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::conversion::{convert, prepare, shapes};
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+const KEEP: PlanOptions = PlanOptions::KEEP;
 const SHARD: &str = "model-00003-of-00003.safetensors";
 
 /// Does something to a folder once so many bytes were read.

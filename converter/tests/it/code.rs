@@ -5,7 +5,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use converter::normalized::Config;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::{Findings, Settings};
 use converter::source::{CodeCaches, Evidence, How, Location};
 use converter::write::Unwatched;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::hand_made_source::Source;
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+const KEEP: PlanOptions = PlanOptions::KEEP;
 const ALIGN: &str = "position_interpolation_align_corners";
 
 fn generator(align: &str) -> String {

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::hand_made::Made;
 use crate::hand_made_source::Source;
 
-pub const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+pub const KEEP: PlanOptions = PlanOptions::KEEP;
 
 /// The bundled small checkpoint.
 pub fn shapes() -> PathBuf {
@@ -165,7 +165,7 @@ fn two_conversions_of_one_source_are_equal() {
 #[test]
 fn shards_stay_below_the_size_and_the_index_finds_every_tensor() {
     let max_shard_size: ShardSize = "300KB".parse().unwrap();
-    let options = PlanOptions { dtype: None, max_shard_size };
+    let options = PlanOptions { max_shard_size, ..PlanOptions::KEEP };
     let (_parent, out, ledger) = convert(&shapes(), Settings::default(), options);
     let shards: Vec<String> =
         entries(&out).into_iter().filter(|name| name.ends_with(".safetensors")).collect();

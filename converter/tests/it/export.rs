@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use converter::normalized::{Part, TorchDtype};
-use converter::plan::{PlanOptions, ShardSize};
+use converter::architecture::Part;
+use converter::normalized::TorchDtype;
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::write::{Observer, Unwatched};
 use converter::{Error, Export};
@@ -18,7 +19,7 @@ use crate::conversion::{convert, shapes};
 use crate::hand_made::{Made, raw_file, write_json};
 use crate::hand_made_source::{Source, summary_idxs};
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+const KEEP: PlanOptions = PlanOptions::KEEP;
 
 /// Every file of a folder.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -120,7 +121,7 @@ fn a_conversion_to_float32_comes_back_and_one_that_rounds_is_refused() {
 #[test]
 fn a_part_is_refused() {
     for part in [Part::Text, Part::Vision] {
-        let (_parent, out, _) = convert(&shapes(), Settings { part, ..Settings::default() }, KEEP);
+        let (_parent, out, _) = convert(&shapes(), Settings::default(), PlanOptions { part, ..KEEP });
         let (message, hint) = refusal(&out);
         assert_eq!(message, "`OUT`: expected the whole model, found a part of it");
         assert_eq!(hint.as_deref(), Some("convert the source with `--part all`"));
@@ -313,11 +314,11 @@ proptest! {
     fn converting_and_exporting_restores_every_file(source in any_source(), shard_bytes in 2_000u64..200_000) {
         let dir = source.write();
         let max_shard_size = shard_bytes.to_string().parse().unwrap();
-        let options = PlanOptions { dtype: None, max_shard_size };
+        let options = PlanOptions { max_shard_size, ..PlanOptions::KEEP };
         let (_parent, out, _) = convert(dir.path(), Settings::default(), options);
         prop_assert_eq!(differing(&files(dir.path()), &export(&out).unwrap()), Vec::<String>::new());
         // Of bfloat16 even the NaN come back from float32.
-        let options = PlanOptions { dtype: Some(TorchDtype::Float32), max_shard_size };
+        let options = PlanOptions { dtype: Some(TorchDtype::Float32), max_shard_size, ..PlanOptions::KEEP };
         let (_parent, out, _) = convert(dir.path(), Settings::default(), options);
         prop_assert_eq!(differing(&files(dir.path()), &export(&out).unwrap()), Vec::<String>::new());
     }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use converter::normalized::{Config, layout};
+use converter::architecture::{Part, TensorLayout};
+use converter::nemotron_vl::ARCHITECTURE;
+use converter::normalized::Config;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -122,6 +124,11 @@ impl Made {
             .collect();
         Self { name: name.to_string(), dtype, shape: shape.to_vec(), data }
     }
+}
+
+/// Every tensor that a configuration implies.
+pub fn layout(config: &Config) -> Vec<TensorLayout> {
+    (ARCHITECTURE.layout)(config, Part::All)
 }
 
 /// The tensors that `config` implies.

@@ -45,6 +45,8 @@ mod resolution;
 #[cfg(test)]
 mod safety;
 #[cfg(test)]
+mod several_inputs;
+#[cfg(test)]
 mod sisters;
 #[cfg(test)]
 mod verification;

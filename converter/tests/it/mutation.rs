@@ -1,7 +1,7 @@
 //! Whatever a source's configuration files hold, preparing a conversion ends in an answer.
 
 use converter::Conversion;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ proptest! {
             }
         }
         let dir = source.write();
-        let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+        let options = PlanOptions::KEEP;
         let location = Location::parse(dir.path().to_str().unwrap());
         if let Err(error) = Conversion::prepare(location, Settings::default(), options) {
             let message = error.to_string();
@@ -98,7 +98,7 @@ proptest! {
             bytes.truncate(cut.index(length));
         }
         std::fs::write(&path, bytes).unwrap();
-        let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+        let options = PlanOptions::KEEP;
         let location = Location::parse(dir.path().to_str().unwrap());
         if let Err(error) = Conversion::prepare(location, Settings::default(), options) {
             let message = error.to_string();

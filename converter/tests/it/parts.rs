@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use converter::architecture::Part;
 use converter::ledger::Ledger;
-use converter::normalized::{Checkpoint, Part, TorchDtype};
-use converter::plan::{PlanOptions, ShardSize};
+use converter::normalized::{Checkpoint, TorchDtype};
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::Unwatched;
@@ -19,14 +20,14 @@ use tempfile::TempDir;
 use crate::conversion::{convert, shapes};
 use crate::hand_made_source::Source;
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+const KEEP: PlanOptions = PlanOptions::KEEP;
 
-fn settings(part: Part) -> Settings {
-    Settings { part, ..Settings::default() }
+fn keep(part: Part) -> PlanOptions {
+    PlanOptions { part, ..PlanOptions::KEEP }
 }
 
 fn part_of(source: &Source, part: Part, options: PlanOptions) -> (TempDir, PathBuf, Ledger) {
-    convert(source.write().path(), settings(part), options)
+    convert(source.write().path(), Settings::default(), PlanOptions { part, ..options })
 }
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -150,7 +151,7 @@ fn a_converted_part_names_the_dtype_that_its_weights_have() {
 
 #[test]
 fn shards_of_a_vision_part_list_the_buffers_and_not_the_projector() {
-    let options = PlanOptions { dtype: None, max_shard_size: "6KB".parse().unwrap() };
+    let options = PlanOptions { max_shard_size: "6KB".parse().unwrap(), ..PlanOptions::KEEP };
     let (_parent, out, _) = part_of(&Source::sound(), Part::Vision, options);
     let index = json_of(&out.join("model.safetensors.index.json"));
     let map = index["weight_map"].as_object().unwrap();
@@ -175,14 +176,14 @@ fn shards_of_a_vision_part_list_the_buffers_and_not_the_projector() {
 #[test]
 fn a_part_verifies_and_a_changed_buffer_is_named() {
     for part in [Part::Text, Part::Vision] {
-        let (_parent, out, _) = convert(&shapes(), settings(part), KEEP);
+        let (_parent, out, _) = convert(&shapes(), Settings::default(), keep(part));
         let (ledger, verification) = verify(&out, &Unwatched).unwrap();
         assert_eq!(verification.differences, []);
         let location = Location::parse(shapes().to_str().unwrap());
         let of_source = verify_source(&out, &ledger, location, &Unwatched).unwrap();
         assert_eq!(of_source.differences, []);
     }
-    let (_parent, out, ledger) = convert(&shapes(), settings(Part::Vision), KEEP);
+    let (_parent, out, ledger) = convert(&shapes(), Settings::default(), keep(Part::Vision));
     let path = out.join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
     let header = ledger.files.iter().find(|file| file.name == "model.safetensors").unwrap().hashed_bytes;
@@ -201,6 +202,16 @@ fn a_part_is_no_normalized_checkpoint_and_says_what_it_is() {
 }
 
 #[test]
+fn a_normalized_checkpoint_has_no_field_that_names_a_part() {
+    let (_parent, out, _) = part_of(&Source::sound(), Part::All, KEEP);
+    let mut config = json_of(&out.join("config.json"));
+    config["part"] = json!("text");
+    fs::write(out.join("config.json"), config.to_string()).unwrap();
+    let message = Checkpoint::open(&out).unwrap_err().to_string();
+    assert!(message.contains("unknown field `part`"), "{message}");
+}
+
+#[test]
 fn a_tower_that_transformers_cannot_hold_is_refused_as_a_part_only() {
     let radio = "vision_model.radio_model.model.norm";
     let source = Source::sound()
@@ -210,9 +221,10 @@ fn a_tower_that_transformers_cannot_hold_is_refused_as_a_part_only() {
     let dir = source.write();
     let location = || Location::parse(dir.path().to_str().unwrap());
     for part in [Part::All, Part::Text] {
-        Conversion::prepare(location(), settings(part), KEEP).unwrap();
+        Conversion::prepare(location(), Settings::default(), keep(part)).unwrap();
     }
-    let error = Conversion::prepare(location(), settings(Part::Vision), KEEP).unwrap_err().to_string();
+    let error =
+        Conversion::prepare(location(), Settings::default(), keep(Part::Vision)).unwrap_err().to_string();
     assert!(
         error.ends_with(
             "field `vision_config.args.model_norm`: expected `false` for `--part vision`, found `true`: \

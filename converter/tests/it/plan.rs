@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use converter::TensorProblem;
-use converter::names::source_of;
-use converter::normalized::{Config, Part, TorchDtype, layout};
-use converter::plan::{Action, Plan, PlanOptions, ShardSize, SourceTensor};
+use converter::architecture::{Part, TensorLayout};
+use converter::nemotron_vl::ARCHITECTURE;
+use converter::normalized::{Config, TorchDtype};
+use converter::plan::{Action, Plan, PlanOptions, ShardSize, Slice, SourceTensor};
 use proptest::prelude::*;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use crate::hand_made::normalized_config;
+use crate::hand_made::{layout, normalized_config};
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+const KEEP: PlanOptions = PlanOptions::KEEP;
 
 /// The configuration of the 8B, as its public files and tensors say.
 fn eight_billion() -> Config {
@@ -58,7 +59,7 @@ fn sources(config: &Config) -> Vec<SourceTensor> {
     let mut tensors: Vec<SourceTensor> = layout(config)
         .into_iter()
         .filter_map(|tensor| {
-            let name = source_of(&tensor.name).unwrap();
+            let name = ARCHITECTURE.names.of_target(&tensor.name).unwrap().sources.remove(0);
             let mut shape = tensor.shape;
             if name.contains(".qkv.") {
                 shape[0] *= 3;
@@ -86,7 +87,7 @@ fn the_8b_has_686_tensors_and_fits_into_four_files() {
     let config = eight_billion();
     let tensors = sources(&config);
     assert_eq!(tensors.len(), 686);
-    let plan = Plan::new(tensors, &config, KEEP).unwrap();
+    let plan = Plan::new(&ARCHITECTURE, tensors, &config, KEEP).unwrap();
     assert_eq!(plan.rows.len(), 686);
     let parameters: usize = plan.outputs.iter().map(|output| output.shape.iter().product::<usize>()).sum();
     // Llama with its 128,512 tokens, the tower, the projector: each added up by hand.
@@ -106,7 +107,7 @@ fn the_8b_has_686_tensors_and_fits_into_four_files() {
 #[test]
 fn a_split_takes_three_contiguous_thirds() {
     let config: Config = serde_json::from_value(normalized_config()).unwrap();
-    let plan = Plan::new(sources(&config), &config, KEEP).unwrap();
+    let plan = Plan::new(&ARCHITECTURE, sources(&config), &config, KEEP).unwrap();
     let row = plan
         .rows
         .iter()
@@ -115,15 +116,16 @@ fn a_split_takes_three_contiguous_thirds() {
     let targets: Vec<_> = row
         .outputs
         .iter()
-        .map(|&i| (plan.outputs[i].name.as_str(), plan.outputs[i].source_bytes.clone()))
+        .map(|&i| (plan.outputs[i].name.as_str(), plan.outputs[i].only_input().unwrap().clone()))
         .collect();
-    let third = 12 * 12 * 2;
+    let place = plan.rows.iter().position(|other| other == row).unwrap();
+    let rows = |rows| Slice { row: place, rows, columns: 0..12 };
     assert_eq!(
         targets,
         [
-            ("vision_model.encoder.layer.1.attention.q_proj.weight", 0..third),
-            ("vision_model.encoder.layer.1.attention.k_proj.weight", third..2 * third),
-            ("vision_model.encoder.layer.1.attention.v_proj.weight", 2 * third..3 * third),
+            ("vision_model.encoder.layer.1.attention.q_proj.weight", rows(0..12)),
+            ("vision_model.encoder.layer.1.attention.k_proj.weight", rows(12..24)),
+            ("vision_model.encoder.layer.1.attention.v_proj.weight", rows(24..36)),
         ]
     );
 }
@@ -143,7 +145,7 @@ fn several_wrong_tensors_are_named_together() {
             _ => {}
         }
     }
-    let problems = Plan::new(tensors, &config, KEEP).unwrap_err();
+    let problems = Plan::new(&ARCHITECTURE, tensors, &config, KEEP).unwrap_err();
     let file = || "model-00001-of-00004.safetensors".to_string();
     assert_eq!(
         problems,
@@ -183,7 +185,7 @@ fn two_sources_of_one_tensor_collide() {
     let mut tensors = sources(&config);
     tensors.push(source("vision_model.radio_model.model.blocks.2.ls1.grandma", &[12]));
     assert_eq!(
-        Plan::new(tensors, &config, KEEP).unwrap_err(),
+        Plan::new(&ARCHITECTURE, tensors, &config, KEEP).unwrap_err(),
         [TensorProblem::Collision {
             name: "vision_model.radio_model.model.blocks.2.ls1.grandma".into(),
             target: "vision_model.encoder.layer.2.layer_scale1.lambda1".into(),
@@ -194,12 +196,12 @@ fn two_sources_of_one_tensor_collide() {
 
 #[test]
 fn a_part_leaves_the_others_out_and_says_so() {
-    let mut config: Config = serde_json::from_value(normalized_config()).unwrap();
+    let config: Config = serde_json::from_value(normalized_config()).unwrap();
     let tensors = sources(&config);
     // Of the tower, queries, keys and values stay one tensor; its buffers come from the configuration.
     for (part, written, buffers) in [(Part::Text, 21, 0), (Part::Vision, 57 - 3 * 4, 3)] {
-        config.part = part;
-        let plan = Plan::new(tensors.clone(), &config, KEEP).unwrap();
+        let options = PlanOptions { part, ..KEEP };
+        let plan = Plan::new(&ARCHITECTURE, tensors.clone(), &config, options).unwrap();
         assert_eq!(plan.outputs.len(), written);
         assert_eq!(plan.shards.iter().map(|shard| shard.buffers.len()).sum::<usize>(), buffers);
         let of_text = |name: &str| name.starts_with("model.") || name == "lm_head.weight";
@@ -219,7 +221,7 @@ fn wider_elements_come_first_so_that_all_are_aligned() {
     for tensor in tensors.iter_mut().filter(|tensor| tensor.name.contains("norm")) {
         tensor.dtype = Dtype::F32;
     }
-    let plan = Plan::new(tensors, &config, KEEP).unwrap();
+    let plan = Plan::new(&ARCHITECTURE, tensors, &config, KEEP).unwrap();
     for shard in &plan.shards {
         assert!(shard.header.len().is_multiple_of(8));
         for &i in &shard.outputs {
@@ -269,24 +271,25 @@ proptest! {
         let mut tensors = sources(&config);
         // The order of the source must not matter.
         tensors.sort_by_key(|tensor| tensor.name.bytes().fold(order, |hash, byte| hash.rotate_left(5) ^ u64::from(byte)));
-        let config = Config { part, ..config };
         let max_shard_size: ShardSize = max.to_string().parse().unwrap();
-        let plan = Plan::new(tensors.clone(), &config, PlanOptions { dtype, max_shard_size }).unwrap();
+        let options = PlanOptions { part, dtype, max_shard_size };
+        let plan = Plan::new(&ARCHITECTURE, tensors.clone(), &config, options).unwrap();
 
         let rows: Vec<&SourceTensor> = plan.rows.iter().map(|row| &row.source).collect();
         prop_assert_eq!(rows, tensors.iter().collect::<Vec<_>>());
         for (i, row) in plan.rows.iter().enumerate() {
             let mut covered = 0;
             for &output in &row.outputs {
-                prop_assert_eq!(plan.outputs[output].row, i);
-                prop_assert_eq!(plan.outputs[output].source_bytes.start, covered);
-                covered = plan.outputs[output].source_bytes.end;
+                let input = plan.outputs[output].only_input().unwrap();
+                prop_assert_eq!((input.row, input.rows.start), (i, covered));
+                prop_assert_eq!(input.columns.len(), row.source.columns());
+                covered = input.rows.end;
             }
-            let expected = if row.action == Action::Skipped { 0 } else { row.source.bytes() };
+            let expected = if row.action == Action::Skipped { 0 } else { row.source.rows() };
             prop_assert_eq!(covered, expected, "{}", row.source.name);
         }
         let names: Vec<&str> = plan.outputs.iter().map(|output| output.name.as_str()).collect();
-        let expected = layout(&config).into_iter().map(|tensor| tensor.name);
+        let expected = (ARCHITECTURE.layout)(&config, part).into_iter().map(|TensorLayout { name, .. }| name);
         let expected: Vec<String> = match part {
             Part::All => expected.collect(),
             Part::Text => expected.map(|name| name.replacen("language_model.", "", 1)).collect(),

@@ -7,7 +7,7 @@ mod refusals;
 mod tower;
 
 use converter::normalized::Config;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::{Findings, Settings};
 use converter::source::{Evidence, Location};
 use converter::{Conversion, Error};
@@ -17,7 +17,7 @@ use crate::hand_made_source::Source;
 
 fn prepare_with(source: &Source, settings: Settings) -> Result<Conversion, Box<(Error, String)>> {
     let dir = source.write();
-    let options = PlanOptions { dtype: None, max_shard_size: ShardSize::default() };
+    let options = PlanOptions::KEEP;
     let location = Location::parse(dir.path().to_str().unwrap());
     Conversion::prepare(location, settings, options).map_err(|error| {
         let message = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");

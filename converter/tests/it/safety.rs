@@ -271,7 +271,10 @@ fn one_flipped_bit_anywhere_is_found_and_named() {
         source.files.push(("special_tokens_map.json".into(), "{}".into()));
         source.write()
     };
-    let options = converter::plan::PlanOptions { dtype: None, max_shard_size: "14KB".parse().unwrap() };
+    let options = converter::plan::PlanOptions {
+        max_shard_size: "14KB".parse().unwrap(),
+        ..converter::plan::PlanOptions::KEEP
+    };
     let (_parent, out, _) = crate::conversion::convert(source.path(), Default::default(), options);
     let names = entries(&out);
     assert_eq!(names.len(), 13, "{names:?}");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use converter::normalized::{Checkpoint, Config};
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::{Conversion, Error};
@@ -14,7 +14,7 @@ use crate::conversion::convert;
 use crate::hand_made::{Made, write_json};
 use crate::hand_made_source::{Source, summary_idxs};
 
-const KEEP: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+const KEEP: PlanOptions = PlanOptions::KEEP;
 
 fn refusal(source: &Source, extra: Option<(&str, Value)>) -> (Error, String) {
     let dir = source.write();

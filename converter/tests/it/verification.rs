@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use converter::normalized::Part;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::architecture::Part;
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::Unwatched;
@@ -19,7 +19,7 @@ use crate::hand_made_source::Source;
 const IN_SHARDS: &str = "14KB";
 
 fn converted() -> (TempDir, PathBuf) {
-    let options = PlanOptions { dtype: None, max_shard_size: IN_SHARDS.parse().unwrap() };
+    let options = PlanOptions { max_shard_size: IN_SHARDS.parse().unwrap(), ..PlanOptions::KEEP };
     let (parent, out, _) = convert(Source::sound().write().path(), Settings::default(), options);
     (parent, out)
 }
@@ -172,10 +172,8 @@ fn another_source_differs_by_tensor_field_and_file() {
 #[test]
 fn what_the_user_said_is_taken_from_the_ledger() {
     let settings = Settings { align_corners: Some(false), upscale_factor: Some(1), ..Settings::default() };
-    let options = PlanOptions {
-        dtype: Some(converter::normalized::TorchDtype::Float16),
-        max_shard_size: ShardSize::DEFAULT,
-    };
+    let options =
+        PlanOptions { dtype: Some(converter::normalized::TorchDtype::Float16), ..PlanOptions::KEEP };
     let (_parent, out, _) = convert(Source::sound().write().path(), settings, options);
     assert_eq!(against(&out, &Source::sound()).differences, []);
 }
@@ -193,7 +191,7 @@ fn a_file_that_was_put_beside_the_checkpoint_and_would_be_used_is_named() {
         // Without a template of its own, so that the source's is not written.
         let mut source = Source::sound();
         source.tokenizer_config.as_object_mut().unwrap().remove("chat_template").unwrap();
-        let options = PlanOptions { dtype: None, max_shard_size: IN_SHARDS.parse().unwrap() };
+        let options = PlanOptions { max_shard_size: IN_SHARDS.parse().unwrap(), ..PlanOptions::KEEP };
         let (_parent, out, _) = convert(source.write().path(), Settings::default(), options);
         assert_eq!(differences(&out), Vec::<String>::new());
         assert_eq!(converter::files_not_in_ledger(&out).unwrap(), Vec::<String>::new());
@@ -210,9 +208,9 @@ fn a_file_that_was_put_beside_the_checkpoint_and_would_be_used_is_named() {
 #[test]
 fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
     for part in [Part::All, Part::Text] {
-        let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
-        let settings = Settings { part, ..Settings::default() };
-        let (_parent, out, mut ledger) = convert(Source::sound().write().path(), settings, options);
+        let options = PlanOptions { part, ..PlanOptions::KEEP };
+        let (_parent, out, mut ledger) =
+            convert(Source::sound().write().path(), Settings::default(), options);
         let name = if part == Part::All { "config.json" } else { "nemotron_vl_config.json" };
         let text = fs::read_to_string(out.join(name)).unwrap();
         let changed = text.replace("\"rms_norm_eps\": 0.00001", "\"rms_norm_eps\": 1e308");
@@ -227,5 +225,25 @@ fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
             found[0].contains("field `text_config.rms_norm_eps`: expected a number above 0"),
             "{found:?}"
         );
+    }
+}
+
+#[test]
+fn the_configuration_beside_a_part_is_of_that_part() {
+    let options = PlanOptions { part: Part::Text, ..PlanOptions::KEEP };
+    let (_parent, out, mut ledger) = convert(Source::sound().write().path(), Settings::default(), options);
+    let path = out.join("nemotron_vl_config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for (part, found) in [(", \n  \"part\": \"vision\"", "`\"vision\"`"), ("", "no such field")] {
+        let changed = text.replace(",\n  \"part\": \"text\"", part);
+        assert_ne!(changed, text);
+        fs::write(&path, &changed).unwrap();
+        let row = ledger.files.iter_mut().find(|file| file.name == "nemotron_vl_config.json").unwrap();
+        (row.sha256, row.bytes) = (store::hash::sha256(changed.as_bytes()), changed.len() as u64);
+        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        let differences = differences(&out);
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        let expected = format!("field `part`: expected `\"text\"`, found {found}");
+        assert!(differences[0].ends_with(&expected), "{differences:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{LazyLock, Once, OnceLock};
 
 use converter::Conversion;
 use converter::normalized::TorchDtype;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::Unwatched;
@@ -69,7 +69,7 @@ pub fn convert(source: &Path, out: &Path, options: PlanOptions) {
     Conversion::prepare(source, settings, options).unwrap().write(out, false, &Unwatched).unwrap();
 }
 
-pub const AS_IT_IS: PlanOptions = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+pub const AS_IT_IS: PlanOptions = PlanOptions::KEEP;
 
 /// The bundled checkpoint, converted.
 pub fn checkpoint() -> &'static Path {

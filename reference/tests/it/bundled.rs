@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use converter::Conversion;
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::Unwatched;
@@ -39,7 +39,7 @@ pub fn checkpoint() -> &'static Path {
 pub fn convert(out: &Path, align_corners: bool) {
     let source = Location::parse(fixtures::path("checkpoints/shapes").to_str().unwrap());
     let settings = Settings { align_corners: Some(align_corners), ..Settings::default() };
-    let options = PlanOptions { dtype: None, max_shard_size: ShardSize::DEFAULT };
+    let options = PlanOptions::KEEP;
     Conversion::prepare(source, settings, options).unwrap().write(out, false, &Unwatched).unwrap();
 }
 

@@ -27,9 +27,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::files::{CONFIG_FILE, NEEDED, OPTIONAL, PREPROCESSOR_FILE};
-use super::identity::check_model;
 use super::quantization::refuse_before_weights;
 use crate::error::visible;
+use crate::families;
 use crate::weights::{Folder, INDEX_FILE, SINGLE_FILE};
 use crate::{Error, json};
 
@@ -105,7 +105,7 @@ impl Hub {
         snapshot.get(CONFIG_FILE, watch)?;
         // Before 17 GB of another model are fetched.
         let config = snapshot.json(CONFIG_FILE)?;
-        check_model(&snapshot.dir().join(CONFIG_FILE), &config)?;
+        families::of_source(&snapshot.dir().join(CONFIG_FILE), &config)?;
         for name in NEEDED {
             snapshot.get(name, watch)?;
         }

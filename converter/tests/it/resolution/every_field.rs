@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use converter::plan::{PlanOptions, ShardSize};
+use converter::plan::PlanOptions;
 use converter::resolve::{Findings, Settings};
 use converter::source::Location;
 use converter::{Conversion, Error};
@@ -21,7 +21,7 @@ enum Outcome {
 }
 
 fn outcome(dir: &Path) -> Outcome {
-    let options = PlanOptions { dtype: None, max_shard_size: ShardSize::default() };
+    let options = PlanOptions::KEEP;
     let location = Location::parse(dir.to_str().unwrap());
     match Conversion::prepare(location, Settings::default(), options) {
         Ok(conversion) => Outcome::Resolved(Box::new((
@@ -474,7 +474,7 @@ fn what_stands_in_the_place_of_a_file_is_named_with_what_to_do() {
         let dir = Source::sound().write();
         fs::write(dir.path().join(name), content).unwrap();
         let location = Location::parse(dir.path().to_str().unwrap());
-        let options = PlanOptions { dtype: None, max_shard_size: ShardSize::default() };
+        let options = PlanOptions::KEEP;
         let error = Conversion::prepare(location, Settings::default(), options).expect_err(name);
         assert!(matches!(error, Error::Content { .. }), "{name}: {error}");
         let message = error.to_string();

@@ -1,22 +1,24 @@
-//! Whether a normalized folder is still what its ledger says, and whether that is what its source gives.
+//! Whether a normalized folder is still what its ledger says.
+
+mod source;
+
+pub use source::{compare_tensors, verify_source};
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Display};
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde_json::Value;
 
 use crate::added::added_files;
+use crate::architecture::Part;
+use crate::families::FAMILIES;
 use crate::ledger::{LEDGER_FILE, Ledger, LedgerTarget, WrittenFile, parse_ledger};
-use crate::normalized::{CONFIG_FILE, Checkpoint, Config, Part, TorchDtype};
-use crate::parts::WHOLE_CONFIG_FILE;
-use crate::plan::{PlanOptions, ShardSize};
-use crate::resolve::Settings;
-use crate::source::{CodeCaches, Location};
+use crate::normalized::Checkpoint;
+use crate::part_config;
 use crate::weights::{Folder, HeaderEntry, WeightsFile};
-use crate::write::{NullSink, Observer, stream};
-use crate::{Conversion, Error, Export, json};
+use crate::write::Observer;
+use crate::{Error, Export};
 use store::hash::{Digest, sha256};
 
 /// What a verification found.
@@ -111,8 +113,9 @@ fn check_content(folder: &Folder, part: Part) -> Result<(), Error> {
     if part.is_all() {
         return Checkpoint::open(folder.path()).map(drop);
     }
-    let config: Config = json::parse(&folder.file_path(WHOLE_CONFIG_FILE), &folder.read(WHOLE_CONFIG_FILE)?)?;
-    config.validate(&folder.file_path(WHOLE_CONFIG_FILE))
+    let names = FAMILIES.map(|family| family.parts.whole_config_file);
+    let name = names.into_iter().find(|name| folder.has(name)).unwrap_or(names[0]);
+    part_config::parse(&folder.file_path(name), &folder.read(name)?, part).map(drop)
 }
 
 /// Whether the tensors, put together as the source had them, are the files that the ledger has the SHA-256 of.
@@ -159,14 +162,15 @@ fn check_shard(
 ) -> Result<Verification, Error> {
     let mut verification = Verification::default();
     let place = format!("file `{}`", name.escape_debug());
-    let targets: HashMap<&str, &LedgerTarget> = ledger
-        .tensors
-        .iter()
-        .flat_map(|row| &row.targets)
-        .chain(&ledger.buffers)
-        .filter(|target| target.file == name)
-        .map(|target| (target.name.as_str(), target))
-        .collect();
+    let mut targets: HashMap<&str, &LedgerTarget> = HashMap::new();
+    let all = ledger.tensors.iter().flat_map(|row| &row.targets).chain(&ledger.buffers);
+    for target in all.filter(|target| target.file == name) {
+        // What is made of several tensors stands in the row of each.
+        if targets.insert(&target.name, target).is_some_and(|other| other != target) {
+            let place = format!("tensor `{}`", target.name.escape_debug());
+            verification.differ(place, "the same in each row of the ledger that has it", "another");
+        }
+    }
     let file = match WeightsFile::open(folder, name) {
         Ok(file) => file,
         Err(Error::MissingFile { .. }) => {
@@ -235,145 +239,4 @@ fn hash_watched(file: &WeightsFile, entry: &HeaderEntry, observer: &dyn Observer
         Ok(())
     })?;
     Ok(digest.finish())
-}
-
-/// Converts the source at `location` again, writing nothing, and compares what it gives with the ledger of `out`.
-///
-/// # Errors
-/// Where the source can't be read or isn't supported; one that gives something else is no error but a finding.
-pub fn verify_source(
-    out: &Path,
-    ledger: &Ledger,
-    location: Location,
-    observer: &dyn Observer,
-) -> Result<Verification, Error> {
-    let ledger_path = out.join(LEDGER_FILE);
-    let options = options_of(ledger, &ledger_path)?;
-    let conversion = Conversion::prepare(location, settings_of(ledger), options)?;
-    let mut verification = Verification::default();
-
-    let config_path = out.join(CONFIG_FILE);
-    let text = std::fs::read(&config_path).map_err(Error::io("read", &config_path))?;
-    let found: Value = json::parse(&config_path, &text)?;
-    let expected = conversion.config_file();
-    compare_json("", &expected, &found, &mut verification);
-
-    let small = conversion.source().files();
-    verification.files += small.len();
-    compare_files(small.iter().map(|file| (&file.name, &file.sha256)), ledger, &mut verification);
-    let streamed = stream(conversion.source().weights(), conversion.plan(), &NullSink, observer)?;
-    conversion.source().check_unchanged()?;
-    let plan = conversion.plan();
-    let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
-    let mut seen = BTreeSet::new();
-    for (row, sha256) in plan.rows.iter().zip(&streamed.rows) {
-        let name = row.source.name.as_str();
-        seen.insert(name);
-        verification.source_tensors += 1;
-        let place = format!("source tensor `{}`", name.escape_debug());
-        let Some(listed) = rows.get(name) else {
-            verification.differ(place, "no such tensor, by the ledger", "it");
-            continue;
-        };
-        if listed.sha256 != *sha256 {
-            verification.differ(place.clone(), format!("SHA-256 {}", listed.sha256), sha256.clone());
-        }
-        let now: Vec<(&str, &str)> = row
-            .outputs
-            .iter()
-            .map(|&i| (plan.outputs[i].name.as_str(), streamed.outputs[i].sha256.as_str()))
-            .collect();
-        let then: Vec<(&str, &str)> =
-            listed.targets.iter().map(|target| (target.name.as_str(), target.sha256.as_str())).collect();
-        if listed.sha256 == *sha256 && now != then {
-            verification.differ(place, format!("targets {then:?}"), format!("{now:?}"));
-        }
-    }
-    for row in ledger.tensors.iter().filter(|row| !seen.contains(row.source.as_str())) {
-        verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
-    }
-    // Where a tensor differs, that was told with its name: its file's hash is then no other difference.
-    let differs = |difference: &Difference| difference.place.starts_with("source tensor");
-    if !verification.differences.iter().any(differs) {
-        compare_files(
-            streamed.files.iter().map(|file| (&file.name, &file.sha256)),
-            ledger,
-            &mut verification,
-        );
-    }
-    let read = |name: &String| {
-        small.iter().any(|file| file.name == *name) || streamed.files.iter().any(|file| file.name == *name)
-    };
-    for gone in ledger.source.files.iter().filter(|listed| !read(&listed.name)) {
-        let place = format!("source file `{}`", gone.name.escape_debug());
-        verification.differ(place, "it", "no such file");
-    }
-    Ok(verification)
-}
-
-/// Compares files of the source, each a name and its SHA-256, with those that the ledger lists.
-fn compare_files<'a>(
-    files: impl Iterator<Item = (&'a String, &'a String)>,
-    ledger: &Ledger,
-    verification: &mut Verification,
-) {
-    for (name, sha256) in files {
-        let place = format!("source file `{}`", name.escape_debug());
-        match ledger.source.files.iter().find(|listed| listed.name == *name) {
-            Some(listed) if listed.sha256 == *sha256 => {}
-            Some(listed) => verification.differ(place, format!("SHA-256 {}", listed.sha256), sha256.clone()),
-            None => verification.differ(place, "no such file, by the ledger", "it"),
-        }
-    }
-}
-
-/// What the user had said about behaviours, by the ledger.
-fn settings_of(ledger: &Ledger) -> Settings {
-    let said = |name: &str| {
-        ledger
-            .behaviours
-            .iter()
-            .find(|behaviour| behaviour.name == name)
-            .filter(|behaviour| behaviour.evidence.is_from_elsewhere())
-            .map(|behaviour| &behaviour.value)
-    };
-    Settings {
-        align_corners: said("position_interpolation_align_corners").and_then(Value::as_bool),
-        upscale_factor: said("upscale_factor").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()),
-        part: ledger.options.part,
-        // What they said is in the ledger.
-        caches: CodeCaches::default(),
-        code_revision: None,
-    }
-}
-
-fn options_of(ledger: &Ledger, path: &Path) -> Result<PlanOptions, Error> {
-    let dtype = match ledger.options.dtype.as_str() {
-        "keep" => None,
-        other => Some(TorchDtype::named(other).ok_or_else(|| {
-            let found = format!("`{}`", other.escape_debug());
-            Error::field(path, "options.dtype", format!("`keep`, {}", TorchDtype::NAMES), found)
-        })?),
-    };
-    let bytes = ledger.options.max_shard_bytes;
-    let max_shard_size: ShardSize = bytes
-        .to_string()
-        .parse()
-        .map_err(|_| Error::field(path, "options.max_shard_bytes", "a size above 0", format!("`{bytes}`")))?;
-    Ok(PlanOptions { dtype, max_shard_size })
-}
-
-/// Names every field of `config.json` that differs.
-fn compare_json(field: &str, expected: &Value, found: &Value, verification: &mut Verification) {
-    if let (Value::Object(expected), Value::Object(found)) = (expected, found) {
-        let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
-        for name in names {
-            let inner = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
-            let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
-            compare_json(&inner, &of(expected), &of(found), verification);
-        }
-    } else if expected != found {
-        let place = format!("`{CONFIG_FILE}`, field `{}`", field.escape_debug());
-        verification.differ(place, format!("`{expected}`, as the source gives"), format!("`{found}`"));
-    }
 }

@@ -2,8 +2,8 @@
 
 use safetensors::Dtype;
 
-use crate::names::{Buffer, Fate, fate};
-use crate::normalized::positive;
+use super::names::{NAMES, NORM_MEAN, NORM_STD, SUMMARY_IDXS};
+use super::positive;
 use crate::weights::{Tensor, Weights};
 use crate::{Error, TensorProblem};
 
@@ -31,17 +31,16 @@ impl Buffers {
         let mut buffers = Self::default();
         let mut problems = Vec::new();
         for tensor in weights.iter() {
-            let Some((Fate::Value(buffer), _)) = fate(tensor.name) else { continue };
+            let Some(field) = NAMES.field(tensor.name) else { continue };
             // One that is larger is none of these, and its shape says so.
             let data = if tensor.bytes() <= MAX_BYTES { tensor.read()? } else { Vec::new() };
-            let result = match buffer {
-                Buffer::NormMean => channels(tensor, &data, "finite numbers", |mean| mean.is_finite())
+            let result = match field {
+                NORM_MEAN => channels(tensor, &data, "finite numbers", |mean| mean.is_finite())
                     .map(|values| buffers.norm_mean = Some(values)),
-                Buffer::NormStd => channels(tensor, &data, "numbers above 0", |std| positive(std).is_ok())
+                NORM_STD => channels(tensor, &data, "numbers above 0", |std| positive(std).is_ok())
                     .map(|values| buffers.norm_std = Some(values)),
-                Buffer::SummaryIdxs => {
-                    indices(tensor, &data).map(|values| buffers.summary_idxs = Some(values))
-                }
+                SUMMARY_IDXS => indices(tensor, &data).map(|values| buffers.summary_idxs = Some(values)),
+                _ => Ok(()),
             };
             problems.extend(result.err());
         }

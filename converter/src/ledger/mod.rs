@@ -1,11 +1,15 @@
 //! `conversion.json`: what was done to every tensor, and how every behaviour is known.
 
+mod rows;
+
+pub use rows::{buffer_rows, tensor_rows};
+
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::normalized::Part;
-use crate::plan::Action;
+use crate::architecture::Part;
+use crate::plan::{Action, Transform};
 use crate::resolve::{DefaultedField, IgnoredField, ReadCode};
 use crate::source::Behaviour;
 use crate::weights::Folder;
@@ -208,6 +212,26 @@ pub struct LedgerTarget {
     pub sha256: String,
     /// Finite elements that became infinite when the dtype changed.
     pub overflows: u64,
+    /// How it is made of its `inputs`, where these are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Transform>,
+    /// What it is made of. Where nothing is given, the targets of the row, one after the other, are the row's tensor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<LedgerInput>,
+}
+
+/// A source tensor that a target is made of, or rows and columns of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerInput {
+    /// The tensor.
+    pub source: String,
+    /// Its first row, and the one behind the last, where not all are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<[usize; 2]>,
+    /// Its first column, and the one behind the last, where not all are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<[usize; 2]>,
 }
 
 /// Reads the ledger of the normalized folder `out`.

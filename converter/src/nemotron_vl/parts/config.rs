@@ -5,11 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::normalized::{Config, Part, TorchDtype, VisionConfig};
+use crate::architecture::Part;
+use crate::nemotron_vl::{Config, VisionConfig};
+use crate::normalized::TorchDtype;
 
-/// `config.json` of a folder that holds `config.part`, whose weights have `dtype` where they were converted.
-pub(crate) fn config_file(config: &Config, dtype: Option<TorchDtype>) -> Value {
-    match config.part {
+/// `config.json` of a folder that holds `part`, whose weights have `dtype` where they were converted.
+pub(super) fn config_file(config: &Config, part: Part, dtype: Option<TorchDtype>) -> Value {
+    match part {
         Part::All => serde_json::to_value(config).unwrap_or_default(),
         Part::Text => {
             let mut text = config.text_config.clone();
@@ -49,8 +51,8 @@ fn vision(vision: &VisionConfig, torch_dtype: TorchDtype) -> Value {
 }
 
 /// Refuses a tower that transformers' `RadioModel` cannot hold; `path` is the source's configuration.
-pub(crate) fn check_vision(config: &Config, path: &Path) -> Result<(), Error> {
-    if config.part == Part::Vision && config.vision_config.model_norm {
+pub(super) fn check(config: &Config, part: Part, path: &Path) -> Result<(), Error> {
+    if part == Part::Vision && config.vision_config.model_norm {
         return Err(Error::unsupported(
             path,
             "vision_config.args.model_norm",
@@ -63,10 +65,10 @@ pub(crate) fn check_vision(config: &Config, path: &Path) -> Result<(), Error> {
 }
 
 /// What the user of a vision part must know about positions: transformers resizes them in one way only.
-pub(crate) fn position_warning(config: &Config) -> Option<String> {
+pub(super) fn position_warning(config: &Config, part: Part) -> Option<String> {
     let vision = &config.vision_config;
     let is_resized = vision.image_size != vision.max_img_size;
-    let differs = config.part == Part::Vision && vision.position_interpolation_align_corners && is_resized;
+    let differs = part == Part::Vision && vision.position_interpolation_align_corners && is_resized;
     differs.then(|| {
         "`position_interpolation_align_corners` is true, and transformers' `RadioModel` always resizes positions as \
          if it were false: its features of a tile differ from this model's"

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RopeScaling, TorchDtype};
+use super::RopeScaling;
+use crate::normalized::TorchDtype;
 
 /// The language model, under the field names of transformers' `LlamaConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

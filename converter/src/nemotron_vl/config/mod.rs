@@ -1,8 +1,20 @@
 //! `config.json` of a normalized checkpoint, version 1: the whole model.
 
+mod consistency;
+mod limits;
+mod rope_scaling;
+mod text;
+mod vision;
+
 use serde::{Deserialize, Serialize};
 
-use super::{TextConfig, TorchDtype, VisionConfig};
+pub use rope_scaling::RopeScaling;
+pub use text::TextConfig;
+pub use vision::VisionConfig;
+
+pub(crate) use limits::positive;
+
+use crate::normalized::TorchDtype;
 
 /// The value of `format` in every normalized `config.json`.
 pub const FORMAT: &str = "nemotron-vl";
@@ -51,22 +63,6 @@ pub struct Config {
     pub torch_dtype: TorchDtype,
     /// How a picture becomes tiles.
     pub image_processor: ImageProcessorConfig,
-    /// Which of the described tensors the folder holds; not written where it holds all of them.
-    #[serde(default, skip_serializing_if = "Part::is_all")]
-    pub part: Part,
-}
-
-/// Which tensors of the described model a folder holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// All of them.
-    #[default]
-    All,
-    /// The language model's: `language_model.*`.
-    Text,
-    /// The tower's and the projector's: `vision_model.*` and `multi_modal_projector.*`.
-    Vision,
 }
 
 impl Config {
@@ -84,23 +80,6 @@ impl Config {
     /// Width of the projector's input: the tower's features, folded.
     pub fn projector_input_size(&self) -> usize {
         self.vision_hidden_size * self.shuffle_factor() * self.shuffle_factor()
-    }
-}
-
-impl Part {
-    /// Whether nothing is left out.
-    pub fn is_all(&self) -> bool {
-        *self == Self::All
-    }
-
-    /// Whether the language model is there.
-    pub fn has_text(self) -> bool {
-        self != Self::Vision
-    }
-
-    /// Whether the tower and the projector are there.
-    pub fn has_vision(self) -> bool {
-        self != Self::Text
     }
 }
 

@@ -1,24 +1,16 @@
 //! Which tensors a normalized checkpoint has, and of what shape: a pure function of its configuration.
 
 use super::{Config, TextConfig, VisionConfig};
+use crate::architecture::{Part, TensorLayout};
 
-/// A tensor that the configuration implies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorLayout {
-    /// Its name in the normalized checkpoint.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-}
-
-/// Every tensor of a checkpoint with this configuration, in the order in which the model uses them.
-pub fn layout(config: &Config) -> Vec<TensorLayout> {
+/// Every tensor of a part of the model with this configuration, in the order in which the model uses them.
+pub(super) fn layout(config: &Config, part: Part) -> Vec<TensorLayout> {
     let mut tensors = Tensors(Vec::new());
-    if config.part.has_vision() {
+    if part.has_vision() {
         tower(&mut tensors, &config.vision_config);
         projector(&mut tensors, config);
     }
-    if config.part.has_text() {
+    if part.has_text() {
         language_model(&mut tensors, &config.text_config);
     }
     tensors.0

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TorchDtype;
+use crate::normalized::TorchDtype;
 
 /// The C-RADIO tower, under the field names of transformers' `RadioConfig` where it has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,23 +2,15 @@
 
 use safetensors::Dtype;
 
-use crate::normalized::VisionConfig;
-
-/// A tensor that is made of the configuration and of no tensor of the source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buffer {
-    /// Its name.
-    pub name: &'static str,
-    /// Its dtype.
-    pub dtype: Dtype,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-}
+use crate::architecture::{Buffer, Part};
+use crate::nemotron_vl::Config;
 
 /// The tower's buffers; 64-bit integers come first, so that each begins at a multiple of its element's size.
-pub(crate) fn buffers(config: &VisionConfig) -> Vec<Buffer> {
+pub(super) fn buffers(config: &Config, part: Part) -> Vec<Buffer> {
+    if part != Part::Vision {
+        return Vec::new();
+    }
+    let config = &config.vision_config;
     let channels = |name: &'static str, values: &[f64]| Buffer {
         name,
         dtype: Dtype::F32,

@@ -1,0 +1,112 @@
+//! Whether several source tensors fit together into one.
+
+use safetensors::Dtype;
+
+use super::source_tensor::SourceTensor;
+use crate::TensorProblem;
+use crate::architecture::{Mapping, TensorLayout};
+use crate::error::visible;
+use crate::normalized::TorchDtype;
+
+/// The largest scale: it is held while what it scales is read.
+const MAX_SCALE_BYTES: usize = 1 << 28;
+
+/// What is wrong with `sources`, which are all there, as inputs of `target`; `dtype` is what the user asked for.
+pub(super) fn check_inputs(
+    mapping: Mapping,
+    target: &TensorLayout,
+    sources: &[&SourceTensor],
+    dtype: Option<TorchDtype>,
+) -> Vec<TensorProblem> {
+    match (mapping, sources) {
+        (Mapping::Scale { .. }, [weight, scale]) => check_scale(target, weight, scale).into_iter().collect(),
+        _ => check_stack(target, sources, dtype),
+    }
+}
+
+fn check_stack(
+    target: &TensorLayout,
+    sources: &[&SourceTensor],
+    dtype: Option<TorchDtype>,
+) -> Vec<TensorProblem> {
+    let mut problems: Vec<TensorProblem> = sources
+        .iter()
+        .filter(|source| TorchDtype::from_dtype(source.dtype).is_none())
+        .map(|s| of_no_weight(s))
+        .collect();
+    for source in sources {
+        let mut expected = target.shape.clone();
+        if let (Some(rows), Some(found)) = (expected.first_mut(), source.shape.first()) {
+            *rows = *found;
+        }
+        if source.shape != expected {
+            problems.push(TensorProblem::Shape {
+                name: source.name.clone(),
+                expected,
+                found: source.shape.clone(),
+            });
+        }
+    }
+    if !problems.is_empty() {
+        return problems;
+    }
+    let rows: usize = sources.iter().filter_map(|source| source.shape.first()).sum();
+    let expected = target.shape.first().copied().unwrap_or(1);
+    let wrong = |name: &str, expected: String, found: String| {
+        vec![TensorProblem::Value { name: name.to_string(), expected, found }]
+    };
+    if rows != expected {
+        let names: Vec<String> =
+            sources.iter().map(|source| format!("`{}`", visible(&source.name))).collect();
+        let expected = format!("{expected} rows of {} together", names.join(", "));
+        return wrong(&target.name, expected, format!("{rows}"));
+    }
+    let (first, rest) = (sources[0], &sources[1..]);
+    match rest.iter().find(|source| source.dtype != first.dtype) {
+        // Nobody said which of the dtypes is the target's.
+        Some(other) if dtype.is_none() => {
+            let expected = format!("dtype `{}`, which `{}` has", first.dtype, visible(&first.name));
+            wrong(&other.name, expected, format!("`{}`", other.dtype))
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn check_scale(target: &TensorLayout, weight: &SourceTensor, scale: &SourceTensor) -> Option<TensorProblem> {
+    if weight.dtype != Dtype::F8_E4M3 && TorchDtype::from_dtype(weight.dtype).is_none() {
+        let expected = "`F8_E4M3`, `F32`, `BF16` or `F16`";
+        return Some(TensorProblem::Dtype { name: weight.name.clone(), expected, found: weight.dtype });
+    }
+    if TorchDtype::from_dtype(scale.dtype).is_none() {
+        return Some(of_no_weight(scale));
+    }
+    if weight.shape != target.shape {
+        let (name, expected) = (weight.name.clone(), target.shape.clone());
+        return Some(TensorProblem::Shape { name, expected, found: weight.shape.clone() });
+    }
+    let wrong = |expected: String| {
+        let found = format!("shape {:?}", scale.shape);
+        Some(TensorProblem::Value { name: scale.name.clone(), expected, found })
+    };
+    let fits = scale.shape.len() <= weight.shape.len()
+        && scale
+            .shape
+            .iter()
+            .zip(&weight.shape)
+            .all(|(&scale, &weight)| scale > 0 && weight.is_multiple_of(scale));
+    if !fits {
+        return wrong(format!(
+            "dimensions that divide those of `{}`, {:?}",
+            visible(&weight.name),
+            weight.shape
+        ));
+    }
+    if scale.bytes() > MAX_SCALE_BYTES {
+        return wrong(format!("a scale of at most {MAX_SCALE_BYTES} bytes"));
+    }
+    None
+}
+
+fn of_no_weight(source: &SourceTensor) -> TensorProblem {
+    TensorProblem::Dtype { name: source.name.clone(), expected: TorchDtype::CODES, found: source.dtype }
+}
