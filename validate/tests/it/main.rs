@@ -10,6 +10,7 @@ mod command;
 mod diagnoses;
 mod documents;
 mod dumps;
+mod families;
 mod hostile;
 mod large;
 mod metrics;
