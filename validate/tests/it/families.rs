@@ -81,7 +81,7 @@ fn the_language_model_alone_is_judged_as_in_the_whole_model() {
     assert_eq!(kind("model.layers.3"), OriginKind::Inherited);
     assert_eq!(kind("lm_head"), OriginKind::Fresh);
     let found = |report: &DiffReport| report.findings.as_ref().map(|found| found.diagnoses.clone());
-    assert_eq!(found(&alone).unwrap()[0].mistake.name(), "head_order");
+    assert_eq!(found(&alone).unwrap()[0].kind.name(), "head_order");
     assert_eq!(found(&alone), found(&whole));
 }
 
