@@ -69,6 +69,24 @@ def test_annotations_are_printed_in_github_actions_only(layer_diff, tmp_path):
         assert commands["false"] == []
 
 
+def test_reports_of_an_earlier_run_are_not_shown(layer_diff):
+    other = GOLDENS / "shapes-describe-bfloat16"
+    result, report, _ = layer_diff(DESCRIBE, other, "--preset", "exact", actions="true")
+    assert (report / "report.md").exists() and (report / "report.annotations").exists()
+    result, _, summary = layer_diff(DESCRIBE, DESCRIBE, "--format", "json", actions="true")
+    assert result.returncode == 0, result.stderr
+    assert summary == "before\n"
+    assert "::" not in result.stdout
+
+
+def test_a_program_that_is_not_there_is_no_verdict(layer_diff, monkeypatch, tmp_path):
+    monkeypatch.setattr("test_layer_diff.PROGRAM", tmp_path / "nvl-validate")
+    result, _, summary = layer_diff(DESCRIBE, DESCRIBE, actions="true")
+    assert result.returncode == 127
+    assert "could not be compared" in summary
+    assert result.stdout.startswith("::error title=Activations%3A not compared::")
+
+
 def test_paths_are_paths_whatever_they_begin_with(layer_diff, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("--help", "--policy=x"):

@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 mod _core {
     use golden::Dtype;
     use pyo3::prelude::*;
-    use pyo3::types::IntoPyDict as _;
+    use pyo3::types::{IntoPyDict as _, PyTuple};
     use validate::arguments::NOISE_FACTOR;
     use validate::report::FORMATS;
     use validate::tolerance::Preset;
@@ -63,13 +63,13 @@ mod _core {
     /// Adds the lists that the crates have: of dtypes, formats and presets.
     #[pymodule_init]
     fn lists(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("DTYPES", Dtype::ALL.map(Dtype::name))?;
+        module.add("DTYPES", PyTuple::new(module.py(), Dtype::ALL.map(Dtype::name))?)?;
         let computed = Dtype::ALL.into_iter().filter(|dtype| dtype.size_bytes() > 1);
         let precision = computed.filter_map(|dtype| Some((dtype.name(), dtype.precision()?)));
         module.add("PRECISION", precision.into_py_dict(module.py())?)?;
         let extensions = FORMATS.iter().map(|format| (format.name, format.extension));
         module.add("EXTENSIONS", extensions.into_py_dict(module.py())?)?;
-        module.add("PRESETS", Preset::ALL.map(Preset::name))?;
+        module.add("PRESETS", PyTuple::new(module.py(), Preset::ALL.map(Preset::name))?)?;
         module.add("NOISE_FACTOR", NOISE_FACTOR)
     }
 }

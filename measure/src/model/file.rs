@@ -14,6 +14,7 @@ use crate::error::{Error, Result, toml_problem};
 pub struct Model {
     recognised_by: Vec<NamePattern>,
     nothing_else_in: Vec<NamePattern>,
+    together: Vec<(NamePattern, NamePattern)>,
     tiled: Vec<NamePattern>,
     image_features: Vec<String>,
     head_angles: Option<String>,
@@ -31,25 +32,24 @@ impl Model {
     /// [`Error::Model`] for what is no TOML, has an unknown field, role or step, or makes no sense.
     pub(super) fn parse(file: &'static str, text: &str) -> Result<Self> {
         let problem = |message| Error::Model { file, message };
-        let lines: File = toml::from_str(text).map_err(|error| problem(toml_problem(text, &error)))?;
+        let mut lines: File = toml::from_str(text).map_err(|error| problem(toml_problem(text, &error)))?;
         let graph = link(&lines).map_err(problem)?;
         for name in lines.head_angles.iter().chain(&lines.image_features) {
             if !graph.named.contains_key(name) {
                 return Err(problem(format!("expected a site of this file, found `{name}`")));
             }
         }
-        let every_line = lines.modules.into_iter().flat_map(|section| section.sites);
+        let every_line = std::mem::take(&mut lines.modules).into_iter().flat_map(|section| section.sites);
         let roles = every_line.filter(|line| !line.site.starts_with('.'));
         let roles = roles.filter_map(|line| Some((NamePattern::from(line.site), line.role?))).collect();
-        let File { recognised_by, nothing_else_in, tiled, image_features, head_angles, layer_lists, .. } =
-            lines;
         Ok(Model {
-            recognised_by,
-            nothing_else_in,
-            tiled,
-            image_features,
-            head_angles,
-            layer_lists,
+            recognised_by: lines.recognised_by,
+            nothing_else_in: lines.nothing_else_in,
+            together: lines.together,
+            tiled: lines.tiled,
+            image_features: lines.image_features,
+            head_angles: lines.head_angles,
+            layer_lists: lines.layer_lists,
             roles,
             graph,
         })
@@ -61,13 +61,18 @@ impl Model {
         self
     }
 
-    /// Whether a site tells that a dump is of this family: `Some(false)` that it is not.
-    pub(super) fn recognises(&self, name: &str) -> Option<bool> {
-        let name = module_of(name);
-        if self.nothing_else_in.iter().any(|sites| sites.has(name)) && self.graph.place(name).is_none() {
-            return Some(false);
+    /// How many sites of a dump tell that it is of this family; `None` if it is not.
+    pub(super) fn recognised(&self, sites: &[&str]) -> Option<usize> {
+        let has = |pattern: &NamePattern| sites.iter().any(|site| pattern.has(module_of(site)));
+        let is_foreign = |site: &&str| {
+            let name = module_of(site);
+            self.nothing_else_in.iter().any(|pattern| pattern.has(name)) && self.graph.place(name).is_none()
+        };
+        if self.together.iter().any(|(one, other)| has(one) && !has(other)) || sites.iter().any(is_foreign) {
+            return None;
         }
-        self.recognised_by.iter().any(|sites| sites.has(name)).then_some(true)
+        let tells = |site: &&&str| self.recognised_by.iter().any(|pattern| pattern.has(module_of(site)));
+        Some(sites.iter().filter(tells).count()).filter(|&count| count > 0)
     }
 
     /// What a site is for, where that is known. All calls of a module are for the same.

@@ -163,6 +163,7 @@ impl Stack {
         let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
         let (number, inside) = rest.split_at(digits);
         let inside = match inside.strip_prefix('.') {
+            Some("") => return None,
             Some(inside) => inside,
             None if inside.is_empty() || inside.starts_with('#') => "",
             None => return None,

@@ -14,6 +14,9 @@ pub(super) struct File {
     pub(super) recognised_by: Vec<NamePattern>,
     #[serde(default)]
     pub(super) nothing_else_in: Vec<NamePattern>,
+    /// Where a site of the first name is, one of the second is, too.
+    #[serde(default)]
+    pub(super) together: Vec<(NamePattern, NamePattern)>,
     #[serde(default)]
     pub(super) tiled: Vec<NamePattern>,
     #[serde(default)]

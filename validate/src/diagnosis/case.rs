@@ -68,6 +68,11 @@ impl<'a> Case<'a> {
         (0..self.rows).step_by(self.rows.div_ceil(ROWS).max(1))
     }
 
+    /// The same, of some rows.
+    pub(super) fn sample_of(rows: &[usize]) -> impl Iterator<Item = usize> {
+        rows.iter().copied().step_by(rows.len().div_ceil(ROWS).max(1))
+    }
+
     /// The distance of expected and found numbers, relative to the length of the expected ones.
     pub(super) fn distance(&self, pair: impl Fn(usize, usize) -> Option<(f64, f64)>) -> f64 {
         self.distance_in(self.sample(), pair)
@@ -78,7 +83,8 @@ impl<'a> Case<'a> {
         self.distance_in((0..self.rows).step_by(self.rows.div_ceil(GLANCE).max(1)), pair)
     }
 
-    fn distance_in(
+    /// The same over whatever `rows` counts.
+    pub(super) fn distance_in(
         &self,
         rows: impl Iterator<Item = usize>,
         pair: impl Fn(usize, usize) -> Option<(f64, f64)>,

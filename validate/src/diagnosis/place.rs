@@ -129,7 +129,8 @@ fn tokens(off: &[bool], layout: &Layout) -> TokensOff {
 /// Which channels carry the error, if less than half of them do.
 fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option<usize>) -> Option<Place> {
     let mut errors = vec![0.0; case.columns];
-    for row in case.sample().filter(|&row| off[row]) {
+    let rows: Vec<usize> = (0..off.len()).filter(|&row| off[row]).collect();
+    for row in Case::sample_of(&rows) {
         for (column, error) in errors.iter_mut().enumerate() {
             let difference = case.candidate(row, column) - case.golden(row, column);
             if difference.is_finite() {
@@ -138,6 +139,9 @@ fn channels(case: &Case<'_>, off: &[bool], entry: &EntryReport, head_dim: Option
         }
     }
     let total: f64 = errors.iter().sum();
+    if total == 0.0 {
+        return None;
+    }
     let mut order: Vec<usize> = (0..case.columns).collect();
     order.sort_by(|&a, &b| errors[b].total_cmp(&errors[a]));
     // The fewest channels with nearly all of the error.

@@ -2,8 +2,6 @@
 //!
 //! Gemma and Megatron's `layernorm1p` keep the distance of the weight from 1. Llama keeps the weight.
 
-use std::collections::HashMap;
-
 use super::explanation::{Explanation, best};
 use super::kind::Diagnosis;
 use super::norm_input::{self, EPSILONS, NormInput};
@@ -29,14 +27,12 @@ const OFFSETS: [(f64, &str); 2] = [
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
     let given = NormInput::of(probe)?;
-    let at: HashMap<usize, usize> = given.rows.iter().enumerate().map(|(at, &row)| (row, at)).collect();
     let attempts = EPSILONS.iter().flat_map(|epsilon| OFFSETS.iter().map(move |offset| (epsilon, offset)));
     best(attempts.filter_map(|(epsilon, &(times, pattern))| {
         let scales: Vec<f64> =
             given.variances.iter().map(|variance| times / (variance + epsilon).sqrt()).collect();
-        let after = case.distance(|row, column| {
-            let &at = at.get(&row)?;
-            let added = scales[at] * given.numbers[at].get(column)?;
+        let after = case.distance_in(0..scales.len(), |at, column| {
+            let (row, added) = (given.rows[at], scales[at] * given.numbers[at].get(column)?);
             Some((case.golden(row, column), case.candidate(row, column) - added))
         });
         probe.explain(pattern, Vec::new(), after)

@@ -7,6 +7,7 @@ use cli::escape::terminal;
 use super::format::Format;
 use super::sentences::{self, Before};
 use crate::result::{DiffReport, Divergence};
+use measure::tolerance::Verdict;
 
 /// GitHub shows this many annotations of a kind for each step.
 const MOST: usize = 10;
@@ -29,11 +30,14 @@ fn render(report: &DiffReport) -> String {
     command("error", &format!("first divergence at {headline}"), &lines) + &warnings(report)
 }
 
-/// The introduced errors but the first divergence. Where they are too many, the last one counts the rest.
+/// The introduced errors but the first divergence, and but those at sites that the policy ignores. Where they are too many, the last one counts the rest.
 fn warnings(report: &DiffReport) -> String {
     let first = report.first_divergence();
-    let others =
-        |&index: &usize| report.entries[index].origin.is_fresh() && first != Some(Divergence::Entry(index));
+    let others = |&index: &usize| {
+        let entry = &report.entries[index];
+        let is_ignored = matches!(entry.verdict, Verdict::Ignored { .. });
+        entry.origin.is_fresh() && !is_ignored && first != Some(Divergence::Entry(index))
+    };
     let introduced: Vec<usize> = (0..report.entries.len()).filter(others).collect();
     let shown = if introduced.len() > MOST { MOST - 1 } else { introduced.len() };
     let (shown, rest) = introduced.split_at(shown);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use golden::manifest::Producer;
 use golden::{Dtype, Dump, DumpWriter, ManifestHead, Role};
+use validate::diagnosis::Place;
 use validate::{DiffOptions, Policy, names};
 
 fn dump(path: &std::path::Path, names: &[String], value: impl Fn(usize) -> f32) -> Dump {
@@ -50,4 +51,23 @@ fn many_tensors_of_one_size_find_their_counterparts() {
     let proposal = names::propose(&golden, &candidate).unwrap();
     assert_eq!(proposal.matched, 3000);
     assert!(proposal.text.contains(r"candidate = 'b\.(?<layer>\d+)'"), "{}", &proposal.text[..400]);
+}
+
+#[test]
+fn the_channel_of_an_error_in_one_row_of_many_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rows, channels) = (4099, 64);
+    let dump = |name: &str, wrong: f32| {
+        let path = folder.path().join(name);
+        let mut writer = DumpWriter::create(&path).unwrap();
+        // No test looks at every row of so many.
+        let value = |at: usize| (at % 7) as f32 + if at == channels + 5 { wrong } else { 1.0 };
+        let data: Vec<u8> = (0..rows * channels).flat_map(|at| value(at).to_le_bytes()).collect();
+        writer.push("a", Role::Activation, "C", Dtype::Float32, &[rows, channels], &data).unwrap();
+        writer.finish(ManifestHead::new(Producer::new("engine", "float32"))).unwrap();
+        Dump::open(&path).unwrap()
+    };
+    let (golden, candidate) = (dump("golden", 1.0), dump("candidate", 1000.0));
+    let report = validate::diff(&golden, &candidate, &DiffOptions::new(&Policy::default())).unwrap();
+    assert_eq!(report.findings.unwrap().places[1..], [Place::Single(vec![5], channels)]);
 }

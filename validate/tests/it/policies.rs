@@ -7,7 +7,7 @@ use validate::{Comparison, Note, Policy, Skipped};
 
 use crate::dumps::{Candidate, compare_by, failing};
 
-fn policy(text: &str) -> Policy {
+pub fn policy(text: &str) -> Policy {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
     Policy::read(file.path()).unwrap()

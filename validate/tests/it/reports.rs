@@ -3,7 +3,8 @@
 use insta::assert_snapshot;
 use validate::report::{Options, format};
 
-use crate::dumps::{Candidate, compare};
+use crate::dumps::{Candidate, compare, compare_by};
+use crate::policies::policy;
 
 pub const NAME: &str = "shapes-describe-bfloat16";
 pub const SITE: &str = "vision_model.radio_model.model.blocks.1.attn.qkv";
@@ -133,6 +134,13 @@ fn annotations_are_of_introduced_errors_and_no_more_than_github_shows() {
     let many = of(13, "::warning");
     assert_eq!(many.len(), 10);
     assert!(many[9].starts_with("::warning title=Activations%3A 3 more introduced errors::"), "{many:?}");
+    let ignoring =
+        policy("version = 1\n[[rules]]\nsites = [\"*norm*\"]\nignore = true\nreason = \"fused\"\n");
+    let report = compare_by(NAME, &norms(3), &ignoring);
+    assert!(report.passes());
+    let text = format("github").unwrap().render(&report, Options::default());
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("::notice title=Activations%3A pass::"), "{text}");
 }
 
 #[test]
