@@ -11,8 +11,10 @@ fn main() {
     // libraries, which it needs at start, are installed beside torch; a CPU-only installation leaves them out.
     let cuda = Path::new(&lib).join("libtorch_cuda.so");
     let cudnn = Path::new(&lib).join("../../nvidia/cudnn/lib");
-    println!("cargo::rerun-if-changed={}", cuda.display());
-    println!("cargo::rerun-if-changed={}", cudnn.display());
+    // Cargo takes a watched file that is not there for one that always changes: the folder in which it would appear is watched.
+    for there in [&cuda, &cudnn].into_iter().filter_map(|path| path.ancestors().find(|path| path.exists())) {
+        println!("cargo::rerun-if-changed={}", there.display());
+    }
     if cuda.exists() && cudnn.exists() {
         println!("cargo::rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
     }
