@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use store::hash::sha256;
@@ -61,7 +62,7 @@ pub struct State {
     /// The token that it takes to read anything.
     pub gated: Option<String>,
     /// Asked first, one after the other.
-    pub hooks: Vec<Hook>,
+    pub hooks: Vec<Arc<Mutex<Hook>>>,
     /// Every request.
     pub requests: Vec<Request>,
     /// Bytes of files of weights that were sent.
@@ -141,7 +142,7 @@ impl Server {
 
     /// Answers each request that `hook` takes by it.
     pub fn hook(&self, hook: impl FnMut(&Request, &mut TcpStream) -> bool + Send + 'static) {
-        self.state.lock().unwrap().hooks.push(Box::new(hook));
+        self.state.lock().unwrap().hooks.push(Arc::new(Mutex::new(Box::new(hook))));
     }
 
     /// Answers the first `times` requests that `wanted` takes with `answer`.
@@ -174,22 +175,16 @@ impl Server {
         let mut reader = BufReader::new(stream);
         let Some(request) = self.read(&mut reader) else { return };
         let mut stream = reader.into_inner();
-        let mut hooks = {
+        let hooks = {
             let mut state = self.state.lock().unwrap();
             state.requests.push(request.clone());
-            std::mem::take(&mut state.hooks)
+            state.hooks.clone()
         };
         // Outside the lock: one may take its time.
-        let is_answered = hooks.iter_mut().any(|hook| hook(&request, &mut stream));
-        let answer = {
-            let mut state = self.state.lock().unwrap();
-            hooks.append(&mut state.hooks);
-            state.hooks = hooks;
-            if is_answered {
-                return;
-            }
-            state.respond(&request)
-        };
+        if hooks.iter().any(|hook| when_free(hook).is_some_and(|mut hook| hook(&request, &mut stream))) {
+            return;
+        }
+        let answer = self.state.lock().unwrap().respond(&request);
         let _ = stream.write_all(&answer);
     }
 
@@ -384,6 +379,14 @@ pub fn files_of(dir: &Path) -> Files {
 
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A hook, as soon as it has answered the request before; `None` if it takes its time over that one.
+fn when_free(hook: &Mutex<Hook>) -> Option<MutexGuard<'_, Hook>> {
+    (0..100).find_map(|attempt| {
+        std::thread::sleep(Duration::from_millis(if attempt == 0 { 0 } else { 5 }));
+        hook.try_lock().ok()
+    })
 }
 
 /// Asserts that a run succeeded, and gives what it said.
