@@ -14,7 +14,7 @@ pub struct Row {
     pub action: Action,
     /// Why.
     pub reason: String,
-    /// Its targets, as places in [`Plan::outputs`].
+    /// Its targets, as places in [`Plan::outputs`](super::Plan::outputs).
     pub outputs: Vec<usize>,
     /// The tensor of the source whose bytes it must equal, or else nobody knows which of the two is meant.
     pub same_as: Option<Duplicate>,
