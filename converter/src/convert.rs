@@ -98,9 +98,11 @@ impl Conversion {
         &self.plan
     }
 
-    /// Bytes of the source's weights: what an observer of [`Conversion::write`] counts up to.
+    /// Bytes of the source's weights, and of those that are read a second time: what an observer of [`Conversion::write`] counts
+    /// up to.
     pub fn source_bytes(&self) -> u64 {
-        self.source.weights().files().iter().map(WeightsFile::bytes).sum()
+        let files = self.source.weights().files().iter().map(WeightsFile::bytes);
+        files.sum::<u64>() + self.plan.reread_bytes()
     }
 
     /// Writes the normalized checkpoint to the folder `out` and returns its ledger.

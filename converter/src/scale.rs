@@ -26,15 +26,14 @@ pub struct Scaler {
 }
 
 impl Scaler {
-    /// A scaler of a weight with the bytes of its whole `scale`, each with its dtype and shape. Every dimension of the scale
-    /// divides the weight's; dimensions that it does not have are 1.
-    pub fn new(weight: (Dtype, &[usize]), of_scale: (Dtype, &[usize]), scale: &[u8], to: TorchDtype) -> Self {
-        let dimension = |i: usize| of_scale.1.get(i).copied().unwrap_or(1).max(1);
+    /// A scaler of a weight of a dtype and shape, with the dtype and the bytes of its whole `scale`: one number for each `block`,
+    /// whose sizes, one for each dimension, are above 0. The last block along a dimension may be shorter.
+    pub fn new(weight: (Dtype, &[usize]), block: &[usize], scale: (Dtype, &[u8]), to: TorchDtype) -> Self {
         Self {
             from: row_of(weight.0),
             shape: weight.1.to_vec(),
-            block: weight.1.iter().enumerate().map(|(i, size)| (size / dimension(i)).max(1)).collect(),
-            scales: values(row_of(of_scale.0), scale),
+            block: block.to_vec(),
+            scales: values(row_of(scale.0), scale.1),
             converter: Converter::new(TorchDtype::Float32, to),
             taken: 0,
             products: Vec::new(),
@@ -71,11 +70,14 @@ impl Scaler {
         let (mut at, mut place, mut stride) = (self.taken, 0, 1);
         for (&size, &block) in self.shape.iter().zip(&self.block).rev() {
             place += at % size / block * stride;
-            stride *= size / block;
+            stride *= size.div_ceil(block);
             at /= size;
         }
         let left = match (self.shape.last(), self.block.last()) {
-            (Some(&size), Some(&block)) => block - self.taken % size % block,
+            (Some(&size), Some(&block)) => {
+                let at = self.taken % size;
+                (block - at % block).min(size - at)
+            }
             _ => 1,
         };
         (self.scales.get(place).copied().unwrap_or(f32::NAN), left)
@@ -111,10 +113,10 @@ mod tests {
     }
 
     /// Scales of a weight of 4 rows and 6 columns that counts from 1.
-    fn scaled(shape: &[usize], scales: &[f32], piece: usize) -> Vec<f32> {
+    fn scaled(block: &[usize], scales: &[f32], piece: usize) -> Vec<f32> {
         let weight = floats(&(1..=24).map(|value| value as f32).collect::<Vec<_>>());
-        let (of_weight, of_scale) = ((Dtype::F32, &[4, 6][..]), (Dtype::F32, shape));
-        let mut scaler = Scaler::new(of_weight, of_scale, &floats(scales), TorchDtype::Float32);
+        let (of_weight, scales) = ((Dtype::F32, &[4, 6][..]), floats(scales));
+        let mut scaler = Scaler::new(of_weight, block, (Dtype::F32, &scales), TorchDtype::Float32);
         let bytes: Vec<u8> =
             weight.chunks(piece * 4).flat_map(|piece| scaler.scale(piece).to_vec()).collect();
         bytes.as_chunks::<4>().0.iter().map(|&elem| f32::from_le_bytes(elem)).collect()
@@ -126,16 +128,18 @@ mod tests {
             (0..24).map(|i| (i + 1) as f32 * scale(i / 6, i % 6)).collect::<Vec<f32>>()
         };
         for piece in [1, 4, 5, 24] {
-            assert_eq!(scaled(&[], &[2.0], piece), by(|_, _| 2.0));
-            assert_eq!(scaled(&[1], &[2.0], piece), by(|_, _| 2.0));
+            assert_eq!(scaled(&[4, 6], &[2.0], piece), by(|_, _| 2.0));
             let rows = [1.0, 10.0, 100.0, 1000.0];
-            for shape in [&[4][..], &[4, 1]] {
-                assert_eq!(scaled(shape, &rows, piece), by(|row, _| [1.0, 10.0, 100.0, 1000.0][row]));
-            }
+            assert_eq!(scaled(&[1, 6], &rows, piece), by(|row, _| [1.0, 10.0, 100.0, 1000.0][row]));
             let blocks = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
             assert_eq!(
-                scaled(&[2, 3], &blocks, piece),
+                scaled(&[2, 2], &blocks, piece),
                 by(|row, column| (row / 2 * 3 + column / 2 + 1) as f32)
+            );
+            // The last block of each dimension is shorter.
+            assert_eq!(
+                scaled(&[3, 4], &blocks[..4], piece),
+                by(|row, column| (row / 3 * 2 + column / 4 + 1) as f32)
             );
         }
     }
@@ -145,8 +149,8 @@ mod tests {
         // 1, 448, the smallest subnormal, a NaN.
         let weight = [0x38, 0x7e, 0x01, 0x7f];
         let scale = |value: f32, to: TorchDtype| {
-            let (of_weight, of_scale) = ((Dtype::F8_E4M3, &[4][..]), (Dtype::F32, &[][..]));
-            let mut scaler = Scaler::new(of_weight, of_scale, &value.to_le_bytes(), to);
+            let (of_weight, bytes) = ((Dtype::F8_E4M3, &[4][..]), value.to_le_bytes());
+            let mut scaler = Scaler::new(of_weight, &[4], (Dtype::F32, &bytes), to);
             let bytes = scaler.scale(&weight).to_vec();
             let bits: Vec<u16> =
                 bytes.as_chunks::<2>().0.iter().map(|&elem| u16::from_le_bytes(elem)).collect();

@@ -4,7 +4,7 @@ mod names;
 mod part;
 mod pattern;
 
-pub use names::{Axis, Mapping, NameMatch, Names, Rule, rule};
+pub use names::{Axis, Block, Mapping, NameMatch, Names, Rule, rule};
 pub use part::Part;
 
 use std::path::Path;
@@ -27,6 +27,9 @@ pub struct Architecture {
     pub names: Names,
     /// The tensors that a configuration implies, of a part or of all, in the order in which the model uses them.
     pub layout: fn(&Config, Part) -> Vec<TensorLayout>,
+    /// The shapes of source tensors that are fused with others, under their names in the source. Those of all other source
+    /// tensors follow from `layout`.
+    pub fused: fn(&Config) -> Vec<TensorLayout>,
     /// What repeats itself under a number.
     pub layers: fn(&Config) -> Vec<RepeatedLayers>,
     /// Tensors of a source that are not written, because they are equal to others.

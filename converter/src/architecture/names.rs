@@ -1,6 +1,9 @@
 //! The names of tensors, in the source and in the normalized checkpoint: one table, read in both directions.
 
+use std::fmt::{self, Display};
+
 use super::pattern::Captured;
+use crate::TensorProblem;
 use crate::normalized::TorchDtype;
 
 /// What becomes of the source tensors that a line's patterns match.
@@ -21,12 +24,14 @@ pub enum Mapping {
     },
     /// The sources become this one tensor: the rows of the first, then those of the second, and so on.
     Fuse(&'static str),
-    /// The first source, times the second, becomes this tensor.
+    /// The first source, times the second, its scale, becomes this tensor.
     Scale {
         /// The target.
         target: &'static str,
         /// Its dtype, unless the user asks for another.
         dtype: TorchDtype,
+        /// What one number of the scale is for.
+        block: Block,
     },
     /// A buffer: its value becomes this field of the normalized configuration.
     Value(&'static str),
@@ -34,6 +39,17 @@ pub enum Mapping {
     Skip(&'static str),
     /// A part of the model that is not supported: this one.
     Refuse(&'static str),
+}
+
+/// The elements of a weight that have one scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// All.
+    All,
+    /// Those of a row.
+    Row,
+    /// Blocks of so many elements along each dimension; the last one may be shorter.
+    Of(&'static [usize]),
 }
 
 /// Along what a tensor is cut.
@@ -80,6 +96,15 @@ pub struct NameMatch {
     pub targets: Vec<String>,
 }
 
+impl Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rows => "rows",
+            Self::Columns => "columns",
+        })
+    }
+}
+
 impl Axis {
     /// The dimension, from 0.
     pub const fn dimension(self) -> usize {
@@ -90,7 +115,31 @@ impl Axis {
     }
 }
 
+impl Block {
+    /// Its size along each dimension of a weight of the shape `weight`; `None` where it has not as many dimensions, or no size.
+    pub(crate) fn sizes(self, weight: &[usize]) -> Option<Vec<usize>> {
+        let sizes: Vec<usize> = match self {
+            Self::All => weight.iter().map(|&size| size.max(1)).collect(),
+            Self::Row => {
+                weight.iter().enumerate().map(|(i, &size)| if i == 0 { 1 } else { size.max(1) }).collect()
+            }
+            Self::Of(sizes) => sizes.to_vec(),
+        };
+        (sizes.len() == weight.len() && !sizes.contains(&0)).then_some(sizes)
+    }
+}
+
 impl Mapping {
+    /// How many sources it takes, in words, if `count` are not so many.
+    fn other_count(&self, count: usize) -> Option<&'static str> {
+        match self {
+            Self::Fuse(_) if count == 0 => Some("one source or more"),
+            Self::Scale { .. } if count != 2 => Some("two sources, a weight and its scale"),
+            Self::Keep | Self::Rename(_) | Self::Split { .. } if count != 1 => Some("one source"),
+            _ => None,
+        }
+    }
+
     /// The patterns of the targets' names; none where the name stays, or nothing is made.
     fn targets(&self) -> &[&'static str] {
         match self {
@@ -125,6 +174,18 @@ impl Names {
             let captured = rule.sources.iter().find_map(|source| Captured::of(source, name))?;
             Some(rule.filled(&captured))
         })
+    }
+
+    /// The lines that can't be followed: their number of sources is not what their mapping takes.
+    pub(crate) fn wrong_lines(self) -> Vec<TensorProblem> {
+        let wrong = |rule: &Rule| {
+            let count = rule.sources.len();
+            let expected = rule.mapping.other_count(count)?.to_string();
+            let name = rule.sources.first().or(rule.mapping.targets().first()).copied().unwrap_or_default();
+            let found = format!("{count} in its line of the family's table");
+            Some(TensorProblem::Value { name: name.to_string(), expected, found })
+        };
+        self.rules.iter().filter_map(wrong).collect()
     }
 
     /// Of what the normalized tensor `target` is made, by the first line that makes it.

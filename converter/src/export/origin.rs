@@ -186,19 +186,20 @@ fn pieces(
     let mut found: Vec<(Range<usize>, Piece)> = Vec::new();
     for (target, tensor) in targets {
         let row_bytes = tensor.bytes() / tensor.shape.first().copied().unwrap_or(1).max(1);
-        let mut at = 0;
+        let mut at = 0usize;
         for input in &target.inputs {
             let of_source = range(input, rows)?;
-            let height = of_source.len();
+            // The shapes of other rows are only what the ledger says.
+            let end = at.checked_add(of_source.len())?;
             if input.source == row.source
                 && target.transform == Some(Transform::Stack)
                 && input.columns.is_none()
             {
-                let bytes = at * row_bytes..(at + height) * row_bytes;
+                let bytes = at.checked_mul(row_bytes)?..end.checked_mul(row_bytes)?;
                 let within = bytes.end <= tensor.bytes();
                 found.extend(within.then(|| (of_source, Piece { target: target.name.clone(), bytes })));
             }
-            at += height;
+            at = end;
         }
     }
     found.sort_by_key(|(of_source, _)| of_source.start);

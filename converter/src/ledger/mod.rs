@@ -215,6 +215,9 @@ pub struct LedgerTarget {
     /// How it is made of its `inputs`, where these are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<Transform>,
+    /// Of a product, the sizes of the block that has one scale, along each dimension.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub block: Vec<usize>,
     /// What it is made of. Where nothing is given, the targets of the row, one after the other, are the row's tensor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<LedgerInput>,

@@ -20,6 +20,7 @@ pub fn tensor_rows(plan: &Plan, streamed: &Streamed) -> Vec<LedgerRow> {
                 sha256: hash.sha256.clone(),
                 overflows: hash.overflows,
                 transform: (!is_plain).then_some(output.transform),
+                block: output.block.clone(),
                 inputs: if is_plain { Vec::new() } else { inputs(plan, output) },
             }
         });
@@ -50,6 +51,7 @@ pub fn buffer_rows(plan: &Plan) -> Vec<LedgerTarget> {
         sha256: sha256(&buffer.bytes),
         overflows: 0,
         transform: None,
+        block: Vec::new(),
         inputs: Vec::new(),
     })
     .collect()

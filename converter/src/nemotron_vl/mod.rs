@@ -28,6 +28,7 @@ pub static ARCHITECTURE: Architecture = Architecture {
     names: names::NAMES,
     layout: layout::layout,
     layers,
+    fused: |_| Vec::new(),
     duplicates: |config| if config.text_config.tie_word_embeddings { &TIED } else { &[] },
     modules: &["vision_model", "multi_modal_projector", "language_model"],
     describe: describe::describe,

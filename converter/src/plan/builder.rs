@@ -15,6 +15,8 @@ pub(super) struct PlanBuilder<'a> {
     duplicates: &'a [Duplicate],
     /// Shapes of all normalized tensors, whatever part is written.
     shapes: HashMap<&'a str, &'a [usize]>,
+    /// Shapes of the source tensors that are fused.
+    fused: &'a [TensorLayout],
     pub(super) rows: Vec<Row>,
     /// The normalized tensors by name, those of parts that are left out included.
     pub(super) made: HashMap<String, Made>,
@@ -33,6 +35,7 @@ impl<'a> PlanBuilder<'a> {
     pub(super) fn new(
         architecture: &'a Architecture,
         expected: &'a [TensorLayout],
+        fused: &'a [TensorLayout],
         duplicates: &'a [Duplicate],
     ) -> Self {
         let shapes = expected.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect();
@@ -40,6 +43,7 @@ impl<'a> PlanBuilder<'a> {
             architecture,
             duplicates,
             shapes,
+            fused,
             rows: Vec::new(),
             made: HashMap::new(),
             problems: Vec::new(),
@@ -136,7 +140,7 @@ impl<'a> PlanBuilder<'a> {
                 if rows.len() > 1 {
                     let sources: Vec<&SourceTensor> =
                         rows.iter().map(|&row| &self.rows[row].source).collect();
-                    self.problems.extend(check_inputs(names.mapping, tensor, &sources, dtype));
+                    self.problems.extend(check_inputs(names.mapping, tensor, &sources, self.fused, dtype));
                 }
                 continue;
             }

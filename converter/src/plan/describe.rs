@@ -10,11 +10,14 @@ pub(super) fn describe(row: &Row, outputs: &[&Output], rows: &[Row], names: Name
     let (action, reason) = unconverted(row, outputs, rows, names);
     match (TorchDtype::from_dtype(row.source.dtype), outputs) {
         (Some(from), [output, ..]) if from != output.dtype && action != Action::Combined => {
-            let to = output.dtype;
-            (Action::Converted, format!("{from} to {to}, rounded to nearest even; {reason}"))
+            (Action::Converted, format!("{}; {reason}", rounded(from, output.dtype)))
         }
         _ => (action, reason),
     }
+}
+
+fn rounded(from: TorchDtype, to: TorchDtype) -> String {
+    format!("{from} to {to}, rounded to nearest even")
 }
 
 fn unconverted(row: &Row, outputs: &[&Output], rows: &[Row], names: Names) -> (Action, String) {
@@ -23,10 +26,16 @@ fn unconverted(row: &Row, outputs: &[&Output], rows: &[Row], names: Names) -> (A
         let of: Vec<String> =
             output.rows().iter().map(|&row| format!("`{}`", rows[row].source.name.escape_debug())).collect();
         let how = match output.transform {
-            Transform::Stack => format!("the rows of {} one after the other", of.join(", ")),
-            Transform::Scale => {
-                format!("{}: a weight and its scale, multiplied in float32", of.join(", "))
+            Transform::Stack => {
+                let from = TorchDtype::from_dtype(row.source.dtype).filter(|from| *from != output.dtype);
+                let rounded = from.map(|from| format!("; {}", rounded(from, output.dtype)));
+                format!("the rows of {} one after the other{}", of.join(", "), rounded.unwrap_or_default())
             }
+            Transform::Scale => format!(
+                "{}: a weight and its scale, multiplied in float32, rounded to {}",
+                of.join(", "),
+                output.dtype
+            ),
         };
         return (Action::Combined, how);
     }

@@ -4,29 +4,34 @@ use safetensors::Dtype;
 
 use super::source_tensor::SourceTensor;
 use crate::TensorProblem;
-use crate::architecture::{Mapping, TensorLayout};
+use crate::architecture::{Block, Mapping, TensorLayout};
 use crate::error::visible;
 use crate::normalized::TorchDtype;
 
 /// The largest scale: it is held while what it scales is read.
 const MAX_SCALE_BYTES: usize = 1 << 28;
 
-/// What is wrong with `sources`, which are all there, as inputs of `target`; `dtype` is what the user asked for.
+/// What is wrong with `sources`, which are all there, as inputs of `target`; `fused` are the shapes of those that are fused, and
+/// `dtype` is what the user asked for.
 pub(super) fn check_inputs(
     mapping: Mapping,
     target: &TensorLayout,
     sources: &[&SourceTensor],
+    fused: &[TensorLayout],
     dtype: Option<TorchDtype>,
 ) -> Vec<TensorProblem> {
     match (mapping, sources) {
-        (Mapping::Scale { .. }, [weight, scale]) => check_scale(target, weight, scale).into_iter().collect(),
-        _ => check_stack(target, sources, dtype),
+        (Mapping::Scale { block, .. }, [weight, scale]) => {
+            check_scale(target, weight, scale, block).into_iter().collect()
+        }
+        _ => check_stack(target, sources, fused, dtype),
     }
 }
 
 fn check_stack(
     target: &TensorLayout,
     sources: &[&SourceTensor],
+    fused: &[TensorLayout],
     dtype: Option<TorchDtype>,
 ) -> Vec<TensorProblem> {
     let mut problems: Vec<TensorProblem> = sources
@@ -35,16 +40,20 @@ fn check_stack(
         .map(|s| of_no_weight(s))
         .collect();
     for source in sources {
-        let mut expected = target.shape.clone();
-        if let (Some(rows), Some(found)) = (expected.first_mut(), source.shape.first()) {
-            *rows = *found;
-        }
-        if source.shape != expected {
-            problems.push(TensorProblem::Shape {
-                name: source.name.clone(),
-                expected,
-                found: source.shape.clone(),
-            });
+        let (name, found) = (source.name.clone(), source.shape.clone());
+        match fused.iter().find(|tensor| tensor.name == source.name) {
+            Some(layout) if layout.shape == source.shape => {}
+            Some(layout) => {
+                problems.push(TensorProblem::Shape { name, expected: layout.shape.clone(), found })
+            }
+            None => problems.push(TensorProblem::Value {
+                name,
+                expected: format!(
+                    "the family to say its shape, as it is fused into `{}`",
+                    visible(&target.name)
+                ),
+                found: "none".into(),
+            }),
         }
     }
     if !problems.is_empty() {
@@ -72,7 +81,12 @@ fn check_stack(
     }
 }
 
-fn check_scale(target: &TensorLayout, weight: &SourceTensor, scale: &SourceTensor) -> Option<TensorProblem> {
+fn check_scale(
+    target: &TensorLayout,
+    weight: &SourceTensor,
+    scale: &SourceTensor,
+    block: Block,
+) -> Option<TensorProblem> {
     if weight.dtype != Dtype::F8_E4M3 && TorchDtype::from_dtype(weight.dtype).is_none() {
         let expected = "`F8_E4M3`, `F32`, `BF16` or `F16`";
         return Some(TensorProblem::Dtype { name: weight.name.clone(), expected, found: weight.dtype });
@@ -88,18 +102,18 @@ fn check_scale(target: &TensorLayout, weight: &SourceTensor, scale: &SourceTenso
         let found = format!("shape {:?}", scale.shape);
         Some(TensorProblem::Value { name: scale.name.clone(), expected, found })
     };
-    let fits = scale.shape.len() <= weight.shape.len()
-        && scale
-            .shape
-            .iter()
-            .zip(&weight.shape)
-            .all(|(&scale, &weight)| scale > 0 && weight.is_multiple_of(scale));
+    let Some(sizes) = block.sizes(&weight.shape) else {
+        let expected = format!("blocks that fit shape {:?}", weight.shape);
+        let found = format!("{block:?} in the family's table");
+        return Some(TensorProblem::Value { name: weight.name.clone(), expected, found });
+    };
+    let expected: Vec<usize> =
+        weight.shape.iter().zip(&sizes).map(|(size, block)| size.div_ceil(*block)).collect();
+    // Dimensions of 1 at the end may be left out.
+    let fits = expected.strip_prefix(scale.shape.as_slice()).is_some_and(|rest| rest.iter().all(|&n| n == 1));
     if !fits {
-        return wrong(format!(
-            "dimensions that divide those of `{}`, {:?}",
-            visible(&weight.name),
-            weight.shape
-        ));
+        let name = visible(&weight.name);
+        return wrong(format!("shape {expected:?}, a number for each block {sizes:?} of `{name}`"));
     }
     if scale.bytes() > MAX_SCALE_BYTES {
         return wrong(format!("a scale of at most {MAX_SCALE_BYTES} bytes"));

@@ -7,52 +7,99 @@ use super::output::{Output, Slice, Transform};
 use super::row::Row;
 use crate::TensorProblem;
 use crate::architecture::{Axis, Mapping, Part, TensorLayout};
+use crate::error::visible;
 use crate::normalized::TorchDtype;
 
-/// What the normalized tensor `name` is made of.
-pub(super) fn inputs_of(
-    name: &str,
-    made: &Made,
-    shapes: &HashMap<&str, &[usize]>,
-    rows: &[Row],
-) -> Option<Vec<Slice>> {
-    let mut inputs: Vec<Slice> = made
-        .sources
-        .iter()
-        .map(|&row| row.map(|row| Slice::whole(row, &rows[row].source)))
-        .collect::<Option<_>>()?;
-    if let Mapping::Split { along, .. } = made.names.mapping {
-        let size = |target: &str| shapes.get(target).and_then(|shape| shape.get(along.dimension())).copied();
-        let before = made.names.targets.iter().take_while(|target| *target != name);
-        let start: usize = before.filter_map(|target| size(target)).sum();
-        let cut = start..start + size(name)?;
-        match along {
-            Axis::Rows => inputs[0].rows = cut,
-            Axis::Columns => inputs[0].columns = cut,
-        }
-    }
-    Some(inputs)
-}
-
-/// The normalized tensor `tensor`, made of `inputs`; `dtype` is what the user asked for.
+/// The normalized tensor `tensor`, made as `made` says of the `rows`; `dtype` is what the user asked for.
+///
+/// # Errors
+/// Where its inputs do not make it up.
 pub(super) fn output(
     tensor: TensorLayout,
     made: &Made,
-    inputs: Vec<Slice>,
+    shapes: &HashMap<&str, &[usize]>,
     rows: &[Row],
     dtype: Option<TorchDtype>,
-) -> Output {
+) -> Result<Output, TensorProblem> {
+    let inputs = inputs_of(&tensor, made, shapes, rows)?;
     let own = match made.names.mapping {
         Mapping::Scale { dtype, .. } => dtype,
         // The builder has seen that it is one of these.
         _ => TorchDtype::from_dtype(rows[inputs[0].row].source.dtype).unwrap_or(TorchDtype::Float32),
     };
-    let transform = match made.names.mapping {
-        Mapping::Scale { .. } => Transform::Scale,
-        _ => Transform::Stack,
+    let (transform, block) = match made.names.mapping {
+        Mapping::Scale { block, .. } => (Transform::Scale, block.sizes(&tensor.shape).unwrap_or_default()),
+        _ => (Transform::Stack, Vec::new()),
     };
-    let dtype = dtype.unwrap_or(own);
-    Output { name: tensor.name, dtype, shape: tensor.shape, inputs, transform, shard: 0, offset: 0 }
+    check_elements(&tensor, &inputs, transform, rows)?;
+    let (TensorLayout { name, shape }, dtype) = (tensor, dtype.unwrap_or(own));
+    Ok(Output { name, dtype, shape, inputs, transform, block, shard: 0, offset: 0 })
+}
+
+/// What the normalized tensor `tensor` is made of.
+fn inputs_of(
+    tensor: &TensorLayout,
+    made: &Made,
+    shapes: &HashMap<&str, &[usize]>,
+    rows: &[Row],
+) -> Result<Vec<Slice>, TensorProblem> {
+    let mut inputs = Vec::with_capacity(made.sources.len());
+    for (row, source) in made.sources.iter().zip(&made.names.sources) {
+        let Some(row) = *row else {
+            let (name, target) = (source.clone(), tensor.name.clone());
+            return Err(TensorProblem::MissingInput { name, target });
+        };
+        inputs.push(Slice::whole(row, &rows[row].source));
+    }
+    let Mapping::Split { along, .. } = made.names.mapping else { return Ok(inputs) };
+    let size = |target: &str| shapes.get(target).and_then(|shape| shape.get(along.dimension())).copied();
+    let before = made.names.targets.iter().take_while(|target| **target != tensor.name);
+    let start: usize = before.filter_map(|target| size(target)).sum();
+    let (fits, needed) = match along {
+        Axis::Rows => (!tensor.shape.is_empty(), "one dimension or more"),
+        Axis::Columns => (tensor.shape.len() == 2, "two dimensions"),
+    };
+    let Some(size) = size(&tensor.name).filter(|_| fits) else {
+        let source = visible(&made.names.sources[0]);
+        return Err(TensorProblem::Value {
+            name: tensor.name.clone(),
+            expected: format!("{needed}, as `{source}` is cut along its {along}"),
+            found: format!("shape {:?}", tensor.shape),
+        });
+    };
+    match along {
+        Axis::Rows => inputs[0].rows = start..start + size,
+        Axis::Columns => inputs[0].columns = start..start + size,
+    }
+    Ok(inputs)
+}
+
+/// Checks that `inputs` have as many elements as `tensor`, and their sources have all of these.
+fn check_elements(
+    tensor: &TensorLayout,
+    inputs: &[Slice],
+    transform: Transform,
+    rows: &[Row],
+) -> Result<(), TensorProblem> {
+    let of_elements = match transform {
+        Transform::Stack => inputs,
+        Transform::Scale => &inputs[..1],
+    };
+    let found: usize = of_elements.iter().map(|input| input.rows.len() * input.columns.len()).sum();
+    let is_inside = inputs.iter().all(|input| {
+        let source = &rows[input.row].source;
+        input.rows.end <= source.rows() && input.columns.end <= source.columns()
+    });
+    if is_inside && found == tensor.shape.iter().product::<usize>() {
+        return Ok(());
+    }
+    let names: Vec<String> =
+        inputs.iter().map(|input| format!("`{}`", visible(&rows[input.row].source.name))).collect();
+    Err(TensorProblem::Value {
+        name: tensor.name.clone(),
+        expected: format!("the elements of shape {:?}", tensor.shape),
+        found: format!("{found} elements of {}", names.join(", ")),
+    })
 }
 
 /// The outputs under the names that a part has for them: those of one name become one.
@@ -73,12 +120,13 @@ pub(super) fn in_part(
         let first = &mut outputs[place];
         let fits = first.transform == Transform::Stack
             && output.transform == Transform::Stack
+            && !first.shape.is_empty()
             && (first.dtype, first.shape.get(1..)) == (output.dtype, output.shape.get(1..));
         if !fits {
-            return Err(TensorProblem::Collision {
-                name: output.name,
-                target: name,
-                first: first.name.clone(),
+            return Err(TensorProblem::Value {
+                name: output.name.clone(),
+                expected: format!("more rows of `{}`, which is {} so far", visible(&name), in_words(first)),
+                found: in_words(&output),
             });
         }
         first.shape[0] += output.shape[0];
@@ -90,4 +138,10 @@ pub(super) fn in_part(
         }
     }
     Ok(outputs)
+}
+
+/// What decides whether the rows of two tensors can follow each other.
+fn in_words(output: &Output) -> String {
+    let product = if output.transform == Transform::Scale { ", a product with its scale" } else { "" };
+    format!("`{}` of shape {:?}{product}", output.dtype.dtype(), output.shape)
 }

@@ -21,7 +21,7 @@ use crate::architecture::{Architecture, Part};
 use crate::normalized::{Config, TorchDtype};
 
 use builder::PlanBuilder;
-use make::{in_part, inputs_of, output};
+use make::{in_part, output};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,13 @@ impl Plan {
         config: &Config,
         options: PlanOptions,
     ) -> Result<Self, Vec<TensorProblem>> {
+        let wrong_lines = architecture.names.wrong_lines();
+        if !wrong_lines.is_empty() {
+            return Err(wrong_lines);
+        }
         let expected = (architecture.layout)(config, Part::All);
-        let mut builder = PlanBuilder::new(architecture, &expected, (architecture.duplicates)(config));
+        let (fused, duplicates) = ((architecture.fused)(config), (architecture.duplicates)(config));
+        let mut builder = PlanBuilder::new(architecture, &expected, &fused, duplicates);
         for tensor in tensors {
             builder.take(tensor);
         }
@@ -75,13 +80,21 @@ impl Plan {
 
         let shapes = expected.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect();
         let written = (architecture.layout)(config, options.part);
-        let normalized = written.iter().filter_map(|tensor| {
-            let made = made.get(&tensor.name)?;
-            let inputs = inputs_of(&tensor.name, made, &shapes, &rows)?;
-            Some(output(tensor.clone(), made, inputs, &rows, options.dtype))
-        });
-        let mut outputs = in_part(normalized.collect(), options.part, architecture.parts.name)
-            .map_err(|problem| vec![problem])?;
+        let (mut normalized, mut problems) = (Vec::with_capacity(written.len()), Vec::new());
+        for tensor in written {
+            match made.get(&tensor.name) {
+                Some(made) => match output(tensor, made, &shapes, &rows, options.dtype) {
+                    Ok(output) => normalized.push(output),
+                    Err(problem) => problems.push(problem),
+                },
+                None => problems.push(TensorProblem::Missing { name: tensor.name, shape: tensor.shape }),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut outputs =
+            in_part(normalized, options.part, architecture.parts.name).map_err(|problem| vec![problem])?;
         for (i, output) in outputs.iter().enumerate() {
             for row in output.rows() {
                 rows[row].outputs.push(i);
@@ -92,6 +105,13 @@ impl Plan {
         let apart = (architecture.parts.apart)(options.part);
         let shards = shards::assign(&mut outputs, buffers, apart, options.max_shard_size);
         Ok(Self { rows, outputs, shards })
+    }
+
+    /// Bytes that are read a second time: the inputs of outputs that have several.
+    pub fn reread_bytes(&self) -> u64 {
+        let of_several = self.outputs.iter().filter(|output| output.only_input().is_none());
+        let inputs = of_several.flat_map(|output| &output.inputs);
+        inputs.map(|input| input.bytes_in(&self.rows[input.row].source).span().len() as u64).sum()
     }
 
     /// Bytes of all tensors to write.

@@ -20,6 +20,8 @@ pub struct Output {
     pub inputs: Vec<Slice>,
     /// How.
     pub transform: Transform,
+    /// Of a product, the sizes of the block that has one scale, along each dimension.
+    pub block: Vec<usize>,
     /// The file it goes to, as a place in [`super::Plan::shards`].
     pub shard: usize,
     /// Where its data begins in that file's data, in bytes.
@@ -35,8 +37,8 @@ pub enum Transform {
     /// The first input times the second, its scale: computed in float32, and rounded once to the output's dtype.
     ///
     /// # Shapes
-    /// The scale has as many dimensions as the first input, or fewer, and each divides the first input's: an element of the
-    /// scale is for a block. One number, or one for each row, are such.
+    /// The scale has a number for each of the output's blocks, of which the last along a dimension may be shorter; dimensions of
+    /// 1 at its end may be left out. One number, or one for each row, are such.
     Scale,
 }
 

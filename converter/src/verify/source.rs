@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Difference, Verification};
-use crate::ledger::{LEDGER_FILE, Ledger};
+use crate::ledger::{self, LEDGER_FILE, Ledger, LedgerInput, LedgerTarget};
 use crate::normalized::{CONFIG_FILE, TorchDtype};
-use crate::plan::{Plan, PlanOptions, ShardSize};
+use crate::plan::{Plan, PlanOptions, ShardSize, Transform};
 use crate::resolve::Settings;
 use crate::source::{CodeCaches, Location};
 use crate::write::{NullSink, Observer, Streamed, stream};
@@ -67,7 +67,8 @@ pub fn compare_tensors(plan: &Plan, streamed: &Streamed, ledger: &Ledger) -> Ver
     let mut verification = Verification::default();
     let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
     let mut seen = BTreeSet::new();
-    for (row, sha256) in plan.rows.iter().zip(&streamed.rows) {
+    let rows_now = ledger::tensor_rows(plan, streamed);
+    for ((row, sha256), row_now) in plan.rows.iter().zip(&streamed.rows).zip(&rows_now) {
         let name = row.source.name.as_str();
         seen.insert(name);
         verification.source_tensors += 1;
@@ -88,12 +89,23 @@ pub fn compare_tensors(plan: &Plan, streamed: &Streamed, ledger: &Ledger) -> Ver
             listed.targets.iter().map(|target| (target.name.as_str(), target.sha256.as_str())).collect();
         if listed.sha256 == *sha256 && now != then {
             verification.differ(place, format!("targets {then:?}"), format!("{now:?}"));
+            continue;
+        }
+        let ways = listed.targets.iter().zip(&row_now.targets);
+        for (then, now) in ways.filter(|(then, now)| then.name == now.name && way(then) != way(now)) {
+            let place = format!("{place}, target `{}`", now.name.escape_debug());
+            verification.differ(place, format!("{:?}", way(then)), format!("{:?}", way(now)));
         }
     }
     for row in ledger.tensors.iter().filter(|row| !seen.contains(row.source.as_str())) {
         verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
     }
     verification
+}
+
+/// How a target is made.
+fn way(target: &LedgerTarget) -> (Option<Transform>, &[usize], &[LedgerInput]) {
+    (target.transform, &target.block, &target.inputs)
 }
 
 /// Compares files of the source, each a name and its SHA-256, with those that the ledger lists.

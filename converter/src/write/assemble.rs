@@ -62,13 +62,8 @@ impl Assembly<'_> {
             scale.extend_from_slice(piece);
             Ok(())
         })?;
-        let (weight, of_scale) = (source(0), source(1));
-        let mut scaler = Scaler::new(
-            (weight.dtype, &weight.shape),
-            (of_scale.dtype, &of_scale.shape),
-            &scale,
-            output.dtype,
-        );
+        let weight = (source(0).dtype, source(0).shape.as_slice());
+        let mut scaler = Scaler::new(weight, &output.block, (source(1).dtype, &scale), output.dtype);
         self.read((index, 0), |piece| made.take(scaler.scale(piece)))?;
         Ok(scaler.overflows())
     }
@@ -92,6 +87,7 @@ impl Assembly<'_> {
             }
             let piece = bytes.of_chunk(at, chunk, &mut buffer);
             at += chunk.len();
+            self.observer.advance(chunk.len() as u64);
             digest.update(piece);
             take(piece)
         })?;
@@ -121,5 +117,55 @@ impl Made<'_> {
         self.sink.write(self.output, self.written, piece)?;
         self.written += piece.len();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plan::{Action, Row, Slice, SourceTensor};
+    use crate::weights::Folder;
+    use crate::write::{NullSink, Unwatched};
+    use store::hash::sha256;
+
+    /// The file does not change: only the hash of what was read before tells that it was another then.
+    #[test]
+    fn a_second_reading_that_gives_other_bytes_is_refused() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+        let file = [&(header.len() as u64).to_le_bytes()[..], header, &[1, 2, 3, 4, 5, 6, 7, 8]].concat();
+        fs::write(dir.path().join("model.safetensors"), file).unwrap();
+        let weights = Weights::open(&Folder::open(dir.path()).unwrap()).unwrap();
+        let rows: Vec<Row> = SourceTensor::all(&weights)
+            .into_iter()
+            .map(|source| Row {
+                source,
+                action: Action::Combined,
+                reason: String::new(),
+                outputs: vec![0],
+                same_as: None,
+            })
+            .collect();
+        let output = Output {
+            name: "ab".into(),
+            dtype: TorchDtype::Float32,
+            shape: vec![2],
+            inputs: (0..2).map(|row| Slice::whole(row, &rows[row].source)).collect(),
+            transform: Transform::Stack,
+            block: Vec::new(),
+            shard: 0,
+            offset: 0,
+        };
+        let plan = Plan { rows, outputs: vec![output], shards: Vec::new() };
+        let made = |second: &[u8]| {
+            let walked = HashMap::from([((0, 0), sha256(&[1, 2, 3, 4])), ((0, 1), sha256(second))]);
+            let (sink, observer) = (&NullSink, &Unwatched);
+            Assembly { weights: &weights, plan: &plan, sink, observer, walked: &walked }.make(0)
+        };
+        assert_eq!(made(&[5, 6, 7, 8]).unwrap().sha256, sha256(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        let error = made(&[5, 6, 7, 9]).unwrap_err();
+        assert!(matches!(error, Error::Changed { .. }), "{error}");
     }
 }

@@ -47,6 +47,8 @@ mod safety;
 #[cfg(test)]
 mod several_inputs;
 #[cfg(test)]
+mod several_inputs_faults;
+#[cfg(test)]
 mod sisters;
 #[cfg(test)]
 mod verification;

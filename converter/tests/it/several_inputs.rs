@@ -2,9 +2,9 @@
 //! the ledger, `verify` and `export`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use converter::architecture::{Architecture, Axis, Mapping, Names, Part, Rule, TensorLayout, rule};
+use converter::architecture::{Architecture, Axis, Block, Mapping, Names, Part, Rule, TensorLayout, rule};
 use converter::ledger::{
     self, LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerInput, LedgerOptions, LedgerRow,
     LedgerSource, ReadFile, Tool, WrittenFile,
@@ -41,12 +41,12 @@ const RULES: &[Rule] = &[
     ),
     rule(
         &["proj.weight", "proj.weight_scale"],
-        Mapping::Scale { target: "proj.weight", dtype: TorchDtype::Bfloat16 },
+        Mapping::Scale { target: "proj.weight", dtype: TorchDtype::Bfloat16, block: Block::Of(&[2, 6]) },
     ),
     rule(&["norm.weight"], Mapping::Keep),
 ];
 
-fn toy() -> Architecture {
+pub(crate) fn toy() -> Architecture {
     Architecture {
         names: NAMES,
         layout: |_, _| {
@@ -62,13 +62,24 @@ fn toy() -> Architecture {
             ];
             all.map(|(name, shape)| TensorLayout { name: name.into(), shape: shape.to_vec() }).into()
         },
+        fused: |_| {
+            let all: [(&str, &[usize]); 6] = [
+                ("attn.q.weight", &[4, 3]),
+                ("attn.k.weight", &[2, 3]),
+                ("attn.v.weight", &[2, 3]),
+                ("attn.q.bias", &[4]),
+                ("attn.k.bias", &[2]),
+                ("attn.v.bias", &[2]),
+            ];
+            all.map(|(name, shape)| TensorLayout { name: name.into(), shape: shape.to_vec() }).into()
+        },
         duplicates: |_| &[],
         ..ARCHITECTURE
     }
 }
 
 /// In no order that helps: `k` comes before `q`, the scale before its weight, and each pair is in two files.
-fn sources() -> Vec<Made> {
+pub(crate) fn sources() -> Vec<Made> {
     let mut proj = Made::new("proj.weight", Dtype::F8_E4M3, &[4, 6]);
     // Past every special value.
     proj.data.iter_mut().for_each(|byte| *byte |= 0x80);
@@ -104,7 +115,7 @@ fn unscaled() -> (Architecture, Vec<Made>) {
     (Architecture { layout, ..toy() }, made)
 }
 
-fn planned(
+pub(crate) fn planned(
     family: &Architecture,
     weights: &Weights,
     dtype: Option<TorchDtype>,
@@ -264,8 +275,9 @@ fn the_ledger_says_what_each_tensor_is_made_of() {
     assert_eq!((scaled.action, scaled.targets[0].transform), (Action::Combined, Some(Transform::Scale)));
     assert_eq!(
         scaled.reason,
-        "`proj.weight`, `proj.weight_scale`: a weight and its scale, multiplied in float32"
+        "`proj.weight`, `proj.weight_scale`: a weight and its scale, multiplied in float32, rounded to bfloat16"
     );
+    assert_eq!(scaled.targets[0].block, [2, 6]);
     assert_eq!(scaled.targets, converted.row("proj.weight").targets);
 
     // Rows follow each other: nothing more is to be said. Columns do not.
@@ -290,6 +302,11 @@ fn another_dtype_goes_through_every_way() {
     assert_eq!(written["attn.qkv.bias"].2, qkv.concat());
     let row = converted.row("attn.k.bias");
     assert_eq!(row.action, Action::Combined);
+    assert_eq!(
+        row.reason,
+        "the rows of `attn.q.bias`, `attn.k.bias`, `attn.v.bias` one after the other; bfloat16 to float32, rounded to nearest \
+         even"
+    );
     assert_eq!(converted.differences(), Vec::<String>::new());
 }
 
@@ -333,6 +350,26 @@ fn the_source_is_compared_tensor_by_tensor() {
     let places: Vec<&str> = found.iter().map(|difference| difference.place.as_str()).collect();
     assert_eq!(places, ["source tensor `proj.weight_scale`", "source tensor `proj.weight`"]);
     assert!(found[1].expected.starts_with("targets [(\"proj.weight\", "), "{:?}", found[1]);
+
+    // The bytes are the same, and what the ledger says of their making is not.
+    let mut ledger = converted.ledger.clone();
+    for row in &mut ledger.tensors {
+        for target in row.targets.iter_mut().filter(|target| !target.inputs.is_empty()) {
+            match target.name.as_str() {
+                "left.weight" => target.inputs[0].columns = Some([1, 3]),
+                "proj.weight" => target.transform = Some(Transform::Stack),
+                _ => {}
+            }
+        }
+    }
+    let found = compare_tensors(&converted.plan, &converted.streamed, &ledger).differences;
+    let places: Vec<&str> = found.iter().map(|difference| difference.place.as_str()).collect();
+    let expected = [
+        "source tensor `proj.weight_scale`, target `proj.weight`",
+        "source tensor `pair.weight`, target `left.weight`",
+        "source tensor `proj.weight`, target `proj.weight`",
+    ];
+    assert_eq!(places, expected);
 }
 
 #[test]
@@ -364,6 +401,14 @@ fn a_fusion_is_undone_and_a_product_is_not() {
         }
         assert_eq!(fs::read_dir(&back).unwrap().count(), 2);
     }
+
+    // A shape of another row that no memory holds.
+    let huge = Converted::of(&family, &made, None, Part::All);
+    let mut ledger = huge.ledger.clone();
+    let row = ledger.tensors.iter_mut().find(|row| row.source == "attn.q.weight").unwrap();
+    row.shape[0] = usize::MAX;
+    fs::write(huge.out().join(LEDGER_FILE), ledger.seal().unwrap()).unwrap();
+    assert!(matches!(Export::prepare(&huge.out()), Err(Error::NotRestorable { .. })));
 
     let scaled = Converted::of(&toy(), &sources(), None, Part::All);
     assert!(matches!(Export::prepare(&scaled.out()), Err(Error::NotRestorable { .. })));
@@ -404,8 +449,7 @@ fn what_does_not_fit_is_named() {
         ),
         (
             set("attn.k.weight", Dtype::BF16, &[3, 3]),
-            "tensor `attn.qkv.weight`: expected 8 rows of `attn.q.weight`, `attn.k.weight`, `attn.v.weight` together, \
-             found 9",
+            "tensor `attn.k.weight`: expected shape [2, 3], found [3, 3]",
         ),
         (
             set("attn.v.bias", Dtype::F16, &[2]),
@@ -437,11 +481,12 @@ fn what_does_not_fit_is_named() {
         ),
         (
             set("proj.weight_scale", Dtype::F32, &[3]),
-            "tensor `proj.weight_scale`: expected dimensions that divide those of `proj.weight`, [4, 6], found shape [3]",
+            "tensor `proj.weight_scale`: expected shape [2, 1], a number for each block [2, 6] of `proj.weight`, found shape \
+             [3]",
         ),
         (
             set("proj.weight_scale", Dtype::F32, &[4, 6, 1]),
-            "tensor `proj.weight_scale`: expected dimensions that divide those of `proj.weight`, [4, 6], found shape \
+            "tensor `proj.weight_scale`: expected shape [2, 1], a number for each block [2, 6] of `proj.weight`, found shape \
              [4, 6, 1]",
         ),
     ] {
@@ -451,36 +496,4 @@ fn what_does_not_fit_is_named() {
     let mut made = sources();
     made.iter_mut().find(|tensor| tensor.name == "attn.v.bias").unwrap().dtype = Dtype::F16;
     Converted::of(&toy(), &made, Some(TorchDtype::Float32), Part::Text);
-}
-
-#[test]
-fn an_input_that_changes_before_it_is_read_again_is_refused() {
-    use std::os::unix::fs::FileExt;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// Writes to the source behind the program's back when the walk is over.
-    struct Meddler<'a> {
-        source: &'a Path,
-        left: AtomicUsize,
-    }
-
-    impl converter::write::Observer for Meddler<'_> {
-        fn advance(&self, bytes: u64) {
-            if self.left.fetch_sub(bytes as usize, Ordering::SeqCst) == bytes as usize {
-                let name = self.source.join("model-00001-of-00002.safetensors");
-                let file = fs::File::options().write(true).open(&name).unwrap();
-                let at = file.metadata().unwrap().len();
-                (at - 100..at).for_each(|at| file.write_all_at(&[0x11], at).unwrap());
-            }
-        }
-    }
-
-    let parent = TempDir::new().unwrap();
-    write_shards(parent.path(), &sources(), 2);
-    let weights = Weights::open(&Folder::open(parent.path()).unwrap()).unwrap();
-    let plan = planned(&toy(), &weights, None).unwrap();
-    let bytes = weights.files().iter().map(|file| file.bytes() as usize).sum();
-    let meddler = Meddler { source: parent.path(), left: AtomicUsize::new(bytes) };
-    let error = stream(&weights, &plan, &NullSink, &meddler).unwrap_err();
-    assert!(matches!(error, Error::Changed { .. }), "{error}");
 }

@@ -247,3 +247,25 @@ fn the_configuration_beside_a_part_is_of_that_part() {
         assert!(differences[0].ends_with(&expected), "{differences:?}");
     }
 }
+
+#[test]
+fn what_is_wrong_beside_a_part_has_its_place_in_the_file() {
+    let options = PlanOptions { part: Part::Text, ..PlanOptions::KEEP };
+    let (_parent, out, mut ledger) = convert(Source::sound().write().path(), Settings::default(), options);
+    let path = out.join("nemotron_vl_config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let place = text.find("\"downsample_ratio\"").unwrap();
+    let (line, end) = (text[..place].lines().count(), place + text[place..].find('\n').unwrap());
+    for (value, found) in [("NaN", "NaN"), ("\"half\"", "string")] {
+        let changed = format!("{}\"downsample_ratio\": {value},{}", &text[..place], &text[end..]);
+        fs::write(&path, &changed).unwrap();
+        let row = ledger.files.iter_mut().find(|file| file.name == "nemotron_vl_config.json").unwrap();
+        (row.sha256, row.bytes) = (store::hash::sha256(changed.as_bytes()), changed.len() as u64);
+        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        let differences = differences(&out);
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        let is_told = [&format!("line {line}, "), "`downsample_ratio`", found];
+        assert!(is_told.iter().all(|part| differences[0].contains(*part)), "{differences:?}");
+        assert!(!differences[0].contains("map"), "{differences:?}");
+    }
+}
