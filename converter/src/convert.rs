@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::architecture::RepeatedLayers;
 use crate::ledger::{
     self, LEDGER_FILE, LEDGER_FORMAT, LEDGER_VERSION, Ledger, LedgerOptions, LedgerSource, ReadFile, Tool,
     WrittenFile,
@@ -58,11 +57,8 @@ impl Conversion {
         let buffers = Buffers::read(source.weights(), dir)?;
         let (config, mut findings) = resolve(&source, &buffers, settings, options.part)?;
         (architecture.parts.check)(&config, options.part, &config_path)?;
-        let layers: Vec<_> = (architecture.layers)(&config)
-            .into_iter()
-            .map(|RepeatedLayers { configured, in_source, .. }| (configured, in_source))
-            .collect();
-        check_layers(&config_path, &layers, source.weights().iter().map(|tensor| tensor.name))?;
+        let names = source.weights().iter().map(|tensor| tensor.name);
+        check_layers(&config_path, &(architecture.layers)(&config), |layers| layers.in_source, names)?;
         let plan = Plan::new(architecture, SourceTensor::all(source.weights()), &config, options)
             .map_err(|problems| Error::Tensors { path: dir.to_path_buf(), problems })?;
         findings.warnings.extend(check_equal(&source, &plan)?);

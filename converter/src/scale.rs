@@ -86,7 +86,7 @@ impl Scaler {
 
 /// The row of the table of dtypes; the plan has seen that there is one.
 fn row_of(dtype: Dtype) -> store::Dtype {
-    store::Dtype::ALL.into_iter().find(|row| row.safetensors() == dtype).unwrap_or(store::Dtype::Float32)
+    store::Dtype::try_from(dtype).unwrap_or(store::Dtype::Float32)
 }
 
 fn values(dtype: store::Dtype, bytes: &[u8]) -> Vec<f32> {

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use store::Map;
 
 use super::{Config, TorchDtype, check_layers};
-use crate::architecture::{Architecture, Part, RepeatedLayers};
+use crate::architecture::{Architecture, Part};
 use crate::families;
 use crate::weights::{Folder, Weights};
 use crate::{Error, TensorProblem, json};
@@ -57,11 +57,8 @@ impl Checkpoint {
         let config: Config = json::parse(&path, &text)?;
         config.validate(&path)?;
         let weights = Weights::open(&folder)?;
-        let layers: Vec<_> = (architecture.layers)(&config)
-            .into_iter()
-            .map(|RepeatedLayers { configured, in_normalized, .. }| (configured, in_normalized))
-            .collect();
-        check_layers(&path, &layers, weights.iter().map(|tensor| tensor.name))?;
+        let names = weights.iter().map(|tensor| tensor.name);
+        check_layers(&path, &(architecture.layers)(&config), |layers| layers.in_normalized, names)?;
         check_tensors(&folder, architecture, &config, &weights)?;
         let mut maps = HashMap::new();
         for file in weights.files() {

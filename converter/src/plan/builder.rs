@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::inputs::check_inputs;
+use super::inputs::{check_inputs, of_no_weight};
 use super::row::{Action, Row};
 use super::source_tensor::SourceTensor;
 use crate::TensorProblem;
@@ -81,11 +81,7 @@ impl<'a> PlanBuilder<'a> {
                 return self.problems.push(problem);
             }
             if TorchDtype::from_dtype(source.dtype).is_none() {
-                return self.problems.push(TensorProblem::Dtype {
-                    name: source.name,
-                    expected: TorchDtype::CODES,
-                    found: source.dtype,
-                });
+                return self.problems.push(of_no_weight(&source));
             }
         }
         let row = self.rows.len();

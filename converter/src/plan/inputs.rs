@@ -65,9 +65,7 @@ fn check_stack(
         vec![TensorProblem::Value { name: name.to_string(), expected, found }]
     };
     if rows != expected {
-        let names: Vec<String> =
-            sources.iter().map(|source| format!("`{}`", visible(&source.name))).collect();
-        let expected = format!("{expected} rows of {} together", names.join(", "));
+        let expected = format!("{expected} rows of {} together", listed(sources.iter().copied()));
         return wrong(&target.name, expected, format!("{rows}"));
     }
     let (first, rest) = (sources[0], &sources[1..]);
@@ -121,6 +119,13 @@ fn check_scale(
     None
 }
 
-fn of_no_weight(source: &SourceTensor) -> TensorProblem {
+/// The names of some source tensors, for a message.
+pub(super) fn listed<'a>(sources: impl IntoIterator<Item = &'a SourceTensor>) -> String {
+    let names = sources.into_iter().map(|source| format!("`{}`", visible(&source.name)));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// `source` has a dtype that no weight has.
+pub(super) fn of_no_weight(source: &SourceTensor) -> TensorProblem {
     TensorProblem::Dtype { name: source.name.clone(), expected: TorchDtype::CODES, found: source.dtype }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::builder::Made;
+use super::inputs::listed;
 use super::output::{Output, Slice, Transform};
 use super::row::Row;
 use crate::TensorProblem;
@@ -22,14 +23,15 @@ pub(super) fn output(
     dtype: Option<TorchDtype>,
 ) -> Result<Output, TensorProblem> {
     let inputs = inputs_of(&tensor, made, shapes, rows)?;
-    let own = match made.names.mapping {
-        Mapping::Scale { dtype, .. } => dtype,
-        // The builder has seen that it is one of these.
-        _ => TorchDtype::from_dtype(rows[inputs[0].row].source.dtype).unwrap_or(TorchDtype::Float32),
-    };
-    let (transform, block) = match made.names.mapping {
-        Mapping::Scale { block, .. } => (Transform::Scale, block.sizes(&tensor.shape).unwrap_or_default()),
-        _ => (Transform::Stack, Vec::new()),
+    let (own, transform, block) = match made.names.mapping {
+        Mapping::Scale { dtype, block, .. } => {
+            (dtype, Transform::Scale, block.sizes(&tensor.shape).unwrap_or_default())
+        }
+        _ => {
+            // The builder has seen that it is the dtype of a weight.
+            let own = TorchDtype::from_dtype(rows[inputs[0].row].source.dtype);
+            (own.unwrap_or(TorchDtype::Float32), Transform::Stack, Vec::new())
+        }
     };
     check_elements(&tensor, &inputs, transform, rows)?;
     let (TensorLayout { name, shape }, dtype) = (tensor, dtype.unwrap_or(own));
@@ -93,12 +95,11 @@ fn check_elements(
     if is_inside && found == tensor.shape.iter().product::<usize>() {
         return Ok(());
     }
-    let names: Vec<String> =
-        inputs.iter().map(|input| format!("`{}`", visible(&rows[input.row].source.name))).collect();
+    let sources = listed(inputs.iter().map(|input| &rows[input.row].source));
     Err(TensorProblem::Value {
         name: tensor.name.clone(),
         expected: format!("the elements of shape {:?}", tensor.shape),
-        found: format!("{found} elements of {}", names.join(", ")),
+        found: format!("{found} elements of {sources}"),
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Difference, Verification};
-use crate::ledger::{self, LEDGER_FILE, Ledger, LedgerInput, LedgerTarget};
+use crate::ledger::{self, LEDGER_FILE, Ledger, LedgerInput, LedgerRow, LedgerTarget};
 use crate::normalized::{CONFIG_FILE, TorchDtype};
 use crate::plan::{Plan, PlanOptions, ShardSize, Transform};
 use crate::resolve::Settings;
@@ -65,11 +65,12 @@ pub fn verify_source(
 /// Compares what a plan gives of a source with what the ledger says.
 pub fn compare_tensors(plan: &Plan, streamed: &Streamed, ledger: &Ledger) -> Verification {
     let mut verification = Verification::default();
-    let rows: HashMap<&str, _> = ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
+    let rows: HashMap<&str, &LedgerRow> =
+        ledger.tensors.iter().map(|row| (row.source.as_str(), row)).collect();
     let mut seen = BTreeSet::new();
     let rows_now = ledger::tensor_rows(plan, streamed);
-    for ((row, sha256), row_now) in plan.rows.iter().zip(&streamed.rows).zip(&rows_now) {
-        let name = row.source.name.as_str();
+    for row in &rows_now {
+        let name = row.source.as_str();
         seen.insert(name);
         verification.source_tensors += 1;
         let place = format!("source tensor `{}`", name.escape_debug());
@@ -77,21 +78,15 @@ pub fn compare_tensors(plan: &Plan, streamed: &Streamed, ledger: &Ledger) -> Ver
             verification.differ(place, "no such tensor, by the ledger", "it");
             continue;
         };
-        if listed.sha256 != *sha256 {
-            verification.differ(place.clone(), format!("SHA-256 {}", listed.sha256), sha256.clone());
+        if listed.sha256 != row.sha256 {
+            verification.differ(place.clone(), format!("SHA-256 {}", listed.sha256), row.sha256.clone());
         }
-        let now: Vec<(&str, &str)> = row
-            .outputs
-            .iter()
-            .map(|&i| (plan.outputs[i].name.as_str(), streamed.outputs[i].sha256.as_str()))
-            .collect();
-        let then: Vec<(&str, &str)> =
-            listed.targets.iter().map(|target| (target.name.as_str(), target.sha256.as_str())).collect();
-        if listed.sha256 == *sha256 && now != then {
+        let (then, now) = (hashes(listed), hashes(row));
+        if listed.sha256 == row.sha256 && now != then {
             verification.differ(place, format!("targets {then:?}"), format!("{now:?}"));
             continue;
         }
-        let ways = listed.targets.iter().zip(&row_now.targets);
+        let ways = listed.targets.iter().zip(&row.targets);
         for (then, now) in ways.filter(|(then, now)| then.name == now.name && way(then) != way(now)) {
             let place = format!("{place}, target `{}`", now.name.escape_debug());
             verification.differ(place, format!("{:?}", way(then)), format!("{:?}", way(now)));
@@ -101,6 +96,11 @@ pub fn compare_tensors(plan: &Plan, streamed: &Streamed, ledger: &Ledger) -> Ver
         verification.differ(format!("source tensor `{}`", row.source.escape_debug()), "it", "no such tensor");
     }
     verification
+}
+
+/// The targets of a row, each with its hash.
+fn hashes(row: &LedgerRow) -> Vec<(&str, &str)> {
+    row.targets.iter().map(|target| (target.name.as_str(), target.sha256.as_str())).collect()
 }
 
 /// How a target is made.

@@ -177,16 +177,16 @@ impl FileStream<'_> {
 
     fn takers(&self, row: usize) -> Takers<'_> {
         let source = &self.plan.rows[row].source;
-        let Takers { mut targets, mut inputs } = Takers::default();
+        let mut takers = Takers::default();
         for &place in &self.plan.rows[row].outputs {
             let output = &self.plan.outputs[place];
             if let Some(input) = output.only_input() {
-                targets.push((place, Target::new(output, input, source)));
+                takers.targets.push((place, Target::new(output, input, source)));
                 continue;
             }
             let own = output.inputs.iter().enumerate().filter(|(_, input)| input.row == row);
-            inputs.extend(own.map(|(i, input)| ((place, i), InputHash::new(input, source))));
+            takers.inputs.extend(own.map(|(i, input)| ((place, i), InputHash::new(input, source))));
         }
-        Takers { targets, inputs }
+        takers
     }
 }

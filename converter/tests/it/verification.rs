@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use converter::architecture::Part;
+use converter::ledger::Ledger;
 use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
@@ -205,20 +206,28 @@ fn a_file_that_was_put_beside_the_checkpoint_and_would_be_used_is_named() {
     }
 }
 
+/// The normalized configuration beside a part.
+const WHOLE_CONFIG: &str = "nemotron_vl_config.json";
+
+/// Writes a file anew, and the ledger so that it tells of it.
+fn write_and_seal(out: &Path, ledger: &mut Ledger, name: &str, text: &str) {
+    fs::write(out.join(name), text).unwrap();
+    let row = ledger.files.iter_mut().find(|file| file.name == name).unwrap();
+    (row.sha256, row.bytes) = (store::hash::sha256(text.as_bytes()), text.len() as u64);
+    fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+}
+
 #[test]
 fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
     for part in [Part::All, Part::Text] {
         let options = PlanOptions { part, ..PlanOptions::KEEP };
         let (_parent, out, mut ledger) =
             convert(Source::sound().write().path(), Settings::default(), options);
-        let name = if part == Part::All { "config.json" } else { "nemotron_vl_config.json" };
+        let name = if part == Part::All { "config.json" } else { WHOLE_CONFIG };
         let text = fs::read_to_string(out.join(name)).unwrap();
         let changed = text.replace("\"rms_norm_eps\": 0.00001", "\"rms_norm_eps\": 1e308");
         assert_ne!(changed, text);
-        fs::write(out.join(name), &changed).unwrap();
-        let row = ledger.files.iter_mut().find(|file| file.name == name).unwrap();
-        row.sha256 = store::hash::sha256(changed.as_bytes());
-        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        write_and_seal(&out, &mut ledger, name, &changed);
         let found = differences(&out);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
@@ -232,15 +241,11 @@ fn a_ledger_that_was_sealed_again_does_not_hide_a_number_that_is_no_use() {
 fn the_configuration_beside_a_part_is_of_that_part() {
     let options = PlanOptions { part: Part::Text, ..PlanOptions::KEEP };
     let (_parent, out, mut ledger) = convert(Source::sound().write().path(), Settings::default(), options);
-    let path = out.join("nemotron_vl_config.json");
-    let text = fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(out.join(WHOLE_CONFIG)).unwrap();
     for (part, found) in [(", \n  \"part\": \"vision\"", "`\"vision\"`"), ("", "no such field")] {
         let changed = text.replace(",\n  \"part\": \"text\"", part);
         assert_ne!(changed, text);
-        fs::write(&path, &changed).unwrap();
-        let row = ledger.files.iter_mut().find(|file| file.name == "nemotron_vl_config.json").unwrap();
-        (row.sha256, row.bytes) = (store::hash::sha256(changed.as_bytes()), changed.len() as u64);
-        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        write_and_seal(&out, &mut ledger, WHOLE_CONFIG, &changed);
         let differences = differences(&out);
         assert_eq!(differences.len(), 1, "{differences:?}");
         let expected = format!("field `part`: expected `\"text\"`, found {found}");
@@ -252,16 +257,12 @@ fn the_configuration_beside_a_part_is_of_that_part() {
 fn what_is_wrong_beside_a_part_has_its_place_in_the_file() {
     let options = PlanOptions { part: Part::Text, ..PlanOptions::KEEP };
     let (_parent, out, mut ledger) = convert(Source::sound().write().path(), Settings::default(), options);
-    let path = out.join("nemotron_vl_config.json");
-    let text = fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(out.join(WHOLE_CONFIG)).unwrap();
     let place = text.find("\"downsample_ratio\"").unwrap();
     let (line, end) = (text[..place].lines().count(), place + text[place..].find('\n').unwrap());
     for (value, found) in [("NaN", "NaN"), ("\"half\"", "string")] {
         let changed = format!("{}\"downsample_ratio\": {value},{}", &text[..place], &text[end..]);
-        fs::write(&path, &changed).unwrap();
-        let row = ledger.files.iter_mut().find(|file| file.name == "nemotron_vl_config.json").unwrap();
-        (row.sha256, row.bytes) = (store::hash::sha256(changed.as_bytes()), changed.len() as u64);
-        fs::write(out.join("conversion.json"), ledger.seal().unwrap()).unwrap();
+        write_and_seal(&out, &mut ledger, WHOLE_CONFIG, &changed);
         let differences = differences(&out);
         assert_eq!(differences.len(), 1, "{differences:?}");
         let is_told = [&format!("line {line}, "), "`downsample_ratio`", found];

@@ -59,12 +59,13 @@ pub fn any_model() -> &'static Model {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use golden::{Dtype, Entry, Role};
 
     use super::*;
 
-    fn entry(name: &str) -> Entry {
+    /// An activation of this name, of one element.
+    pub(crate) fn entry(name: &str) -> Entry {
         Entry {
             order: 0,
             name: name.to_owned(),
@@ -143,7 +144,7 @@ mod tests {
             knows(&names.iter().map(String::as_str).collect::<Vec<_>>(), "model.layers.0.mlp.act_fn")
         };
         assert!(knows(&llama));
-        // Nemotron and Arcee have no gate, Cohere and StableLM one norm for attention and MLP.
+        // Nemotron and Arcee have no gate, Cohere one norm for attention and MLP.
         assert!(!knows(&["input_layernorm", "post_attention_layernorm", "mlp.act_fn", "mlp.up_proj"]));
         assert!(!knows(&["input_layernorm", "mlp.gate_proj", "mlp.act_fn", "mlp.up_proj"]));
     }

@@ -148,24 +148,10 @@ impl Structure<'_> {
 
 #[cfg(test)]
 mod tests {
-    use golden::{Dtype, Dump};
+    use golden::Dump;
 
     use super::*;
-
-    fn entry(name: &str) -> Entry {
-        Entry {
-            order: 0,
-            name: name.to_owned(),
-            role: Role::Activation,
-            module: String::new(),
-            dtype: Dtype::Float32,
-            shape: vec![1],
-            sha256: String::new(),
-            file: None,
-            sketch: None,
-            extra: serde_json::Map::new(),
-        }
-    }
+    use crate::model::tests::entry;
 
     /// The step of the last of some sites, and the names of its inputs.
     fn last<'a>(names: &[&'a str]) -> (Step, Vec<&'a str>) {

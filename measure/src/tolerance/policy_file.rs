@@ -175,21 +175,11 @@ mod tests {
     use golden::Entry;
 
     use super::*;
+    use crate::model::tests;
     use crate::tolerance::Tolerance;
 
     fn entry(name: &str, role: Role, dtype: Dtype) -> Entry {
-        Entry {
-            order: 0,
-            name: name.to_owned(),
-            role,
-            module: String::new(),
-            dtype,
-            shape: vec![1],
-            sha256: String::new(),
-            file: None,
-            sketch: None,
-            extra: serde_json::Map::new(),
-        }
+        Entry { role, dtype, ..tests::entry(name) }
     }
 
     fn parse(text: &str) -> Result<Policy> {

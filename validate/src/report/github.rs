@@ -30,7 +30,8 @@ fn render(report: &DiffReport) -> String {
     command("error", &format!("first divergence at {headline}"), &lines) + &warnings(report)
 }
 
-/// The introduced errors but the first divergence, and but those at sites that the policy ignores. Where they are too many, the last one counts the rest.
+/// Introduced errors, without the first divergence and without sites that the policy ignores. If they are too many, the last
+/// warning counts the rest.
 fn warnings(report: &DiffReport) -> String {
     let first = report.first_divergence();
     let others = |&index: &usize| {
