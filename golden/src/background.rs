@@ -10,27 +10,20 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, process};
 
 use rayon::ThreadPoolBuilder;
-use serde_json::{Map, Value};
 
-use crate::manifest::{ManifestHead, Role};
-use crate::{Dtype, DumpWriter, Error, Result};
+use crate::manifest::ManifestHead;
+use crate::{Dtype, DumpWriter, Error, NewEntry, Result};
 
 /// A tensor on its way to a [`BackgroundWriter`], with whatever keeps its bytes alive.
 pub struct Tensor {
-    /// The entry's name.
-    pub name: String,
-    /// What it is to the computation.
-    pub role: Role,
-    /// The class of the module.
-    pub module: String,
+    /// What the dump says of it.
+    pub entry: NewEntry,
     /// The element type.
     pub dtype: Dtype,
     /// The shape, outermost dimension first.
     pub shape: Vec<usize>,
     /// The seed of the sketch that the dump gets instead of the tensor, if it is to have one.
     pub sketch: Option<u64>,
-    /// Further fields of the entry.
-    pub extra: Map<String, Value>,
     /// Little-endian bytes in row-major order. Nobody writes to them any more.
     pub data: Box<dyn AsRef<[u8]> + Send>,
 }
@@ -243,16 +236,10 @@ impl Shared {
                     state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let Tensor { name, role, module, dtype, shape, sketch, extra, data } = tensor;
+            let Tensor { entry, dtype, shape, sketch, data } = tensor;
             let view: &[u8] = (*data).as_ref();
             let bytes = view.len() as u64;
-            let result = match sketch {
-                Some(seed) => writer.push_sketch(&name, role, &module, dtype, &shape, view, seed),
-                None => writer.push(&name, role, &module, dtype, &shape, view),
-            };
-            if result.is_ok() {
-                writer.annotate(extra);
-            }
+            let result = writer.push_entry(entry, dtype, &shape, view, sketch);
             // Before the room is given to the next tensor: it is the memory that is bounded.
             drop(data);
             self.lock().queued_bytes -= bytes;
@@ -295,7 +282,7 @@ impl Drop for Over<'_> {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tensor")
-            .field("name", &self.name)
+            .field("name", &self.entry.name)
             .field("dtype", &self.dtype)
             .field("shape", &self.shape)
             .finish_non_exhaustive()

@@ -12,7 +12,7 @@ use store::{Content, Map};
 
 use crate::manifest::{self, Entry, Manifest};
 use crate::shard::{SINGLE_FILE, parse_shard_name, shard_name};
-use crate::{Dtype, Error, Result, Sketch, TensorView, sha256_hex};
+use crate::{Dtype, Error, Flow, Result, Sketch, TensorView, sha256_hex};
 
 /// The most bytes of a manifest: 100,000 entries have some 40 MB, and their sketches some hundreds more.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
@@ -25,7 +25,7 @@ pub struct Dump {
     files: Vec<Map>,
     /// Where each entry's bytes are, in the order of the entries; `None` of a sketch.
     places: Vec<Option<Place>>,
-    index_by_name: HashMap<String, usize>,
+    index_by_key: HashMap<String, usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,21 +51,22 @@ impl Dump {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let manifest = read_manifest(&path.join(manifest::FILE_NAME))?;
-        let index_by_name = check_entries(&path.join(manifest::FILE_NAME), &manifest.entries)?;
+        let index_by_key = check_entries(&path.join(manifest::FILE_NAME), &manifest.entries)?;
         let (files, mut stored) = map_files(path, &manifest.entries)?;
 
         let mut places = Vec::with_capacity(manifest.entries.len());
         for entry in &manifest.entries {
-            let missing = |path: PathBuf| Error::MissingTensor { path, name: entry.name.clone() };
+            let key = entry.key();
+            let missing = |path: PathBuf| Error::MissingTensor { path, name: key.to_string() };
             if entry.sketch.is_some() {
-                if let Some(tensor) = stored.remove(&entry.name) {
+                if let Some(tensor) = stored.remove(key.as_ref()) {
                     let path = files[tensor.place.file].path().to_owned();
-                    return Err(Error::SketchAndTensor { path, name: entry.name.clone() });
+                    return Err(Error::SketchAndTensor { path, name: key.into_owned() });
                 }
                 places.push(None);
                 continue;
             }
-            let Some(tensor) = stored.remove(&entry.name) else {
+            let Some(tensor) = stored.remove(key.as_ref()) else {
                 return Err(missing(match &entry.file {
                     Some(file) => path.join(file),
                     None => path.to_owned(),
@@ -80,7 +81,7 @@ impl Dump {
             if tensor.dtype != entry.dtype {
                 return Err(Error::DtypeMismatch {
                     path: found_in.to_owned(),
-                    name: entry.name.clone(),
+                    name: key.into_owned(),
                     expected: entry.dtype,
                     found: tensor.dtype,
                 });
@@ -88,7 +89,7 @@ impl Dump {
             if tensor.shape != entry.shape {
                 return Err(Error::ShapeMismatch {
                     path: found_in.to_owned(),
-                    name: entry.name.clone(),
+                    name: key.into_owned(),
                     expected: entry.shape.clone(),
                     found: tensor.shape,
                 });
@@ -99,7 +100,7 @@ impl Dump {
         if let Some((name, tensor)) = stored.into_iter().min_by(|a, b| a.0.cmp(&b.0)) {
             return Err(Error::UnlistedTensor { path: files[tensor.place.file].path().to_owned(), name });
         }
-        Ok(Dump { path: path.to_owned(), manifest, files, places, index_by_name })
+        Ok(Dump { path: path.to_owned(), manifest, files, places, index_by_key })
     }
 
     /// The dump's folder.
@@ -117,35 +118,50 @@ impl Dump {
         &self.manifest.entries
     }
 
-    /// The entry of a name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.index_by_name.get(name).map(|&index| &self.manifest.entries[index])
+    /// The entry of a [key](Entry::key): of a name, that of the prefill.
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.index_by_key.get(key).map(|&index| &self.manifest.entries[index])
     }
 
-    /// The tensor of a name; `None` too if the dump has a sketch of it only.
-    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        self.index_by_name.get(name).and_then(|&index| self.view(index))
+    /// The tensor of a key; `None` too if the dump has a sketch of it only.
+    pub fn get(&self, key: &str) -> Option<TensorView<'_>> {
+        self.index_by_key.get(key).and_then(|&index| self.view(index))
     }
 
-    /// The sketch that a dump has instead of the tensor of a name.
-    pub fn sketch(&self, name: &str) -> Option<&Sketch> {
-        self.entry(name)?.sketch.as_deref()
+    /// The sketch that a dump has instead of the tensor of a key.
+    pub fn sketch(&self, key: &str) -> Option<&Sketch> {
+        self.entry(key)?.sketch.as_deref()
     }
 
-    /// The tensor of a name that the caller cannot do without.
+    /// The tensor of a key that the caller cannot do without.
     ///
     /// # Errors
     ///
     /// [`Error::NoEntry`], which names the dump, if it has no such entry; [`Error::SketchOnly`] if it has a sketch.
-    pub fn require(&self, name: &str) -> Result<TensorView<'_>> {
-        let Some(&index) = self.index_by_name.get(name) else {
+    pub fn require(&self, key: &str) -> Result<TensorView<'_>> {
+        let Some(&index) = self.index_by_key.get(key) else {
             return Err(Error::NoEntry {
                 path: self.path.clone(),
-                name: name.to_owned(),
+                name: key.to_owned(),
                 entries: self.manifest.entries.len(),
             });
         };
-        self.view(index).ok_or_else(|| Error::SketchOnly { path: self.path.clone(), name: name.to_owned() })
+        self.view(index).ok_or_else(|| Error::SketchOnly { path: self.path.clone(), name: key.to_owned() })
+    }
+
+    /// What one of this dump's own entries was computed from, by keys; `None` where nobody has recorded that.
+    pub fn flow_of(&self, entry: &Entry) -> Option<Flow> {
+        let key = |order: &u64| self.at(*order).map(|entry| entry.key().into_owned());
+        let inputs = entry.inputs.as_ref()?.iter().filter_map(key).collect();
+        let (input_rows, operations) = (entry.input_rows.clone(), entry.operations.clone());
+        Some(Flow { inputs, input_rows, operations })
+    }
+
+    /// The entry of an order.
+    pub fn at(&self, order: u64) -> Option<&Entry> {
+        let entries = &self.manifest.entries;
+        let index = entries.binary_search_by_key(&order, |entry| entry.order).ok()?;
+        entries.get(index)
     }
 
     /// The tensor of one of this dump's own entries.
@@ -155,7 +171,7 @@ impl Dump {
     /// [`Error::NoEntry`] if the entry is another dump's and this one has none of its name; [`Error::SketchOnly`] if it
     /// has a sketch.
     pub fn tensor(&self, entry: &Entry) -> Result<TensorView<'_>> {
-        self.require(&entry.name)
+        self.require(&entry.key())
     }
 
     /// The entries that have their tensors, with them, in order of execution.
@@ -165,8 +181,8 @@ impl Dump {
     }
 
     /// The safetensors file that holds an entry's tensor.
-    pub fn file_of(&self, name: &str) -> Option<&Path> {
-        let place = self.places[*self.index_by_name.get(name)?].as_ref()?;
+    pub fn file_of(&self, key: &str) -> Option<&Path> {
+        let place = self.places[*self.index_by_key.get(key)?].as_ref()?;
         Some(self.files[place.file].path())
     }
 
@@ -182,7 +198,7 @@ impl Dump {
     /// [`Error::HashMismatch`] for the first entry, in order of execution, whose bytes differ.
     pub fn verify(&self) -> Result<()> {
         let failures: Vec<_> =
-            self.manifest.entries.par_iter().map(|entry| self.verify_entry(&entry.name)).collect();
+            self.manifest.entries.par_iter().map(|entry| self.verify_entry(&entry.key())).collect();
         failures.into_iter().collect()
     }
 
@@ -204,20 +220,20 @@ impl Dump {
     ///
     /// [`Error::HashMismatch`] if they are not, [`Error::Changed`] if they are being written, [`Error::NoEntry`] if there
     /// is no such entry.
-    pub fn verify_entry(&self, name: &str) -> Result<()> {
-        let tensor = match self.require(name) {
+    pub fn verify_entry(&self, key: &str) -> Result<()> {
+        let tensor = match self.require(key) {
             Err(Error::SketchOnly { .. }) => return Ok(()),
             tensor => tensor?,
         };
-        let expected = &self.manifest.entries[self.index_by_name[name]].sha256;
+        let expected = &self.manifest.entries[self.index_by_key[key]].sha256;
         let found = sha256_hex(tensor.data());
         if *expected == found {
             return Ok(());
         }
         self.check()?;
         Err(Error::HashMismatch {
-            path: self.file_of(name).unwrap_or(&self.path).to_owned(),
-            name: name.to_owned(),
+            path: self.file_of(key).unwrap_or(&self.path).to_owned(),
+            name: key.to_owned(),
             expected: expected.clone(),
             found,
         })
@@ -244,7 +260,7 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
     if kind.format != manifest::FORMAT {
         return Err(Error::Format { path: path.to_owned(), found: kind.format });
     }
-    if kind.version != manifest::VERSION {
+    if !manifest::VERSIONS.contains(&kind.version) {
         return Err(Error::Version { path: path.to_owned(), found: kind.version });
     }
     parse(path, &bytes)
@@ -260,20 +276,21 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T>
     })
 }
 
-/// Checks what the entries say among themselves; returns the index of each name.
+/// Checks what the entries say among themselves; returns the index of each key.
 fn check_entries(path: &Path, entries: &[Entry]) -> Result<HashMap<String, usize>> {
-    let mut index_by_name = HashMap::with_capacity(entries.len());
+    let mut index_by_key = HashMap::with_capacity(entries.len());
     let mut previous: Option<u64> = None;
     for (index, entry) in entries.iter().enumerate() {
-        if index_by_name.insert(entry.name.clone(), index).is_some() {
-            return Err(Error::DuplicateName { name: entry.name.clone() });
+        let key = entry.key();
+        if index_by_key.insert(key.to_string(), index).is_some() {
+            return Err(Error::DuplicateName { name: key.into_owned() });
         }
         if let Some(previous) = previous
             && entry.order <= previous
         {
             return Err(Error::Order {
                 path: path.to_owned(),
-                name: entry.name.clone(),
+                name: key.into_owned(),
                 previous,
                 found: entry.order,
             });
@@ -284,16 +301,19 @@ fn check_entries(path: &Path, entries: &[Entry]) -> Result<HashMap<String, usize
             if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
                 return Err(Error::FileName {
                     path: path.to_owned(),
-                    name: entry.name.clone(),
+                    name: key.into_owned(),
                     found: file.clone(),
                 });
             }
         }
         if let Some(message) = entry.sketch.as_ref().and_then(|sketch| sketch.contradiction(&entry.shape)) {
-            return Err(Error::Sketch { path: path.to_owned(), name: entry.name.clone(), message });
+            return Err(Error::Sketch { path: path.to_owned(), name: key.into_owned(), message });
+        }
+        if let Some(message) = entry.flow_problem(&entries[..index]) {
+            return Err(Error::Flow { path: path.to_owned(), name: key.into_owned(), message });
         }
     }
-    Ok(index_by_name)
+    Ok(index_by_key)
 }
 
 /// Maps the dump's files and reads their headers.

@@ -71,7 +71,7 @@ pub enum Error {
     },
 
     /// `version` is not a version that this library reads.
-    #[error("`{}`: field `version`: expected {}, found {found}", path.display(), format::VERSION)]
+    #[error("`{}`: field `version`: expected one of {:?}, found {found}", path.display(), format::VERSIONS)]
     Version {
         /// The manifest.
         path: PathBuf,
@@ -97,6 +97,26 @@ pub enum Error {
         previous: u64,
         /// The entry's order.
         found: u64,
+    },
+
+    /// What an entry says of its inputs cannot be.
+    #[error("`{}`: entry `{name}`: {message}", path.display())]
+    Flow {
+        /// The manifest.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+        /// What was expected and found.
+        message: String,
+    },
+
+    /// An entry is said to be computed from one that the dump does not have.
+    #[error("entry `{name}`: expected an earlier entry as an input, found `{found}`")]
+    NoInput {
+        /// The entry.
+        name: String,
+        /// The input.
+        found: String,
     },
 
     /// An entry's `file` points out of the dump's folder.

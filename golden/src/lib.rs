@@ -1,4 +1,4 @@
-//! Reads and writes activation dumps, version 1.
+//! Reads and writes activation dumps, versions 1 and 2.
 //!
 //! A dump is a folder. `manifest.json` says which program computed what from which request, and lists the recorded tensors in
 //! order of execution. One or more safetensors files hold their bytes. A tensor that would be too large has a [`Sketch`]
@@ -36,9 +36,11 @@ compile_error!("activation dumps are little-endian and their bytes are viewed in
 pub mod background;
 mod dump;
 mod error;
+mod flow;
 mod format;
 pub mod manifest;
 mod processor;
+mod rows;
 mod shard;
 pub mod sketch;
 mod tensor;
@@ -47,10 +49,12 @@ mod writer;
 pub use background::BackgroundWriter;
 pub use dump::Dump;
 pub use error::{Error, Result};
+pub use flow::Flow;
 pub use manifest::{Entry, Manifest, ManifestHead, Role};
 pub use processor::cpu_vendor;
+pub use rows::RowAlignment;
 pub use sketch::Sketch;
 pub use store::hash::sha256 as sha256_hex;
 pub use store::{Dtype, UnknownDtype, float8};
 pub use tensor::{Element, TensorView};
-pub use writer::{DumpWriter, WriteOptions};
+pub use writer::{DumpWriter, NewEntry, WriteOptions};

@@ -2,20 +2,23 @@
 //!
 //! Fields that this version does not know are kept in `extra` and written back, so that a producer may say more.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::rows::RowAlignment;
 use crate::{Dtype, Sketch};
 
-pub use crate::format::{FILE_NAME, FORMAT, VERSION};
+pub use crate::format::{FILE_NAME, FORMAT, VERSIONS};
 
 /// A whole `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Always [`FORMAT`].
     pub format: String,
-    /// Always [`VERSION`].
+    /// One of [`VERSIONS`].
     pub version: u64,
     /// What ran.
     pub producer: Producer,
@@ -200,8 +203,11 @@ pub struct Image {
 pub struct Entry {
     /// The place in the order of execution: strictly increasing along `entries`.
     pub order: u64,
-    /// The module path in the public `modeling.py`, or a plain name; the tensor's name in its file.
+    /// The module path in the public `modeling.py`, or a plain name.
     pub name: String,
+    /// The forward pass that computed it: 0 is the prefill, the others decode.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub step: u64,
     /// What the tensor is to the computation.
     pub role: Role,
     /// The class of the module, empty for a tensor that is no module's output.
@@ -215,6 +221,15 @@ pub struct Entry {
     /// The safetensors file that holds the tensor; absent if the dump has one file only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// The `order` of each entry that it was computed from, nearest first; `None` where nobody has recorded that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Vec<u64>>,
+    /// How the rows of each input belong to the entry's; empty if all do one to one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_rows: Vec<RowAlignment>,
+    /// How many of each operator lie between the inputs and the entry.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub operations: IndexMap<String, u64>,
     /// What stands for the tensor if the dump does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sketch: Option<Box<Sketch>>,
@@ -244,6 +259,24 @@ impl Role {
             Role::Output => "output",
         }
     }
+}
+
+impl Entry {
+    /// What tells the entry from all others: the tensor's name in its file. It is the name, with `@` and the number of the step
+    /// behind it if that is not 0.
+    pub fn key(&self) -> Cow<'_, str> {
+        key_of(&self.name, self.step)
+    }
+}
+
+/// The key of an entry.
+pub(crate) fn key_of(name: &str, step: u64) -> Cow<'_, str> {
+    if step == 0 { Cow::Borrowed(name) } else { Cow::Owned(format!("{name}@{step}")) }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(step: &u64) -> bool {
+    *step == 0
 }
 
 impl Producer {
@@ -297,9 +330,10 @@ impl ManifestHead {
     pub fn with_entries(self, entries: Vec<Entry>) -> Manifest {
         let ManifestHead { producer, checkpoint, remote_code, request, prompt, generated_ids, text, extra } =
             self;
+        let version = VERSIONS[usize::from(entries.iter().any(Entry::needs_version_2))];
         Manifest {
             format: FORMAT.to_owned(),
-            version: VERSION,
+            version,
             producer,
             checkpoint,
             remote_code,

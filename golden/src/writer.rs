@@ -1,6 +1,6 @@
 //! Writing a dump.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use store::{Staging, StagingError};
 
 use crate::dump::MAX_MANIFEST_BYTES;
-use crate::manifest::{self, Entry, ManifestHead, Role};
+use crate::manifest::{self, Entry, ManifestHead, Role, key_of};
 use crate::shard::{SINGLE_FILE, Shard, parse_shard_name, shard_name};
-use crate::{Dtype, Dump, Error, Result, Sketch, TensorView, sha256_hex, sketch};
+use crate::{Dtype, Dump, Error, Flow, Result, Sketch, TensorView, sha256_hex, sketch};
 
 /// How the name of the hidden folder ends in which a dump is made, so that it is nobody else's.
 const PART_SUFFIX: &str = ".dump-part";
@@ -57,7 +57,33 @@ pub struct DumpWriter {
     entries: Vec<Entry>,
     /// The index of the file of each entry; `None` of a sketch.
     shard_of_entry: Vec<Option<usize>>,
-    names: HashSet<String>,
+    /// The order of each entry, by its key.
+    orders: HashMap<String, u64>,
+}
+
+/// What a dump says of a tensor that is appended to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEntry {
+    /// The module path, or a plain name; unique among the entries of a step.
+    pub name: String,
+    /// What the tensor is to the computation.
+    pub role: Role,
+    /// The class of the module, empty for a tensor that is no module's output.
+    pub module: String,
+    /// The forward pass that computed it: 0 is the prefill.
+    pub step: u64,
+    /// What it was computed from, if that is known.
+    pub flow: Option<Flow>,
+    /// Further fields.
+    pub extra: Map<String, Value>,
+}
+
+impl NewEntry {
+    /// An entry of the prefill of which no inputs are known.
+    pub fn new(name: impl Into<String>, role: Role, module: impl Into<String>) -> Self {
+        let (name, module) = (name.into(), module.into());
+        NewEntry { name, role, module, step: 0, flow: None, extra: Map::new() }
+    }
 }
 
 impl DumpWriter {
@@ -103,7 +129,7 @@ impl DumpWriter {
             finished_shards: 0,
             entries: Vec::new(),
             shard_of_entry: Vec::new(),
-            names: HashSet::new(),
+            orders: HashMap::new(),
         })
     }
 
@@ -112,12 +138,11 @@ impl DumpWriter {
         &self.entries
     }
 
-    /// Appends a tensor: little-endian bytes in row-major order.
+    /// Appends a tensor of the prefill of which no inputs are known: little-endian bytes in row-major order.
     ///
     /// # Errors
     ///
-    /// [`Error::DuplicateName`], [`Error::InvalidName`], [`Error::ByteCount`], which leave the dump as it was, or
-    /// [`Error::Write`], after which it is to be dropped.
+    /// Those of [`DumpWriter::push_entry`].
     pub fn push(
         &mut self,
         name: &str,
@@ -127,153 +152,138 @@ impl DumpWriter {
         shape: &[usize],
         data: &[u8],
     ) -> Result<()> {
-        self.check(name, dtype, shape, data)?;
-        let full = self.shard.data_bytes() + data.len() as u64 > self.options.max_shard_bytes
-            || !self.shard.has_room(name, dtype, shape);
-        if full && !self.shard.is_empty() {
-            self.finish_shard()?;
-        }
-        let path = self.unfinished_path(self.finished_shards);
-        let (sha256, written) =
-            rayon::join(|| sha256_hex(data), || self.shard.push(&path, name, dtype, shape, data));
-        written.map_err(|source| Error::Write { path, source })?;
-        self.add(name, role, module, dtype, shape, sha256);
-        self.shard_of_entry.push(Some(self.finished_shards));
-        Ok(())
+        self.push_entry(NewEntry::new(name, role, module), dtype, shape, data, None)
     }
 
-    /// Appends a sketch of a tensor instead of the tensor.
+    /// Appends a tensor: little-endian bytes in row-major order. With a seed it is a sketch of the tensor instead.
     ///
-    /// What a run needs to be repeated is kept nevertheless: of the inputs that are no module's, all whole numbers, and other
+    /// What a run needs to be repeated is kept whole nevertheless: of the inputs that are no module's, all whole numbers, and other
     /// tensors of no more than [`sketch::WHOLE_INPUT_BYTES`]. So are whole numbers of no more than
     /// [`sketch::WHOLE_INTEGER_BYTES`] anywhere, since they are compared to the bit.
     ///
     /// # Errors
     ///
-    /// Those of [`DumpWriter::push`], and [`Error::Seed`].
-    #[allow(clippy::too_many_arguments)] // Those of `push`, and the seed.
-    pub fn push_sketch(
+    /// [`Error::DuplicateName`], [`Error::InvalidName`], [`Error::ByteCount`], [`Error::NoInput`], [`Error::Seed`], which leave the
+    /// dump as it was, or [`Error::Write`], after which it is to be dropped.
+    pub fn push_entry(
         &mut self,
-        name: &str,
-        role: Role,
-        module: &str,
+        entry: NewEntry,
         dtype: Dtype,
         shape: &[usize],
         data: &[u8],
-        seed: u64,
+        sketch_seed: Option<u64>,
     ) -> Result<()> {
-        if seed >= sketch::SEED_LIMIT {
+        let key = key_of(&entry.name, entry.step).into_owned();
+        let inputs = self.check(&key, &entry, dtype, shape, data)?;
+        if let Some(seed) = sketch_seed.filter(|&seed| seed >= sketch::SEED_LIMIT) {
             return Err(Error::Seed { found: seed });
         }
-        if is_kept_whole(role, module, dtype, data.len()) {
-            return self.push(name, role, module, dtype, shape, data);
-        }
-        self.check(name, dtype, shape, data)?;
-        let view = TensorView::of_checked(dtype, shape, data);
-        let (sha256, sketch) = rayon::join(|| sha256_hex(data), || Sketch::of(&view, seed));
-        self.add(name, role, module, dtype, shape, sha256).sketch = Some(Box::new(sketch));
-        self.shard_of_entry.push(None);
+        let sketch_seed =
+            sketch_seed.filter(|_| !is_kept_whole(entry.role, &entry.module, dtype, data.len()));
+        let (sha256, sketch) = match sketch_seed {
+            Some(seed) => {
+                let view = TensorView::of_checked(dtype, shape, data);
+                let (sha256, sketch) = rayon::join(|| sha256_hex(data), || Sketch::of(&view, seed));
+                (sha256, Some(Box::new(sketch)))
+            }
+            None => (self.write(&key, dtype, shape, data)?, None),
+        };
+        self.shard_of_entry.push(sketch.is_none().then_some(self.finished_shards));
+        let NewEntry { name, role, module, step, flow, extra } = entry;
+        let Flow { input_rows, operations, .. } = flow.unwrap_or_default();
+        let (order, shape) = (self.entries.len() as u64, shape.to_vec());
+        self.orders.insert(key, order);
+        self.entries.push(Entry {
+            order,
+            name,
+            step,
+            role,
+            module,
+            dtype,
+            shape,
+            sha256,
+            file: None,
+            inputs,
+            input_rows,
+            operations,
+            sketch,
+            extra,
+        });
         Ok(())
     }
 
-    /// Says more of the entry that was appended last than this version's own fields do.
-    pub fn annotate(&mut self, extra: Map<String, Value>) {
-        if let Some(entry) = self.entries.last_mut() {
-            entry.extra.extend(extra);
-        }
-    }
-
-    /// Appends another dump's entry in full, with the fields that only its producer knows.
+    /// Appends another dump's entry, which is not a sketch, with the fields that only its producer knows; with a seed as a sketch.
+    /// The entries that it was computed from were appended before.
     ///
     /// # Errors
     ///
-    /// Those of [`DumpWriter::push`], and as [`DumpWriter::push_sketch_of`].
-    pub fn push_of(&mut self, dump: &Dump, name: &str) -> Result<()> {
-        let tensor = dump.require(name)?;
-        let Some(entry) = dump.entry(name) else { return Ok(()) };
-        let Entry { role, module, dtype, shape, .. } = entry;
-        self.push(name, *role, module, *dtype, shape, tensor.data())?;
-        self.take_over(dump, entry)
-    }
-
-    /// Appends what [`DumpWriter::push_sketch`] makes of another dump's entry, with the fields that only its producer knows.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`DumpWriter::push_sketch`]; [`Error::NoEntry`] or [`Error::SketchOnly`] if the other dump has no such
+    /// Those of [`DumpWriter::push_entry`]; [`Error::NoEntry`] or [`Error::SketchOnly`] if the other dump has no such
     /// tensor; [`Error::HashMismatch`], after which this dump is to be dropped, if the tensor is not as it was recorded.
-    pub fn push_sketch_of(&mut self, dump: &Dump, name: &str, seed: u64) -> Result<()> {
-        let tensor = dump.require(name)?;
-        let Some(entry) = dump.entry(name) else { return Ok(()) };
-        let Entry { role, module, dtype, shape, .. } = entry;
-        self.push_sketch(name, *role, module, *dtype, shape, tensor.data(), seed)?;
-        self.take_over(dump, entry)
-    }
-
-    /// Gives the entry that was appended last what only the producer of another dump's entry knows, and checks that the two
-    /// have the same hash.
-    fn take_over(&mut self, dump: &Dump, entry: &Entry) -> Result<()> {
-        let Some(written) = self.entries.last_mut() else { return Ok(()) };
-        written.extra.clone_from(&entry.extra);
-        if written.sha256 == entry.sha256 {
+    pub fn push_of(&mut self, dump: &Dump, key: &str, sketch_seed: Option<u64>) -> Result<()> {
+        let tensor = dump.require(key)?;
+        let Some(entry) = dump.entry(key) else { return Ok(()) };
+        let Entry { name, role, module, step, dtype, shape, sha256, extra, .. } = entry.clone();
+        let flow = dump.flow_of(entry);
+        let new = NewEntry { name, role, module, step, flow, extra };
+        self.push_entry(new, dtype, &shape, tensor.data(), sketch_seed)?;
+        let written = self.entries.last().map_or("", |written| &written.sha256);
+        if written == sha256 {
             return Ok(());
         }
         dump.check()?;
         Err(Error::HashMismatch {
-            path: dump.file_of(&entry.name).unwrap_or(dump.path()).to_owned(),
-            name: entry.name.clone(),
-            expected: entry.sha256.clone(),
-            found: written.sha256.clone(),
+            path: dump.file_of(key).unwrap_or(dump.path()).to_owned(),
+            name: key.to_owned(),
+            expected: sha256,
+            found: written.to_owned(),
         })
     }
 
-    /// Refuses a tensor that cannot be appended.
-    fn check(&self, name: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<()> {
-        if name.is_empty() || name == "__metadata__" {
-            return Err(Error::InvalidName { name: name.to_owned() });
+    /// Writes a tensor into the file of the moment; its hash.
+    fn write(&mut self, key: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<String> {
+        let full = self.shard.data_bytes() + data.len() as u64 > self.options.max_shard_bytes
+            || !self.shard.has_room(key, dtype, shape);
+        if full && !self.shard.is_empty() {
+            self.finish_shard()?;
+        }
+        let path = self.unfinished_path(self.finished_shards);
+        let (sha256, written) =
+            rayon::join(|| sha256_hex(data), || self.shard.push(&path, key, dtype, shape, data));
+        written.map_err(|source| Error::Write { path, source })?;
+        Ok(sha256)
+    }
+
+    /// Refuses a tensor that cannot be appended; returns the orders of its inputs, nearest first.
+    fn check(
+        &self,
+        key: &str,
+        entry: &NewEntry,
+        dtype: Dtype,
+        shape: &[usize],
+        data: &[u8],
+    ) -> Result<Option<Vec<u64>>> {
+        if entry.name.is_empty() || entry.name == "__metadata__" {
+            return Err(Error::InvalidName { name: entry.name.clone() });
         }
         let expected = dtype.bytes_of(shape);
         if expected != data.len() as u128 {
             return Err(Error::ByteCount {
-                name: name.to_owned(),
+                name: key.to_owned(),
                 dtype,
                 shape: shape.to_vec(),
                 expected,
                 found: data.len(),
             });
         }
-        if self.names.contains(name) {
-            return Err(Error::DuplicateName { name: name.to_owned() });
+        if self.orders.contains_key(key) {
+            return Err(Error::DuplicateName { name: key.to_owned() });
         }
-        Ok(())
-    }
-
-    /// Appends an entry.
-    fn add(
-        &mut self,
-        name: &str,
-        role: Role,
-        module: &str,
-        dtype: Dtype,
-        shape: &[usize],
-        sha256: String,
-    ) -> &mut Entry {
-        self.names.insert(name.to_owned());
-        let entry = Entry {
-            order: self.entries.len() as u64,
-            name: name.to_owned(),
-            role,
-            module: module.to_owned(),
-            dtype,
-            shape: shape.to_vec(),
-            sha256,
-            file: None,
-            sketch: None,
-            extra: Map::new(),
+        let Some(flow) = &entry.flow else { return Ok(None) };
+        let order = |input: &String| {
+            let found = self.orders.get(input).copied();
+            found.ok_or_else(|| Error::NoInput { name: key.to_owned(), found: input.clone() })
         };
-        self.entries.push(entry);
-        let last = self.entries.len() - 1;
-        &mut self.entries[last]
+        Ok(Some(flow.inputs.iter().map(order).collect::<Result<_>>()?))
     }
 
     /// Writes the manifest and gives the folder its name.

@@ -1,7 +1,7 @@
 //! Keeps what each site computes, for a dump.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use golden::{DumpWriter, Role};
+use golden::{DumpWriter, NewEntry, Role};
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
@@ -119,10 +119,8 @@ impl Sites {
         let dtype = dtype_of(tensor.kind())
             .ok_or_else(|| Error::RecordDtype { name: name.to_owned(), found: tensor.kind() })?;
         with_bytes(tensor, |shape, data| {
-            match self.sketch_seed {
-                Some(seed) => self.writer.push_sketch(name, role, module, dtype, shape, data, seed)?,
-                None => self.writer.push(name, role, module, dtype, shape, data)?,
-            }
+            let entry = NewEntry::new(name, role, module);
+            self.writer.push_entry(entry, dtype, shape, data, self.sketch_seed)?;
             Ok(())
         })
     }

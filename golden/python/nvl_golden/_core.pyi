@@ -59,6 +59,8 @@ class Writer:
         shape: Sequence[int],
         data: Any,
         sketch: int | None = None,
+        step: int = 0,
+        flow: str | None = None,
         extra: str | None = None,
     ) -> None:
         """Appends a tensor: `bytes`, or what gives or is a DLPack capsule; waits while too much is waiting already.

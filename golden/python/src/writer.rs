@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use golden::background::Tensor;
-use golden::{BackgroundWriter, Dtype, DumpWriter, Manifest, ManifestHead, Role, WriteOptions};
+use golden::{BackgroundWriter, Dtype, DumpWriter, Manifest, ManifestHead, NewEntry, Role, WriteOptions};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde_json::{Map, Value, json};
@@ -47,7 +47,9 @@ impl Writer {
     }
 
     /// Appends a tensor; waits, without the interpreter's lock, while too much is waiting already.
-    #[pyo3(signature = (name, *, role, module, dtype, shape, data, sketch = None, extra = None))]
+    ///
+    /// `flow` is what it was computed from, as a JSON object: `inputs` (keys of entries that were appended before, nearest first), `input_rows` and `operations`.
+    #[pyo3(signature = (name, *, role, module, dtype, shape, data, sketch = None, step = 0, flow = None, extra = None))]
     #[expect(clippy::too_many_arguments, reason = "the fields of an entry, by keyword")]
     fn push(
         &self,
@@ -59,6 +61,8 @@ impl Writer {
         shape: Vec<usize>,
         data: &Bound<'_, PyAny>,
         sketch: Option<u64>,
+        step: u64,
+        flow: Option<&str>,
         extra: Option<&str>,
     ) -> PyResult<()> {
         self.check_process(py)?;
@@ -78,8 +82,11 @@ impl Writer {
         let dtype: Dtype =
             dtype.parse().map_err(|error| exception(py, &format!("entry `{name}`: {error}"), None))?;
         let extra = parse_object(py, extra.unwrap_or("{}"))?;
+        let flow = flow.map(serde_json::from_str).transpose();
+        let flow = flow.map_err(|error| exception(py, &format!("entry `{name}`: flow: {error}"), None))?;
         let data = dlpack::take(data).map_err(|error| of_entry(py, &name, error))?;
-        let mut waiting = Some(Tensor { name, role, module, dtype, shape, sketch, extra, data });
+        let entry = NewEntry { name, role, module, step, flow, extra };
+        let mut waiting = Some(Tensor { entry, dtype, shape, sketch, data });
         while let Some(tensor) = waiting.take() {
             waiting = py
                 .detach(|| {
@@ -170,7 +177,7 @@ fn parse_object(py: Python<'_>, json: &str) -> PyResult<Map<String, Value>> {
 fn parse_head(py: Python<'_>, json: &str) -> PyResult<ManifestHead> {
     let mut object = parse_object(py, json)?;
     object.insert("format".to_owned(), json!(golden::manifest::FORMAT));
-    object.insert("version".to_owned(), json!(golden::manifest::VERSION));
+    object.insert("version".to_owned(), json!(golden::manifest::VERSIONS[0]));
     object.insert("entries".to_owned(), json!([]));
     let manifest: Manifest = serde_json::from_value(Value::Object(object))
         .map_err(|error| exception(py, &format!("manifest: {error}"), None))?;

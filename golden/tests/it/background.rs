@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use golden::background::Tensor;
 use golden::manifest::{ManifestHead, Producer, Role};
-use golden::{BackgroundWriter, Dtype, Dump, DumpWriter, Error, WriteOptions};
-use serde_json::{Map, json};
+use golden::{BackgroundWriter, Dtype, Dump, DumpWriter, Error, NewEntry, WriteOptions};
+use serde_json::json;
 
 fn head() -> ManifestHead {
     ManifestHead::new(Producer::new("test", "float32"))
@@ -17,13 +17,10 @@ fn head() -> ManifestHead {
 
 fn tensor(name: &str, data: impl AsRef<[u8]> + Send + 'static) -> Tensor {
     Tensor {
-        name: name.to_owned(),
-        role: Role::Activation,
-        module: "Linear".to_owned(),
+        entry: NewEntry::new(name, Role::Activation, "Linear"),
         dtype: Dtype::UInt8,
         shape: vec![data.as_ref().len()],
         sketch: None,
-        extra: Map::new(),
         data: Box::new(data),
     }
 }
@@ -59,7 +56,7 @@ fn what_is_pushed_is_read_back_in_order_with_its_hashes_and_further_fields() {
     let writer = BackgroundWriter::new(DumpWriter::create(&target).unwrap(), 100).unwrap();
     for index in 0..50u8 {
         let mut tensor = tensor(&format!("layers.{index}"), vec![index; usize::from(index)]);
-        tensor.extra.insert("rows".to_owned(), json!({ "of": 7 }));
+        tensor.entry.extra.insert("rows".to_owned(), json!({ "of": 7 }));
         writer.push(tensor).unwrap();
     }
     writer.finish(head()).unwrap();
@@ -134,7 +131,7 @@ fn a_tensor_for_which_there_is_no_room_comes_back() {
     let writer = BackgroundWriter::new(writer, 10).unwrap();
     writer.push(tensor("first", Blocked(std::sync::Mutex::new(blocked), AtomicUsize::new(0)))).unwrap();
     let returned = writer.try_push(tensor("second", vec![1]), Duration::from_millis(20)).unwrap().unwrap();
-    assert_eq!(returned.name, "second");
+    assert_eq!(returned.entry.name, "second");
     drop(unblock);
     writer.push(returned).unwrap();
     writer.finish(head()).unwrap();

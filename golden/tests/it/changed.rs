@@ -54,7 +54,7 @@ fn a_file_that_becomes_shorter_is_not_sketched() {
     let dump = Dump::open(&path).unwrap();
     shorten(&path, 4096);
     let mut writer = DumpWriter::create(folder.path().join("sketch")).unwrap();
-    let error = writer.push_sketch_of(&dump, "a", 1).unwrap_err();
+    let error = writer.push_of(&dump, "a", Some(1)).unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error:?}");
 }
 

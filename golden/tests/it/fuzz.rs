@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use golden::sketch::word;
-use golden::{DumpWriter, Role};
+use golden::{DumpWriter, NewEntry, Role};
 
 use crate::folders::{head, push_small};
 
@@ -69,7 +69,15 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     let sketched = folder.join("sketched");
     let mut writer = DumpWriter::create(&sketched).unwrap();
     let data: Vec<u8> = (0..600).flat_map(|at| (at as f32).to_le_bytes()).collect();
-    writer.push_sketch("s", Role::Activation, "Linear", golden::Dtype::Float32, &[600], &data, 7).unwrap();
+    writer
+        .push_entry(
+            NewEntry::new("s", Role::Activation, "Linear"),
+            golden::Dtype::Float32,
+            &[600],
+            &data,
+            Some(7),
+        )
+        .unwrap();
     push_small(&mut writer);
     writer.finish(head()).unwrap();
     let seed = |dump: &Path| {

@@ -6,6 +6,7 @@
 mod background;
 mod bundled;
 mod changed;
+mod flow;
 mod folders;
 mod fuzz;
 mod leftovers;

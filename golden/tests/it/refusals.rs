@@ -79,9 +79,9 @@ fn another_format() {
 #[test]
 fn another_version_whatever_else_it_has() {
     let error = refusal(|dump| {
-        fs::write(dump.join("manifest.json"), r#"{"format":"activation-dump","version":2}"#).unwrap()
+        fs::write(dump.join("manifest.json"), r#"{"format":"activation-dump","version":3}"#).unwrap()
     });
-    assert_refusal!(error, Error::Version { found: 2, .. });
+    assert_refusal!(error, Error::Version { found: 3, .. });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A golden of the 8B as sketches is small enough for git.
 
-use golden::{Dtype, DumpWriter, Role};
+use golden::{Dtype, DumpWriter, NewEntry, Role};
 
 use crate::folders::head;
 use crate::sketches::word;
@@ -89,7 +89,9 @@ fn a_golden_of_the_8b_takes_less_than_two_megabytes() {
     let target = folder.path().join("dump");
     let mut writer = DumpWriter::create(&target).unwrap();
     let ids: Vec<u8> = (0..TOKENS as i64).flat_map(i64::to_le_bytes).collect();
-    writer.push_sketch("input_ids", Role::Input, "", Dtype::Int64, &[1, TOKENS], &ids, 0).unwrap();
+    writer
+        .push_entry(NewEntry::new("input_ids", Role::Input, ""), Dtype::Int64, &[1, TOKENS], &ids, Some(0))
+        .unwrap();
     let sites = sites();
     assert!((750..800).contains(&sites.len()), "{}", sites.len());
     for (index, (name, class, _)) in sites.iter().enumerate() {
@@ -97,7 +99,15 @@ fn a_golden_of_the_8b_takes_less_than_two_megabytes() {
         let values = (0..1000).map(|n| (word(index as u64, n) >> 40) as f32 / 16_777_216.0 - 0.3);
         let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
         // Thirteen tiles are 40 MB, which are sketched too: `pixel_values` is not kept as an input would be that is small.
-        writer.push_sketch(name, Role::Activation, class, Dtype::Float32, &[1000], &bytes, 0).unwrap();
+        writer
+            .push_entry(
+                NewEntry::new(name, Role::Activation, *class),
+                Dtype::Float32,
+                &[1000],
+                &bytes,
+                Some(0),
+            )
+            .unwrap();
     }
     writer.finish(head()).unwrap();
     // The shapes and counts of the 8B have some digits more.

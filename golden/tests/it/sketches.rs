@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use golden::{Dtype, Dump, DumpWriter, Error, Role, Sketch, TensorView, sketch};
+use golden::{Dtype, Dump, DumpWriter, Error, NewEntry, Role, Sketch, TensorView, sketch};
 use serde_json::{Value, json};
 
 use crate::folders::{edit_manifest, head, push_small, write_tensors};
@@ -77,9 +77,11 @@ fn the_number_of_threads_changes_nothing() {
 fn sketched(to: &Path) {
     let mut writer = DumpWriter::create(to).unwrap();
     let ids: Vec<u8> = (0..5i64).flat_map(i64::to_le_bytes).collect();
-    writer.push_sketch("ids", Role::Input, "", Dtype::Int64, &[1, 5], &ids, 3).unwrap();
+    writer.push_entry(NewEntry::new("ids", Role::Input, ""), Dtype::Int64, &[1, 5], &ids, Some(3)).unwrap();
     let floats: Vec<u8> = [1.0_f32, -2.0, f32::NAN, 4.0].into_iter().flat_map(f32::to_le_bytes).collect();
-    writer.push_sketch("x", Role::Activation, "Linear", Dtype::Float32, &[2, 2], &floats, 3).unwrap();
+    writer
+        .push_entry(NewEntry::new("x", Role::Activation, "Linear"), Dtype::Float32, &[2, 2], &floats, Some(3))
+        .unwrap();
     writer.finish(head()).unwrap();
 }
 
@@ -113,7 +115,9 @@ fn a_dump_of_nothing_but_sketches_has_no_tensors_file() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("dump");
     let mut writer = DumpWriter::create(&target).unwrap();
-    writer.push_sketch("x", Role::Activation, "", Dtype::Float32, &[6], &[0; 24], 0).unwrap();
+    writer
+        .push_entry(NewEntry::new("x", Role::Activation, ""), Dtype::Float32, &[6], &[0; 24], Some(0))
+        .unwrap();
     writer.finish(head()).unwrap();
     let files: Vec<_> = fs::read_dir(&target).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(files, ["manifest.json"]);
@@ -128,7 +132,9 @@ fn sketches_stand_between_tensors_of_several_files() {
     options.max_shard_bytes = 1;
     let mut writer = DumpWriter::create_with(&target, options).unwrap();
     push_small(&mut writer);
-    writer.push_sketch("x", Role::Activation, "", Dtype::Float32, &[6], &[0; 24], 0).unwrap();
+    writer
+        .push_entry(NewEntry::new("x", Role::Activation, ""), Dtype::Float32, &[6], &[0; 24], Some(0))
+        .unwrap();
     writer.push("c", Role::Output, "", Dtype::UInt8, &[1], &[1]).unwrap();
     writer.finish(head()).unwrap();
     let dump = Dump::open(&target).unwrap();
@@ -145,7 +151,9 @@ fn is_whole(role: Role, module: &str, dtype: Dtype, elements: usize) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = DumpWriter::create(folder.path().join("dump")).unwrap();
     let one: &[u8] = if dtype == Dtype::Float32 { &[0, 0, 0x80, 0x3f] } else { &[1] };
-    writer.push_sketch("x", role, module, dtype, &[elements], &one.repeat(elements), 0).unwrap();
+    writer
+        .push_entry(NewEntry::new("x", role, module), dtype, &[elements], &one.repeat(elements), Some(0))
+        .unwrap();
     let sketch = writer.entries()[0].sketch.as_ref();
     assert!(sketch.is_none_or(|sketch| sketch.mean == Some(1.0)));
     sketch.is_none()
@@ -174,7 +182,8 @@ fn what_the_model_was_given_is_kept_so_that_a_run_can_be_repeated() {
 fn a_seed_that_a_json_reader_may_lose_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = DumpWriter::create(folder.path().join("dump")).unwrap();
-    let mut push = |seed| writer.push_sketch("x", Role::Input, "", Dtype::Float32, &[0], &[], seed);
+    let mut push =
+        |seed| writer.push_entry(NewEntry::new("x", Role::Input, ""), Dtype::Float32, &[0], &[], Some(seed));
     let error = push(1 << 53).unwrap_err();
     assert_eq!(error.to_string(), "expected a seed below 2^53, found 9007199254740992");
     push((1 << 53) - 1).unwrap();

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use golden::RowAlignment;
+
 use super::role::SiteRole;
-use super::step::{RowAlignment, Step};
+use super::step::Step;
 
 /// The sites of a family. A site has the same number in all layers of a stack.
 #[derive(Debug, Clone, Default)]

@@ -1,10 +1,11 @@
 //! The lines of a family's file, as they are written.
 
+use golden::RowAlignment;
 use serde::Deserialize;
 
 use super::pattern::NamePattern;
 use super::role::SiteRole;
-use super::step::{RowAlignment, Step};
+use super::step::Step;
 
 /// A family's file. `models/nemotron-vl.toml` explains the fields.
 #[derive(Debug, Default, Deserialize)]

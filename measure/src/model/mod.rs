@@ -17,8 +17,8 @@ pub use role::SiteRole;
 pub use step::Step;
 
 pub(crate) use file::split_call;
+pub(crate) use golden::RowAlignment;
 pub(crate) use graph::{Graph, Known, Layers, Place};
-pub(crate) use step::RowAlignment;
 
 /// The files in `models/`, by name and content.
 macro_rules! files {
@@ -60,24 +60,14 @@ pub fn any_model() -> &'static Model {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use golden::{Dtype, Entry, Role};
-
     use super::*;
 
     /// An activation of this name, of one element.
     pub(crate) fn entry(name: &str) -> Entry {
-        Entry {
-            order: 0,
-            name: name.to_owned(),
-            role: Role::Activation,
-            module: String::new(),
-            dtype: Dtype::Float32,
-            shape: vec![1],
-            sha256: String::new(),
-            file: None,
-            sketch: None,
-            extra: serde_json::Map::new(),
-        }
+        let fields = serde_json::json!({
+            "order": 0, "name": name, "role": "activation", "module": "", "dtype": "float32", "shape": [1], "sha256": "",
+        });
+        serde_json::from_value(fields).unwrap()
     }
 
     /// Whether the model of a dump with such entries has a site.

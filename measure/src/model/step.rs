@@ -20,16 +20,3 @@ pub enum Step {
     /// Whatever lies between, with operations that nobody recorded.
     Unknown,
 }
-
-/// How the rows of an input belong to those of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RowAlignment {
-    /// One to one.
-    #[default]
-    Same,
-    /// From the end of each sequence: prefix tokens were added or dropped, or only the last token is left.
-    FromEnd,
-    /// Any row of the same outermost index, if both have as many; else any row.
-    Mixed,
-}

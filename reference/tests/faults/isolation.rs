@@ -69,7 +69,7 @@ fn sketched(dump: &Path, out: &Path) -> PathBuf {
     let dump = Dump::open(dump).unwrap();
     let mut writer = DumpWriter::create(out).unwrap();
     for entry in dump.entries() {
-        writer.push_sketch_of(&dump, &entry.name, 3).unwrap();
+        writer.push_of(&dump, &entry.name, Some(3)).unwrap();
     }
     writer.finish(dump.manifest().head()).unwrap();
     out.to_owned()

@@ -17,9 +17,9 @@ pub(crate) fn run(arguments: &SketchArguments) -> Result<bool> {
     let bar = progress_bar(dump.size_bytes());
     for entry in dump.entries() {
         if sites.is_empty() || sites.iter().any(|glob| glob.is_match(&entry.name)) {
-            writer.push_sketch_of(&dump, &entry.name, arguments.seed)?;
+            writer.push_of(&dump, &entry.key(), Some(arguments.seed))?;
         } else {
-            writer.push_of(&dump, &entry.name)?;
+            writer.push_of(&dump, &entry.key(), None)?;
         }
         bar.inc(dump.tensor(entry)?.data().len() as u64);
     }

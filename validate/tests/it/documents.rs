@@ -41,7 +41,7 @@ fn what_we_write_satisfies_the_schema_and_what_is_spoilt_does_not() {
     let written = Candidate::of("shapes-text-float32", |_| true).manifest();
     schema.validate(&written).unwrap();
     let spoils: [fn(&mut Value); 6] = [
-        |m| m["version"] = 2.into(),
+        |m| m["version"] = 3.into(),
         |m| m["entries"][0]["dtype"] = "complex64".into(),
         |m| m["entries"][0]["sha256"] = "0".into(),
         |m| m["entries"][0]["file"] = "../x".into(),

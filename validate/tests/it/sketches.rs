@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use golden::{Dtype, Dump, Role};
+use golden::{Dtype, Dump, NewEntry, Role};
 use insta::assert_snapshot;
 use serde_json::Value;
 use validate::metric::Measurement;
@@ -194,7 +194,9 @@ fn whole_numbers_that_are_sketched_are_equal_or_not() {
         let mut writer = golden::DumpWriter::create(folder.path().join(name)).unwrap();
         let mut bytes = vec![1; 70_000];
         bytes[69_999] = last;
-        writer.push_sketch("mask", Role::Activation, "", Dtype::Bool, &[70_000], &bytes, 0).unwrap();
+        writer
+            .push_entry(NewEntry::new("mask", Role::Activation, ""), Dtype::Bool, &[70_000], &bytes, Some(0))
+            .unwrap();
         writer
             .finish(golden::ManifestHead::new(golden::manifest::Producer::new("a test", "float32")))
             .unwrap();
