@@ -65,8 +65,30 @@ def unobserved() -> Iterator[None]:
         stack.enter_context(torch._C.DisableTorchFunction())
         stack.enter_context(torch.no_grad())
         if torch._C._len_torch_dispatch_stack():
-            stack.enter_context(_disable_current_modes())
+            stack.enter_context(_disable_current_modes() if _user_has_modes() else _not_followed())
         yield
+
+
+def _user_has_modes() -> bool:
+    import torch
+
+    from .flow import Follower
+
+    if torch._C._len_torch_dispatch_stack() > 1:
+        return True
+    return not isinstance(torch._C._get_dispatch_stack_at(0), Follower)
+
+
+@contextmanager
+def _not_followed() -> Iterator[None]:
+    """Takes the one mode that is on away for a while. Torch's own way to do so costs more than a small copy."""
+    import torch
+
+    mode = torch._C._pop_torch_dispatch_stack(None)
+    try:
+        yield
+    finally:
+        torch._C._push_on_torch_dispatch_stack(mode)
 
 
 def _copy(tensor: torch.Tensor, rows: Rows | None) -> tuple[str, tuple[int, ...], torch.Tensor, dict[str, Any], Any]:

@@ -26,6 +26,12 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     sha256: str
     extra: dict[str, Any]
+    #: The `order` of each entry that it was computed from, the nearest first; `None` where nobody recorded that.
+    inputs: tuple[int, ...] | None = None
+    #: How the rows of each of them belong to its own: `same`, `from_end` or `mixed`.
+    input_rows: tuple[str, ...] = ()
+    #: The operators in between, each with its number.
+    operations: dict[str, int] = {}  # noqa: RUF012
 
 
 class Dump:
@@ -39,14 +45,7 @@ class Dump:
         """
         self._dump = _core.Dump(os.fspath(path))
         self.manifest: dict[str, Any] = json.loads(self._dump.manifest_json)
-        fields = set(Entry._fields) - {"extra"}
-        self.entries: list[Entry] = [
-            Entry(
-                **{name: value for name, value in entry.items() if name in fields} | {"shape": tuple(entry["shape"])},
-                extra={name: value for name, value in entry.items() if name not in fields},
-            )
-            for entry in self.manifest["entries"]
-        ]
+        self.entries: list[Entry] = [_entry(entry) for entry in self.manifest["entries"]]
         self._by_name = {entry.name: entry for entry in self.entries}
 
     @property
@@ -110,3 +109,14 @@ class Dump:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
+
+
+def _entry(found: dict[str, Any]) -> Entry:
+    fields = set(Entry._fields) - {"extra"}
+    known: dict[str, Any] = {name: value for name, value in found.items() if name in fields}
+    for name in ("shape", "inputs", "input_rows"):
+        if name in known:
+            known[name] = tuple(known[name])
+    if known.get("inputs") and "input_rows" not in known:
+        known["input_rows"] = ("same",) * len(known["inputs"])
+    return Entry(**known, extra={name: value for name, value in found.items() if name not in fields})

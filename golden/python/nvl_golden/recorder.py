@@ -27,6 +27,8 @@ from .talk import visible
 if TYPE_CHECKING:
     import torch
 
+    from .flow import Flow, Follower
+
 #: Modules that pass on what they are given, by class; the others of them while they do not train.
 _ALWAYS_IDENTITY = frozenset({"Identity"})
 _IDENTITY_IN_EVALUATION = frozenset({"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "DropPath"})
@@ -48,6 +50,7 @@ def record(
     output_names: OutputNames | None = None,
     sketch: bool = False,
     sketch_seed: int = 0,
+    flow: bool = True,
     max_queue_size: int | str = "512MiB",
 ) -> Recorder:
     """A context manager that records what every module of a model computes, while it is entered, as a dump in `out`.
@@ -64,6 +67,7 @@ def record(
     - `output_names`: what the outputs of a class are called, by globs over class names.
     - `sketch`: whether the dump gets sketches of the tensors instead of the tensors, so that it is small; `sketch_seed`: only
       sketches of the same seed can be compared.
+    - `flow`: whether each entry says what it was computed from. This thread is followed; entries of others do not say it.
     - `max_queue_size`: how much memory may hold tensors that wait for the disk.
 
     The dump appears under its name when the context is left without an exception; otherwise nothing is left.
@@ -87,6 +91,7 @@ def record(
         output_names=output_names,
         sketch=sketch,
         sketch_seed=sketch_seed,
+        flow=flow,
         max_queue_size=max_queue_size,
     )
 
@@ -129,6 +134,7 @@ class Recorder:
         output_names: OutputNames | None,
         sketch: bool,
         sketch_seed: int,
+        flow: bool,
         max_queue_size: int | str,
     ) -> None:
         self.path = Path(out)
@@ -149,6 +155,8 @@ class Recorder:
             **{kind: names for kind, names in OUTPUT_NAMES.items() if kind not in given},
         }
         self._sketch = sketch_seed if sketch else None
+        self._flow = flow
+        self._follower: Follower | None = None
         self._paused = 0
         self._staging: Staging | None = None
         self._writer: Writer | None = None
@@ -178,6 +186,7 @@ class Recorder:
         self._staging = Staging(self._writer, self._max_queued_bytes, self._sketch)
         try:
             self._add_hooks()
+            self._follow()
         except BaseException:
             self._stop()
             self._abandon()
@@ -249,9 +258,12 @@ class Recorder:
             if not self._chosen(name):
                 return
             self._names.add(name)
-        staging.push(Destination(name, role, module), torch.as_tensor(tensor))
+        given, tensor = tensor, torch.as_tensor(tensor)
+        # Numbers in a list come from nowhere that can be seen.
+        flow = self._flow_of(tensor) if given is tensor and role != "input" else None
+        self._push(staging, Destination(name, role, module), tensor, None, flow)
         if name == "pixel_values" and self._observer is not None:
-            self._observer.pictures(torch.as_tensor(tensor))
+            self._observer.pictures(tensor)
 
     def pause(self) -> None:
         """Records no module from here on, in any thread, until `resume` is called as often. `add` goes on."""
@@ -296,7 +308,30 @@ class Recorder:
     def _is_within(self, call: int) -> bool:
         return self._max_calls is None or call < self._max_calls
 
+    def _follow(self) -> None:
+        if not self._flow:
+            return
+        from .flow import Follower
+
+        self._follower = Follower()
+        self._follower.begin()
+
+    def _flow_of(self, tensor: torch.Tensor) -> Flow | None:
+        return None if self._follower is None else self._follower.flow_of(tensor)
+
+    def _push(
+        self, staging: Staging, to: Destination, tensor: torch.Tensor, rows: Rows | None, flow: Flow | None
+    ) -> None:
+        """Records a tensor, from which others then are computed."""
+        order = staging.push(to, tensor, rows, flow)
+        # What a module is given is somebody's output already, which is not to be hidden behind it.
+        if self._follower is None or order is None or (to.role == "input" and flow is not None and flow.inputs):
+            return
+        self._follower.begins(to.key, order, tensor)
+
     def _stop(self) -> None:
+        if self._follower is not None:
+            self._follower.end()
         if self._observer is not None:
             self._observer.end()
         for handle in self._handles:
@@ -335,6 +370,8 @@ class Recorder:
         def after(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if is_compiling() or not self._is_here():
                 return
+            if self._follower is not None:
+                self._follower.leaves(output)
             name = self._places.of(module, base)
             if self._observer is not None:
                 self._observer.saw(module, name, args, kwargs, output, recorded=not self._paused)
@@ -344,8 +381,11 @@ class Recorder:
             if not self._identities and _is_identity(module, args, output):
                 return
             kind = _class_of(module)
-            for suffix, tensor in name_outputs(kind, output, self._output_names):
-                self._keep(name or "output", suffix, call, "activation", kind, tensor)
+            named = name_outputs(kind, output, self._output_names)
+            # Of all, before one is recorded: they may share a memory.
+            flows = [self._flow_of(tensor) for _, tensor in named]
+            for (suffix, tensor), flow in zip(named, flows, strict=True):
+                self._keep(name or "output", suffix, call, "activation", kind, tensor, flow)
 
         def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if is_compiling() or not self._is_here() or not self._is_recording():
@@ -358,11 +398,13 @@ class Recorder:
             tensors = tensors_of(given)
             for path, tensor in tensors:
                 suffix = "input" if len(tensors) == 1 else f"input.{path}"
-                self._keep(name, suffix, call, "input", _class_of(module), tensor)
+                self._keep(name, suffix, call, "input", _class_of(module), tensor, self._flow_of(tensor))
 
         return after, before
 
-    def _keep(self, base: str, suffix: str, call: int, role: str, kind: str, tensor: torch.Tensor) -> None:
+    def _keep(
+        self, base: str, suffix: str, call: int, role: str, kind: str, tensor: torch.Tensor, flow: Flow | None
+    ) -> None:
         name = f"{base}.{suffix}" if base and suffix else base or suffix
         _check_name(name)
         with self._lock:
@@ -377,7 +419,7 @@ class Recorder:
             self._names.add(full)
         output = suffix if role == "activation" else ""
         module = f"{kind} {output}" if output else kind
-        staging.push(Destination(full, role, module), tensor, self._rows)
+        self._push(staging, Destination(full, role, module), tensor, self._rows, flow)
 
     def _chosen(self, full: str, *others: str) -> bool:
         """Whether an entry is recorded: `sites` may also match its name without the number of the call, or its module's."""

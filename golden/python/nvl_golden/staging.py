@@ -14,6 +14,8 @@ from .rows import Rows
 if TYPE_CHECKING:
     import torch
 
+    from .flow import Flow
+
 
 class Destination(NamedTuple):
     """The entry that a tensor becomes."""
@@ -21,6 +23,11 @@ class Destination(NamedTuple):
     name: str
     role: str
     module: str
+
+    @property
+    def key(self) -> str:
+        """What the entry is called where others are computed from it."""
+        return self.name
 
 
 class Staging:
@@ -35,7 +42,8 @@ class Staging:
         self._writer = writer
         self._sketch = sketch
         self._max_pending_bytes = max_pending_bytes
-        self._pending: deque[tuple[Destination, Copy]] = deque()
+        self._pending: deque[tuple[Destination, Copy, Flow | None]] = deque()
+        self._count = 0
         self._pending_bytes = 0
         #: Tensors come from several threads: they are copied side by side, and stand in line for the writer.
         self._lock = threading.RLock()
@@ -43,8 +51,10 @@ class Staging:
         #: What was recorded, in bytes.
         self.bytes_recorded = 0
 
-    def push(self, destination: Destination, tensor: torch.Tensor, rows: Rows | None = None) -> None:
-        """Copies a tensor as it is now, or some rows of it, and sends it on its way to the dump.
+    def push(
+        self, destination: Destination, tensor: torch.Tensor, rows: Rows | None = None, flow: Flow | None = None
+    ) -> int | None:
+        """Copies a tensor as it is now, or some rows of it, and sends it on its way to the dump; its place among all.
 
         Nothing happens once this is closed: another thread may still run what was recorded.
 
@@ -55,11 +65,13 @@ class Staging:
             copy = copy_of(destination.name, tensor, rows)
             with self._lock:
                 if self._closed:
-                    return
+                    return None
+                order, self._count = self._count, self._count + 1
                 self.bytes_recorded += copy.host.numel()
                 self._pending_bytes += copy.host.numel()
-                self._pending.append((destination, copy))
+                self._pending.append((destination, copy, flow))
                 self._drain(self._max_pending_bytes)
+        return order
 
     def flush(self) -> None:
         """Waits for all copies and hands them to the writer."""
@@ -79,7 +91,7 @@ class Staging:
     def _drain(self, allowed_bytes: int) -> None:
         """Hands over what is there; waits for copies while more than `allowed_bytes` are pending."""
         while self._pending:
-            destination, oldest = self._pending[0]
+            destination, oldest, flow = self._pending[0]
             if oldest.event is not None and not oldest.event.query():
                 if self._pending_bytes <= allowed_bytes:
                     return
@@ -87,12 +99,12 @@ class Staging:
             self._pending.popleft()
             self._pending_bytes -= oldest.host.numel()
             try:
-                self._hand_over(destination, oldest)
+                self._hand_over(destination, oldest, flow)
             except GoldenError:
                 if not self._closed:
                     raise
 
-    def _hand_over(self, destination: Destination, copy: Copy) -> None:
+    def _hand_over(self, destination: Destination, copy: Copy, flow: Flow | None) -> None:
         name, role, module = destination
         self._writer.push(
             name,
@@ -102,5 +114,6 @@ class Staging:
             shape=copy.shape,
             data=copy.host,
             sketch=self._sketch,
+            flow=None if flow is None else flow.as_json(),
             extra=json.dumps(copy.extra) if copy.extra else None,
         )
