@@ -68,6 +68,34 @@ pub fn html(text: &str) -> String {
     out
 }
 
+/// A text for a quoted string of Graphviz, in which a backslash begins an escape.
+pub fn dot(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in terminal(text).chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A text for a quoted label of Mermaid, which takes HTML, Markdown and entities of its own (`#35;`).
+pub fn mermaid(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in terminal(text).chars() {
+        match c {
+            '"' | '#' | '&' | '<' | '>' | ';' | '`' | '\\' | '*' | '_' | '%' | '{' | '}' | '[' | ']'
+            | '(' | ')' | '$' => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "#{};", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// A text as a string of TOML, quotes included, which a reader gives back as it was: a literal string where that is
 /// possible, since regular expressions are full of backslashes.
 pub fn toml(text: &str) -> String {
@@ -182,11 +210,13 @@ mod tests {
     #[test]
     fn what_is_not_seen_is_in_no_kind_of_output() {
         type Escape = fn(&str) -> String;
-        let kinds: [(&str, Escape); 7] = [
+        let kinds: [(&str, Escape); 9] = [
             ("terminal", terminal),
             ("xml", xml),
             ("markdown", markdown),
             ("html", html),
+            ("dot", dot),
+            ("mermaid", mermaid),
             ("toml", toml),
             ("comment", comment),
             ("json", json),
@@ -220,6 +250,12 @@ mod tests {
         assert_eq!(toml("##[x]::"), "\"\\U00000023#[x]::\"");
         assert_eq!(html("##[x]"), "\\u&#123;23}#[x]");
         assert_eq!(json("[\"##[x]\u{9b}\u{1fffe}\"]\n"), "[\"\\u0023#[x]\\u009b\\ud83f\\udffe\"]\n");
+    }
+
+    #[test]
+    fn nothing_in_a_label_ends_it() {
+        assert_eq!(dot("a\\l\"]; b\n"), "a\\\\l\\\"]; b\\\\n");
+        assert_eq!(mermaid("a\"<b>#35;`x`"), "a#34;#60;b#62;#35;35#59;#96;x#96;");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use background::BackgroundWriter;
 pub use dump::Dump;
 pub use error::{Error, Result};
 pub use flow::Flow;
-pub use manifest::{Entry, Manifest, ManifestHead, Role};
+pub use manifest::{Entry, Manifest, ManifestHead, Role, key_of};
 pub use processor::cpu_vendor;
 pub use rows::RowAlignment;
 pub use sketch::Sketch;

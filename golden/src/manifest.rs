@@ -269,8 +269,8 @@ impl Entry {
     }
 }
 
-/// The key of an entry.
-pub(crate) fn key_of(name: &str, step: u64) -> Cow<'_, str> {
+/// The key of the entry of a name in a step.
+pub fn key_of(name: &str, step: u64) -> Cow<'_, str> {
     if step == 0 { Cow::Borrowed(name) } else { Cow::Owned(format!("{name}@{step}")) }
 }
 

@@ -64,9 +64,9 @@ impl Noise {
             .map(|(entry, step)| {
                 let level = level_of(golden, runs, entry, step, verify)?;
                 progress(
-                    runs.iter().flat_map(|run| run.get(&entry.name)).map(|t| t.data().len() as u64).sum(),
+                    runs.iter().flat_map(|run| run.get(&entry.key())).map(|t| t.data().len() as u64).sum(),
                 );
-                Ok(level.map(|level| (entry.name.clone(), level)))
+                Ok(level.map(|level| (entry.key().into_owned(), level)))
             })
             .collect();
         golden.check()?;
@@ -80,7 +80,7 @@ impl Noise {
         })
     }
 
-    /// The noise at a site.
+    /// The noise at the site of an entry, by its [key](Entry::key).
     pub fn level(&self, site: &str) -> Option<Level> {
         self.levels.get(site).cloned()
     }
@@ -114,11 +114,12 @@ impl Noise {
 fn level_of(golden: &Dump, runs: &[Dump], entry: &Entry, step: Step, verify: bool) -> Result<Option<Level>> {
     let mut level = Level { relative_l2: 0.0, row_relative_l2: Some(0.0), dtypes: Vec::new(), step };
     for run in runs {
-        let Some(found) = run.entry(&entry.name) else { return Ok(None) };
+        let key = entry.key();
+        let Some(found) = run.entry(&key) else { return Ok(None) };
         if verify {
-            run.verify_entry(&entry.name)?;
+            run.verify_entry(&key)?;
         }
-        let measurement = measure_entry((golden, &entry.name), (run, &entry.name))?;
+        let measurement = measure_entry((golden, &key), (run, &key))?;
         let Some(measurement) = measurement.filter(|m| m.non_finite_mismatches == 0) else {
             return Ok(None);
         };

@@ -8,7 +8,7 @@ use globset::Glob;
 use golden::sketch;
 
 use crate::names;
-use crate::report::Format;
+use crate::report::{Format, GraphFormat};
 use measure::tolerance::Preset;
 
 /// The whole command line, as clap describes it: for manual pages and completions.
@@ -53,10 +53,7 @@ pub enum Command {
     /// Make a dump of sketches from a full dump: it is small enough for git, and is compared by estimates
     Sketch(SketchArguments),
     /// Show what is in a dump
-    Show {
-        /// The dump's folder
-        dump: PathBuf,
-    },
+    Show(ShowArguments),
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show them in place of the commands'")]
     Common(cli::Command),
@@ -115,6 +112,19 @@ pub struct CalibrateArguments {
     /// Do not check the tensors against their recorded hashes
     #[arg(long)]
     pub no_verify: bool,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// The dump's folder
+    pub dump: PathBuf,
+    /// Show only the sites whose name matches; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub sites: Vec<Glob>,
+    /// Print what each entry was computed from, as a graph for Graphviz or Mermaid [default format: dot]
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "dot", value_enum)]
+    pub graph: Option<GraphFormat>,
 }
 
 /// Arguments of `sketch`.

@@ -24,7 +24,7 @@ pub fn calibrate(golden: &Dump, runs: &[Dump], noise: &Noise) -> String {
     }
     let mut rules: BTreeMap<(String, &'static str), Bounds> = BTreeMap::new();
     for entry in golden.entries().iter().filter(|entry| entry.role != golden::Role::Input) {
-        let Some(level) = noise.level(&entry.name) else { continue };
+        let Some(level) = noise.level(&entry.key()) else { continue };
         let bounds = noise.bounds(entry, &level, run);
         let rule = rules.entry((glob(&entry.name), entry.dtype.name())).or_default();
         let wider = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or(a.or(b), |(a, b)| Some(a.max(b)));

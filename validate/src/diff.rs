@@ -1,5 +1,6 @@
 //! Pairs the entries of two dumps and gathers measurements and verdicts.
 
+mod flow;
 mod judged;
 mod notes;
 
@@ -7,7 +8,7 @@ use std::fmt;
 
 use golden::{Dump, Entry, Role};
 use measure::model::{Model, SiteRole, any_model, family_of};
-use measure::origin::{Inputs, origins};
+use measure::origin::{Inputs, found_roles, origins};
 use measure::tolerance::Failure;
 use measure::{Compared, Noise, Policy};
 use rayon::prelude::*;
@@ -69,10 +70,14 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
     let judged =
         Comparison { golden, candidate, model, pairing: &pairing, limits: &limits, options }.judged()?;
     let compared: Vec<Compared<'_>> = judged.iter().map(Judged::compared).collect();
-    let origins = origins(model, &compared, Inputs::Computed, limits.run);
-    let judged = judged.into_iter().zip(origins);
-    let entries: Vec<EntryReport> =
-        judged.map(|(judged, origin)| judged.with_origin(model, origin, policy.fresh)).collect();
+    let (data_flow, flows) = flow::flows(golden, candidate, &pairing, &compared);
+    let origins = origins(model, &compared, &flows, Inputs::Computed, limits.run);
+    let sites: Vec<&Entry> = compared.iter().map(|compared| compared.entry).collect();
+    let roles = found_roles(&sites, &flows);
+    let judged = judged.into_iter().zip(origins).zip(roles);
+    let entries: Vec<EntryReport> = judged
+        .map(|((judged, origin), role)| judged.with_origin(model, origin, role, policy.fresh))
+        .collect();
     let mut notes = notes::notes(&pairing, golden, candidate, policy, &entries);
     notes.extend(notes::dtypes(&pairing, noise.is_some(), &entries));
     notes.extend(notes::estimated(&entries));
@@ -89,6 +94,7 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
         tiles: tiles::tiles(golden),
         findings: None,
         names: names.map(|names| names.source.clone()),
+        data_flow,
     };
     let place = match report.first_divergence() {
         Some(Divergence::Entry(index)) => Some(index),
@@ -121,7 +127,7 @@ impl Comparison<'_> {
         // What must be copied comes one after the other, so that one such tensor at most is in memory; each is itself put
         // together and measured on all threads.
         let golden_entries = self.golden.entries();
-        let at_once = |entry: &Entry| !self.pairing.copies(&entry.name);
+        let at_once = |entry: &Entry| !self.pairing.copies(&entry.key());
         let mut judged: Vec<Result<Option<Judged>>> = golden_entries
             .par_iter()
             .map(|entry| at_once(entry).then(|| self.of_golden(entry)).transpose())
@@ -139,24 +145,24 @@ impl Comparison<'_> {
 
     fn of_golden(&self, entry: &Entry) -> Result<Judged> {
         let pairing = self.pairing;
+        let key = entry.key();
         if self.options.verify {
             // Just before it is measured, while its pages are at hand. Equal bytes are hashed once: that is what takes
             // longest by far.
-            self.golden.verify_entry(&entry.name)?;
+            self.golden.verify_entry(&key)?;
             if !pairing.has_same_bytes(entry) {
-                pairing.verify(&entry.name)?;
+                pairing.verify(&key)?;
             }
         }
-        let golden_bytes = self.golden.get(&entry.name).map_or(0, |tensor| tensor.data().len());
-        let bytes = (golden_bytes + pairing.size_bytes(&entry.name)) as u64;
-        let judged = match pairing.counterpart(&entry.name) {
+        let golden_bytes = self.golden.get(&key).map_or(0, |tensor| tensor.data().len());
+        let bytes = (golden_bytes + pairing.size_bytes(&key)) as u64;
+        let judged = match pairing.counterpart(&key) {
             Some(counterpart) => paired(pairing, entry, counterpart, self.limits)?,
             None => {
                 let no_generation = answer::generated_nothing(self.candidate.manifest());
                 let step_logits = self.model.role(&entry.name) == Some(SiteRole::StepLogits);
                 let no_logits = step_logits && entry.role == Role::Output && no_generation;
-                let excuse =
-                    pairing.absent(&entry.name).or(no_logits.then_some("the candidate generated nothing"));
+                let excuse = pairing.absent(&key).or(no_logits.then_some("the candidate generated nothing"));
                 unpaired(entry, Failure::Missing, excuse, self.limits)
             }
         };
@@ -170,7 +176,7 @@ impl Comparison<'_> {
             self.pairing.verify_left(entry)?;
         }
         (self.options.progress)(
-            self.candidate.get(&entry.name).map_or(0, |tensor| tensor.data().len() as u64),
+            self.candidate.get(&entry.key()).map_or(0, |tensor| tensor.data().len() as u64),
         );
         Ok(unpaired(entry, Failure::Extra, excuse, self.limits))
     }

@@ -18,7 +18,7 @@ pub struct EntryReport {
     /// The entry: the golden one, or the candidate's if the golden dump has none. Its shape is that of the part that is
     /// compared, where a map leaves some of it out.
     pub entry: Entry,
-    /// What its site is for, where the model's file says so.
+    /// What its site is for, where the model's file says so or the data flow tells.
     pub site_role: Option<SiteRole>,
     /// Whether the golden dump has none, so that the entry and its order are the candidate's.
     pub only_candidate: bool,

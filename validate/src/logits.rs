@@ -111,7 +111,7 @@ struct LogitRows<'a> {
 }
 
 fn rows(dump: &Dump) -> Option<LogitRows<'_>> {
-    let tensor = dump.get(&model_of(dump.entries()).entry(dump, SiteRole::StepLogits)?.name)?;
+    let tensor = dump.get(&model_of(dump.entries()).entry(dump, SiteRole::StepLogits)?.key())?;
     let &[steps, vocab] = tensor.shape() else { return None };
     (vocab > 0 && tensor.dtype().is_float()).then_some(LogitRows { tensor, steps, vocab })
 }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         }
         Command::Maps { name } => commands::maps::run(name.as_deref()),
         Command::Sketch(arguments) => commands::sketch::run(&arguments),
-        Command::Show { dump } => commands::show::run(&dump),
+        Command::Show(arguments) => commands::show::run(&arguments),
         Command::Common(command) => commands::common(command),
     };
     match result {

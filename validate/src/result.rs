@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use measure::noise::NoiseSource;
-use measure::origin::OriginKind;
+use measure::origin::{DataFlow, OriginKind};
 use measure::tolerance::{Failure, Preset, Verdict};
 
 use crate::answer::{AnswerReport, Comparison};
@@ -40,6 +40,8 @@ pub struct DiffReport {
     pub tiles: Option<Tiles>,
     /// The map of names and layouts; `None` if equal names belong together.
     pub names: Option<String>,
+    /// Where it is known from what each module computes from.
+    pub data_flow: DataFlow,
 }
 
 /// One of the two dumps.

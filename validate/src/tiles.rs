@@ -25,7 +25,7 @@ pub struct Tiles {
 ///
 /// `pixel_values` is [tiles, 3, height, width].
 pub(crate) fn tiles(dump: &Dump) -> Option<Tiles> {
-    of_tensor(&dump.get(&model_of(dump.entries()).entry(dump, SiteRole::Pixels)?.name)?)
+    of_tensor(&dump.get(&model_of(dump.entries()).entry(dump, SiteRole::Pixels)?.key())?)
 }
 
 fn of_tensor(pixels: &TensorView<'_>) -> Option<Tiles> {

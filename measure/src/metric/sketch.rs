@@ -93,7 +93,11 @@ fn estimate(golden: (&Entry, &Sketch), candidate: (&Entry, &Sketch)) -> Result<M
         return Ok(measurement);
     }
     if !expected.is_comparable(found) {
-        return Err(Error::Seeds { name: entry.name.clone(), expected: expected.seed, found: found.seed });
+        return Err(Error::Seeds {
+            name: entry.key().into_owned(),
+            expected: expected.seed,
+            found: found.seed,
+        });
     }
     measurement.estimated = true;
     measurement.bit_equal = false;

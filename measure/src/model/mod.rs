@@ -1,5 +1,6 @@
 //! What is known of the models whose dumps are compared: one embedded file a family, `models/*.toml`.
 
+mod cache;
 mod file;
 mod graph;
 mod lines;
@@ -12,6 +13,7 @@ use std::sync::LazyLock;
 
 use golden::Entry;
 
+pub use cache::CachePart;
 pub use file::Model;
 pub use role::SiteRole;
 pub use step::Step;

@@ -24,6 +24,10 @@ pub enum SiteRole {
     Keys,
     /// Values likewise.
     Values,
+    /// A norm that divides by the root of the mean square.
+    RmsNorm,
+    /// A norm that subtracts the mean and divides by the deviation.
+    LayerNorm,
     /// The cosines of the rotary angles.
     Cos,
     /// The sines.

@@ -15,6 +15,10 @@ pub enum Step {
     Activation,
     /// Some roundings in a row: a normalisation, or a sum of several branches.
     Several,
+    /// A few operations in a row, such as an activation and a projection, none of which between is a site. Only a dump can say
+    /// this of a site.
+    #[serde(skip_deserializing)]
+    Chain,
     /// A projection behind an attention core that is no site of its own: scores, softmax and weighted sum.
     Attention,
     /// Whatever lies between, with operations that nobody recorded.

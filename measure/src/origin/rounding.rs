@@ -35,6 +35,9 @@ const SINGLE: f64 = 0.8;
 /// The same of an operation that rounds several times.
 const SEVERAL: f64 = 1.0;
 
+/// The same of a short chain of operations, each of which rounds.
+const CHAIN: f64 = 2.0;
+
 /// The same of an attention core. One implementation rounds queries, keys, scores, weights and the weighted sum; another
 /// keeps them in float32 in a fused kernel. A score is large, and so is its error.
 const ATTENTION: f64 = 4.0;
@@ -51,6 +54,13 @@ const GROWTH: f64 = 4.0;
 
 /// The same through a softmax, or through an activation function where it is steep.
 const STEEP_GROWTH: f64 = 16.0;
+
+/// Below so many elements, the mean square of the differences is that of a sample, and spreads: a step of decoding has one row.
+const FEW: usize = 512;
+
+/// By how many times the inverse root of their number. Of squares whose deviation is 1.4 times their mean, as those of normal
+/// numbers, the root of the mean of N has a deviation of 0.7/√N; this is four times that.
+const SPREAD: f64 = 2.8;
 
 /// Whether a dtype has fewer digits than another.
 pub fn rounds_more(dtype: Dtype, than: Dtype) -> bool {
@@ -77,16 +87,22 @@ pub(super) fn own(compared: &Compared<'_>, step: Step, built_in: &Policy, run: O
         let row = bounds.row_relative_l2.unwrap_or(ROW * flat);
         return Own { whole: flat, row, growth: STEEP_GROWTH, unit };
     }
-    let whole = widened * of_step(step, unit);
-    let steep = matches!(step, Step::Activation | Step::Attention);
+    let whole = widened * of_step(step, unit) * spread(compared.entry);
+    let steep = matches!(step, Step::Activation | Step::Chain | Step::Attention);
     let growth = if steep { STEEP_GROWTH } else { GROWTH };
     Own { whole, row: ROW * whole, growth, unit }
 }
 
 /// The bounds for the whole tensor and its worst row that no noise is taken to be below: what rounding explains.
 pub(crate) fn least_bounds(entry: &Entry, step: Step, run: Option<Dtype>) -> (f64, f64) {
-    let whole = of_step(step, unit_of(entry, run));
+    let whole = of_step(step, unit_of(entry, run)) * spread(entry);
     (whole, ROW * whole)
+}
+
+/// How many times as far as many elements a few may be off.
+fn spread(entry: &Entry) -> f64 {
+    let elements: usize = entry.shape.iter().product();
+    if (1..FEW).contains(&elements) { 1.0 + SPREAD / (elements as f64).sqrt() } else { 1.0 }
 }
 
 /// The unit roundoff of an entry or of the run, whichever is larger.
@@ -99,6 +115,7 @@ fn of_step(step: Step, unit: f64) -> f64 {
     let factor = match step {
         Step::Single | Step::Activation => SINGLE,
         Step::Several | Step::Unknown => SEVERAL,
+        Step::Chain => CHAIN,
         Step::Attention => ATTENTION,
         // Given as it is.
         Step::Input => 0.0,

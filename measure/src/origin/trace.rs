@@ -3,6 +3,7 @@
 use golden::{Dtype, Entry};
 
 use super::excess::{excess, excess_of_estimate};
+use super::flow::{RecordedFlow, recorded_flows};
 use super::kind::{Origin, OriginKind};
 use super::rounding::{Own, own};
 use super::site::{Site, Source};
@@ -23,9 +24,16 @@ pub enum Inputs {
 
 /// The origin of each entry's error, in order of execution; `model` and `run`, a dtype, are the golden run's.
 ///
-/// Of an entry without a measurement the origin is unknown.
-pub fn origins(model: &Model, compared: &[Compared<'_>], inputs: Inputs, run: Option<Dtype>) -> Vec<Origin> {
-    Trace { model, compared, run, inputs, built_in: Policy::default() }.origins()
+/// `flows` has what is recorded of what each entry was computed from, by indices of `compared`. Of an entry without a
+/// measurement the origin is unknown.
+pub fn origins(
+    model: &Model,
+    compared: &[Compared<'_>],
+    flows: &[Option<RecordedFlow>],
+    inputs: Inputs,
+    run: Option<Dtype>,
+) -> Vec<Origin> {
+    Trace { model, compared, flows, run, inputs, built_in: Policy::default() }.origins()
 }
 
 /// The same of entries that are held to the built-in tolerances.
@@ -46,13 +54,14 @@ pub fn origins_of_entries(
             by_noise: false,
         })
         .collect();
-    origins(model_of(entries), &compared, inputs, run)
+    origins(model_of(entries), &compared, &recorded_flows(entries), inputs, run)
 }
 
 /// The entries of a comparison, in order of execution.
 struct Trace<'a> {
     model: &'a Model,
     compared: &'a [Compared<'a>],
+    flows: &'a [Option<RecordedFlow>],
     run: Option<Dtype>,
     inputs: Inputs,
     built_in: Policy,
@@ -62,7 +71,7 @@ impl Trace<'_> {
     fn origins(&self) -> Vec<Origin> {
         let entries: Vec<&Entry> = self.compared.iter().map(|compared| compared.entry).collect();
         let usable: Vec<bool> = self.compared.iter().map(|compared| compared.measurement.is_some()).collect();
-        let sites = sites(self.model, &entries, &usable);
+        let sites = sites(self.model, &entries, &usable, self.flows);
         self.compared.iter().zip(sites).map(|(compared, site)| self.origin(compared, &site)).collect()
     }
 

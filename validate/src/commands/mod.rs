@@ -6,6 +6,7 @@ pub(crate) mod maps;
 pub(crate) mod names;
 mod output;
 pub(crate) mod show;
+mod sites;
 pub(crate) mod sketch;
 
 use std::path::PathBuf;

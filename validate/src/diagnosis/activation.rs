@@ -25,8 +25,8 @@ fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
     let inputs = probe.inputs();
     let [input] = inputs.as_slice() else { return None };
-    let candidate = probe.pairing.candidate(&input.entry.name)?;
-    let golden = probe.pairing.golden(&input.entry.name)?;
+    let key = input.entry.key();
+    let (candidate, golden) = (probe.pairing.candidate(&key)?, probe.pairing.golden(&key)?);
     let (candidate, golden) = (candidate.view()?, golden.view()?);
     if candidate.shape() != probe.entry.entry.shape {
         return None;

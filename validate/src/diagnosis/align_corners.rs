@@ -32,7 +32,7 @@ fn asks(probe: &Probe<'_>) -> bool {
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
     let inputs = probe.inputs();
-    let embedded = probe.golden.get(&inputs.first()?.entry.name)?;
+    let embedded = probe.golden.get(&inputs.first()?.entry.key())?;
     if embedded.shape().last() != Some(&case.columns) {
         return None;
     }

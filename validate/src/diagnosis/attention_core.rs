@@ -81,7 +81,7 @@ impl<'a> Core<'a> {
     pub(super) fn of(golden: &'a Dump, inputs: &[&EntryReport]) -> Vec<Core<'a>> {
         let input = |wanted: SiteRole| {
             let entry = inputs.iter().find(|input| input.site_role == Some(wanted))?;
-            golden.get(&entry.entry.name).filter(|view| view.len_elems() > 0)
+            golden.get(&entry.entry.key()).filter(|view| view.len_elems() > 0)
         };
         if let Some(fused) = input(SiteRole::FusedQkv) {
             return Core::fused(fused);

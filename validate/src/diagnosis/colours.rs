@@ -16,5 +16,5 @@ pub(super) fn rows_per_channel(case: &Case<'_>, layout: &Layout) -> Option<usize
 /// The pixels that the golden run was given, if there are as many as in the case.
 pub(super) fn given_pixels<'a>(golden: &'a Dump, case: &Case<'_>) -> Option<TensorView<'a>> {
     let pixels = model_of(golden.entries()).entry(golden, SiteRole::Pixels)?;
-    golden.get(&pixels.name).filter(|given| given.len_elems() == case.rows * case.columns)
+    golden.get(&pixels.key()).filter(|given| given.len_elems() == case.rows * case.columns)
 }

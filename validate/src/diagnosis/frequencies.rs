@@ -31,10 +31,10 @@ fn asks(probe: &Probe<'_>) -> bool {
 fn test(probe: &Probe<'_>) -> Option<Explanation> {
     let case = probe.case.as_ref()?;
     let is_cos = probe.role() == Some(SiteRole::Cos);
-    let site = |wanted| beside(probe.entries, probe.name(), wanted);
+    let site = |wanted| beside(probe.entries, probe.entry, wanted);
     let (cos, sin) = (site(SiteRole::Cos)?, site(SiteRole::Sin)?);
-    let (golden_cos, golden_sin) = (probe.pairing.golden(cos)?, probe.pairing.golden(sin)?);
-    let (cos, sin) = (probe.pairing.candidate(cos)?, probe.pairing.candidate(sin)?);
+    let (golden_cos, golden_sin) = (probe.pairing.golden(&cos)?, probe.pairing.golden(&sin)?);
+    let (cos, sin) = (probe.pairing.candidate(&cos)?, probe.pairing.candidate(&sin)?);
     let expected = frequencies(&golden_cos.view()?, &golden_sin.view()?, case)?;
     let found = frequencies(&cos.view()?, &sin.view()?, case)?;
     let half = case.columns / 2;

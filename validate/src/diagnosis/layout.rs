@@ -1,7 +1,7 @@
 //! What the rows of a tensor stand for.
 
 use golden::{Dump, Entry};
-use measure::model::{Model, model_of};
+use measure::model::{CachePart, Model, model_of};
 
 use super::roles::SiteRole;
 
@@ -50,6 +50,8 @@ pub(super) enum Layout {
     Prompt { image: Vec<bool>, tiles: Option<usize> },
     /// Pixels, tile by tile and channel by channel.
     Pixels { tiles: usize },
+    /// What the key-value cache has of each head and position.
+    Cache { positions: usize },
     /// Something else.
     Other,
 }
@@ -61,6 +63,7 @@ impl Layout {
         let (tiles, patches) = (size(SiteRole::Pixels, 0), size(SiteRole::Patches, 1));
         let in_tower = model.is_tiled(&entry.name);
         match (entry.shape.as_slice(), tiles) {
+            (&[_, _, positions, _], _) if CachePart::of(&entry.name).is_some() => Layout::Cache { positions },
             (&[count, 3, _, _], _) => Layout::Pixels { tiles: count },
             (&[count, tokens, _], Some(tiles)) if in_tower && count == tiles => {
                 let prefix = patches.map_or(0, |patches| tokens.saturating_sub(patches));
@@ -91,7 +94,7 @@ impl Layout {
             }
             Layout::Prompt { image, .. } if image.get(row) == Some(&true) => Token::Image { index: row },
             Layout::Prompt { .. } => Token::Text { index: row },
-            Layout::Pixels { .. } | Layout::Other => Token::Row { index: row },
+            Layout::Pixels { .. } | Layout::Cache { .. } | Layout::Other => Token::Row { index: row },
         }
     }
 }

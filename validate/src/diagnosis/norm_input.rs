@@ -4,6 +4,7 @@ use golden::TensorView;
 use measure::metric::value_at;
 
 use super::probe::Probe;
+use super::roles::norm;
 
 /// Values that an epsilon has in practice.
 pub(super) const EPSILONS: [f64; 9] = [1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1];
@@ -13,7 +14,7 @@ const ROWS: usize = 128;
 
 /// Whether the site is a norm, and has rows enough for a fit.
 pub(super) fn asks(probe: &Probe<'_>) -> bool {
-    probe.entry.entry.module.contains("Norm") && probe.case.as_ref().is_some_and(|case| case.rows >= 4)
+    norm(probe.entry).is_some() && probe.case.as_ref().is_some_and(|case| case.rows >= 4)
 }
 
 /// Some rows of a norm's golden input.
@@ -32,10 +33,10 @@ impl NormInput {
     /// Reads some rows; `None` where the golden dump does not have the input.
     pub(super) fn of(probe: &Probe<'_>) -> Option<Self> {
         let case = probe.case.as_ref()?;
-        let root_mean_square = probe.entry.entry.module.contains("RMS");
+        let root_mean_square = norm(probe.entry)?;
         let inputs = probe.inputs();
         let inputs: Vec<TensorView<'_>> =
-            inputs.iter().map(|input| probe.golden.get(&input.entry.name)).collect::<Option<_>>()?;
+            inputs.iter().map(|input| probe.golden.get(&input.entry.key())).collect::<Option<_>>()?;
         let rows: Vec<usize> = case.sample().step_by(case.rows.min(2048).div_ceil(ROWS).max(1)).collect();
         let numbers = rows.iter().map(|&row| {
             let mut numbers = given(&inputs, probe.entry.entry.shape.as_slice(), row)?;

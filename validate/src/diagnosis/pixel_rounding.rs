@@ -60,7 +60,8 @@ pub(crate) fn dtypes(golden: &Dump, pairing: &Pairing<'_>, entries: &[EntryRepor
     let entry = entries
         .iter()
         .find(|entry| entry.site_role == Some(SiteRole::Conditioner) && !entry.is_bit_equal())?;
-    let (expected, found) = (pairing.golden(&entry.entry.name)?, pairing.candidate(&entry.entry.name)?);
+    let key = entry.entry.key();
+    let (expected, found) = (pairing.golden(&key)?, pairing.candidate(&key)?);
     let (expected, found) = (expected.view()?, found.view()?);
     if expected.shape() != found.shape() {
         return None;

@@ -21,6 +21,8 @@ const MOST: f64 = 0.8;
 pub enum Place {
     /// The tokens that are off.
     Tokens(TokensOff),
+    /// The positions of a cache that are off, of how many.
+    Positions(Vec<usize>, usize),
     /// The heads that carry the error, of how many.
     Heads(Vec<usize>, usize),
     /// A run of channels.
@@ -66,7 +68,10 @@ pub(super) fn places(
 ) -> Vec<Place> {
     let rows = entry.measurement.as_ref().map_or(&[][..], |measurement| &measurement.rows);
     let off = rows_off(rows, case.rounding);
-    let mut places = vec![Place::Tokens(tokens(&off, layout))];
+    let mut places = match *layout {
+        Layout::Cache { positions } => cached(&off, positions),
+        _ => vec![Place::Tokens(tokens(&off, layout))],
+    };
     places.extend(channels(case, &off, entry, head_dim));
     places
 }
@@ -96,6 +101,23 @@ fn kind(token: Token) -> Option<&'static str> {
         Token::Text { .. } => Some("text"),
         Token::Row { .. } => None,
     }
+}
+
+/// The positions and heads of a cache that are off; not the heads if all are.
+fn cached(off: &[bool], positions: usize) -> Vec<Place> {
+    let touched = |count: usize, of: &dyn Fn(usize) -> usize| -> Vec<usize> {
+        let mut any = vec![false; count];
+        (0..off.len()).filter(|&row| off[row]).for_each(|row| any[of(row)] = true);
+        (0..count).filter(|&at| any[at]).collect()
+    };
+    if positions == 0 {
+        return Vec::new();
+    }
+    let heads = off.len() / positions;
+    let mut places = vec![Place::Positions(touched(positions, &|row| row % positions), positions)];
+    let touched = touched(heads, &|row| row / positions);
+    places.extend((touched.len() < heads).then_some(Place::Heads(touched, heads)));
+    places
 }
 
 fn tokens(off: &[bool], layout: &Layout) -> TokensOff {
@@ -186,6 +208,13 @@ mod tests {
 
     fn off(rows: usize, which: impl Fn(usize) -> bool) -> Vec<bool> {
         (0..rows).map(which).collect()
+    }
+
+    #[test]
+    fn a_cache_has_positions_in_heads() {
+        let found = cached(&off(12, |row| row == 5 || row == 6), 4);
+        assert_eq!(found, [Place::Positions(vec![1, 2], 4), Place::Heads(vec![1], 3)]);
+        assert_eq!(cached(&off(12, |row| row % 4 == 3), 4), [Place::Positions(vec![3], 4)]);
     }
 
     #[test]

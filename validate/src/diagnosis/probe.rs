@@ -32,10 +32,6 @@ pub(crate) struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    pub(super) fn name(&self) -> &str {
-        &self.entry.entry.name
-    }
-
     /// What the site is for.
     pub(super) fn role(&self) -> Option<SiteRole> {
         self.entry.site_role

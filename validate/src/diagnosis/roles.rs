@@ -1,5 +1,7 @@
 //! What the roles of sites tell the diagnoses.
 
+use std::borrow::Cow;
+
 use golden::Dump;
 use measure::model::model_of;
 
@@ -25,16 +27,30 @@ pub(super) fn is_rotated(entry: &EntryReport) -> bool {
     matches!(entry.site_role, Some(SiteRole::Queries | SiteRole::Keys | SiteRole::Cos | SiteRole::Sin))
 }
 
+/// Whether a site is a norm; `Some(true)` for one that divides by the root of the mean square and subtracts no mean.
+pub(super) fn norm(entry: &EntryReport) -> Option<bool> {
+    let class = &entry.entry.module;
+    match entry.site_role {
+        Some(SiteRole::RmsNorm) => Some(true),
+        Some(SiteRole::LayerNorm) => Some(false),
+        _ => class.contains("Norm").then(|| class.contains("RMS")),
+    }
+}
+
 /// The size of a head of the language model, as its rotary embedding has it.
 pub(super) fn head_dim(golden: &Dump) -> Option<usize> {
     model_of(golden.entries()).head_size(golden)
 }
 
-/// The site of another output of the same module, by its role.
-pub(super) fn beside<'a>(entries: &'a [EntryReport], name: &str, wanted: SiteRole) -> Option<&'a str> {
-    let (module, _) = name.rsplit_once('.')?;
-    let is_in_module = |other: &str| other.rsplit_once('.').is_some_and(|(of, _)| of == module);
-    let mut names =
-        entries.iter().filter(|entry| entry.site_role == Some(wanted)).map(|entry| entry.entry.name.as_str());
-    names.find(|other| is_in_module(other))
+/// The key of another output of the same module in the same step, by its role.
+pub(super) fn beside<'a>(
+    entries: &'a [EntryReport],
+    of: &EntryReport,
+    wanted: SiteRole,
+) -> Option<Cow<'a, str>> {
+    let (module, _) = of.entry.name.rsplit_once('.')?;
+    let is_in_module = |name: &str| name.rsplit_once('.').is_some_and(|(of, _)| of == module);
+    let mut others = entries.iter().filter(|other| other.site_role == Some(wanted));
+    let other = others.find(|other| other.entry.step == of.entry.step && is_in_module(&other.entry.name));
+    other.map(|other| other.entry.key())
 }

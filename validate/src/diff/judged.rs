@@ -2,7 +2,7 @@
 
 use golden::{Dtype, Entry};
 use measure::metric::{Measurement, measure, measure_entry, measure_tensor};
-use measure::model::Model;
+use measure::model::{Model, SiteRole};
 use measure::noise::Level;
 use measure::origin::{Origin, rounds_more};
 use measure::tolerance::{Failure, Fresh, Preset, Tolerance, Verdict, judge};
@@ -53,15 +53,22 @@ impl Judged {
         }
     }
 
-    /// The same with what the model says of its site, and with the origin of its error, which may be a failure of its own.
-    pub(super) fn with_origin(self, model: &Model, origin: Origin, fresh: Fresh) -> EntryReport {
+    /// The same with what the model says of its site, or else what was found out of it, and with the origin of its error, which
+    /// may be a failure of its own.
+    pub(super) fn with_origin(
+        self,
+        model: &Model,
+        origin: Origin,
+        found: Option<SiteRole>,
+        fresh: Fresh,
+    ) -> EntryReport {
         let Judged { entry, only_candidate, tolerance, measurement, verdict, noise, counterpart } = self;
         let verdict = match (verdict, origin.excess, fresh) {
             (Verdict::Pass, Some(excess), Fresh::Fail) => Verdict::Fail(Failure::Fresh(excess)),
             (verdict, ..) => verdict,
         };
         EntryReport {
-            site_role: model.role(&entry.name),
+            site_role: model.role(&entry.name).or(found),
             entry,
             only_candidate,
             tolerance,
@@ -81,17 +88,18 @@ pub(super) fn paired(
     counterpart: &Counterpart,
     limits: &Limits<'_>,
 ) -> Result<Judged> {
-    let mut entry = entry.clone();
-    if let Some(shape) = pairing.compared_shape(&entry.name) {
+    let (mut entry, key) = (entry.clone(), entry.key());
+    let key = key.as_ref();
+    if let Some(shape) = pairing.compared_shape(key) {
         entry.shape = shape.to_vec();
     }
     let &Limits { policy, run, noise } = limits;
-    let level = noise.and_then(|noise| noise.level(&entry.name));
+    let level = noise.and_then(|noise| noise.level(key));
     let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(&entry, level, run));
     let tolerance = policy.tolerance_with(&entry, run, bounds);
-    let (golden, candidate) = (pairing.golden(&entry.name), pairing.candidate(&entry.name));
+    let (golden, candidate) = (pairing.golden(key), pairing.candidate(key));
     let views = [&golden, &candidate].map(|side| side.as_ref().and_then(|tensor| tensor.view()));
-    let (measurement, shape, dtype) = match (views.into(), pairing.golden_sketch(&entry.name)) {
+    let (measurement, shape, dtype) = match (views.into(), pairing.golden_sketch(key)) {
         ((Some(golden), Some(candidate)), _) => {
             (measure(&golden, &candidate), candidate.shape().to_vec(), candidate.dtype())
         }
@@ -100,14 +108,14 @@ pub(super) fn paired(
             (measure_tensor(sketch, &candidate)?, candidate.shape().to_vec(), candidate.dtype())
         }
         _ => {
-            let (golden, candidate, found) = pairing.sketched(&entry.name)?;
-            let measurement = measure_entry((golden, &entry.name), (candidate, &found.name))?;
+            let (golden, candidate, found) = pairing.sketched(key)?;
+            let measurement = measure_entry((golden, key), (candidate, &found.key()))?;
             (measurement, found.shape.clone(), found.dtype)
         }
     };
     let dtype_allowed = |dtype: Dtype| {
         let of_noise = level.as_ref().is_some_and(|level| level.dtypes.contains(&dtype));
-        of_noise || pairing.any_dtype(&entry.name) && measurement.is_some()
+        of_noise || pairing.any_dtype(key) && measurement.is_some()
     };
     let verdict = match (&tolerance, &measurement) {
         (Tolerance::Ignored { reason }, _) => Verdict::Ignored { reason: reason.clone() },

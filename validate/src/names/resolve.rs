@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 
-use golden::{Dtype, Dump, Entry};
+use golden::{Dtype, Dump, Entry, key_of};
 
 use super::assembly::{Plan, can_add};
 use super::layout_step::{LayoutStep, Refusal, dimension};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 
 /// The tensors that a rule takes for some golden names, one for each of its expressions.
 struct Group {
+    /// Their keys.
     goldens: Vec<String>,
     parts: Vec<Option<usize>>,
 }
@@ -65,7 +66,7 @@ impl<'a> Pairing<'a> {
                     let reason = optional.then(|| "the golden dump has no such site".to_owned());
                     pairing.left.push((index, reason.or(ignored)));
                 }
-                None => match (ignored, golden.entry(&entry.name)) {
+                None => match (ignored, golden.entry(&entry.key())) {
                     (Some(reason), _) => pairing.left.push((index, Some(reason))),
                     (None, None) => pairing.left.push((index, None)),
                     (None, Some(of)) => refusals.extend(pairing.pair_by_name(index, of).err()),
@@ -77,7 +78,7 @@ impl<'a> Pairing<'a> {
             let reasons = excused(&map.absent, &Names::of(entries), entries.len());
             let absent = entries.iter().zip(reasons);
             pairing.absent =
-                absent.filter_map(|(entry, reason)| Some((entry.name.as_str(), reason?))).collect();
+                absent.filter_map(|(entry, reason)| Some((entry.key().into_owned(), reason?))).collect();
         }
         (pairing, refusals)
     }
@@ -87,8 +88,9 @@ impl<'a> Pairing<'a> {
         let mut places: HashMap<Vec<String>, usize> = HashMap::new();
         for (part, pattern) in rule.candidates.iter().enumerate() {
             for found in names.matching(pattern) {
+                let step = self.candidate.entries()[found.index].step;
                 let filled = rule.goldens.iter().map(|golden| golden.filled(&found.captures) + found.call);
-                let goldens: Vec<String> = filled.collect();
+                let goldens: Vec<String> = filled.map(|name| key_of(&name, step).into_owned()).collect();
                 let optional = taken[found.index].unwrap_or(true) && rule.optional;
                 taken[found.index] = Some(optional);
                 let place = *places.entry(goldens).or_insert_with_key(|goldens| {
@@ -98,7 +100,7 @@ impl<'a> Pairing<'a> {
                 let group = &mut groups[place];
                 if let Some(other) = group.parts[part].replace(found.index) {
                     let [other, own] =
-                        [other, found.index].map(|index| &self.candidate.entries()[index].name);
+                        [other, found.index].map(|index| self.candidate.entries()[index].key());
                     let place =
                         format!("rules[{}].candidate: golden `{}`", rule.place.index, group.goldens[0]);
                     let expected = format!("one tensor that `{}` matches", pattern.written());
@@ -139,10 +141,10 @@ impl<'a> Pairing<'a> {
         for (piece, entry) in entries.iter().enumerate() {
             let Some(entry) = entry else { continue };
             let source = self.source(rule, &parts, group, &entries, piece, entry)?;
-            if let Some(other) = self.sources.insert(entry.name.clone(), source) {
+            if let Some(other) = self.sources.insert(entry.key().into_owned(), source) {
                 let by = other.counterpart.rule.map_or_else(String::new, |place| place.to_string());
                 let place = format!("rules[{}]", rule.place.index);
-                let expected = format!("one counterpart of the golden entry `{}`", entry.name);
+                let expected = format!("one counterpart of the golden entry `{}`", entry.key());
                 let found = format!("this rule's and that of {by}");
                 return Err(wrong(rule, place, expected, found));
             }
@@ -160,8 +162,8 @@ impl<'a> Pairing<'a> {
         entry: &Entry,
     ) -> Result<Source> {
         let tensors: Vec<&Entry> = parts.iter().map(|&part| &self.candidate.entries()[part]).collect();
-        let names: Vec<String> = tensors.iter().map(|tensor| tensor.name.clone()).collect();
-        let site = format!("golden `{}` from `{}`", entry.name, names.join("`, `"));
+        let names: Vec<String> = tensors.iter().map(|tensor| tensor.key().into_owned()).collect();
+        let site = format!("golden `{}` from `{}`", entry.key(), names.join("`, `"));
         let refused = |field: &str, refusal: Refusal| {
             let (expected, found) = match refusal {
                 Refusal::Rule { expected, found } => (expected, found),
@@ -173,7 +175,7 @@ impl<'a> Pairing<'a> {
         let dtype = tensors[0].dtype;
         if let Some(other) = tensors.iter().find(|tensor| tensor.dtype != dtype) {
             let expected = format!("{dtype} in all parts");
-            let found = format!("{} in `{}`", other.dtype, other.name);
+            let found = format!("{} in `{}`", other.dtype, other.key());
             return Err(refused(".candidate", Refusal::Rule { expected, found }));
         }
         let mut layout = Vec::new();
@@ -280,7 +282,7 @@ impl<'a> Pairing<'a> {
     fn pair_by_name(&mut self, index: usize, of: &Entry) -> Result<()> {
         let entry = &self.candidate.entries()[index];
         let counterpart = Counterpart {
-            tensors: vec![entry.name.clone()],
+            tensors: vec![entry.key().into_owned()],
             rule: None,
             layout: Vec::new(),
             recorded_shape: of.shape.clone(),
@@ -295,12 +297,12 @@ impl<'a> Pairing<'a> {
             golden: Plan::new(&of.shape),
         };
         if let Some(Source { counterpart: Counterpart { rule: Some(place), .. }, .. }) =
-            self.sources.insert(of.name.clone(), source)
+            self.sources.insert(of.key().into_owned(), source)
         {
             return Err(Error::Names {
                 map: place.map,
                 place: format!("rules[{}]", place.index),
-                expected: format!("one counterpart of the golden entry `{}`", of.name),
+                expected: format!("one counterpart of the golden entry `{}`", of.key()),
                 found: "this rule's and the candidate's tensor of the same name".to_owned(),
             });
         }

@@ -5,6 +5,8 @@ mod divergence;
 mod entry;
 mod number;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::format::Format;
@@ -42,12 +44,13 @@ struct Document<'a> {
     policy: Option<String>,
     noise: Option<NoiseJson>,
     names: Option<&'a str>,
+    data_flow: &'static str,
     hashes_verified: bool,
     first_divergence: Option<DivergenceJson<'a>>,
     summary: SummaryJson<'a>,
     answer: AnswerJson<'a>,
     notes: Vec<String>,
-    not_recorded: Vec<&'a str>,
+    not_recorded: Vec<Cow<'a, str>>,
     entries: Vec<EntryJson<'a>>,
 }
 
@@ -88,7 +91,7 @@ struct SummaryJson<'a> {
 
 #[derive(Serialize)]
 struct WorstJson<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     value: Option<Number>,
 }
 
@@ -109,6 +112,7 @@ impl<'a> Document<'a> {
                 factor: Number(noise.factor),
             }),
             names: report.names.as_deref(),
+            data_flow: report.data_flow.name(),
             hashes_verified: report.verified,
             first_divergence: report
                 .first_divergence()
@@ -121,13 +125,13 @@ impl<'a> Document<'a> {
                 bit_equal: summary.bit_equal,
                 fresh: summary.fresh,
                 worst_relative_l2: summary.worst_relative_l2.map(|index| WorstJson {
-                    name: &report.entries[index].entry.name,
+                    name: report.entries[index].entry.key(),
                     value: report.entries[index].measurement.as_ref().and_then(|m| m.relative_l2).map(Number),
                 }),
             },
             answer: AnswerJson::of(&report.answer),
             notes: report.notes.iter().map(|note| sentences::note(report, note)).collect(),
-            not_recorded: report.not_recorded().map(|entry| entry.entry.name.as_str()).collect(),
+            not_recorded: report.not_recorded().map(|entry| entry.entry.key()).collect(),
             entries: report.entries.iter().map(|entry| EntryJson::of(report, entry)).collect(),
         }
     }

@@ -101,7 +101,7 @@ fn entry_case(report: &DiffReport, before: &Before, index: usize, entry: &EntryR
         Verdict::Ignored { reason } => (Outcome::Skipped, reason.clone()),
         Verdict::Fail(failure) => (Outcome::Failure, sentences::failure(failure)),
     };
-    let mut case = case(&entry.entry.name, class, outcome, message);
+    let mut case = case(&entry.entry.key(), class, outcome, message);
     if let Some(counterpart) = sentences::counterpart(entry) {
         case.add_property(("candidate".to_owned(), xml(&counterpart)));
     }

@@ -7,6 +7,7 @@ use cli::escape::markdown as text;
 use super::format::Format;
 use super::numbers::{relative_l2, short, short_or_dash};
 use super::sentences;
+use super::steps::{by_step, has_steps};
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
 use measure::tolerance::Metric;
@@ -64,10 +65,27 @@ fn render(report: &DiffReport) -> String {
     if !report.verified {
         paragraph("The recorded hashes were not checked.");
     }
+    by_steps(&mut out, report);
     failing(&mut out, report);
     counterparts(&mut out, report);
     steps(&mut out, report);
     out
+}
+
+/// How many entries of each step are how; nothing where there is only the prefill.
+fn by_steps(out: &mut String, report: &DiffReport) {
+    if !has_steps(report) {
+        return;
+    }
+    line(out, "| step | entries | fail | fresh | first introduced error |");
+    line(out, "|---:|---:|---:|---:|---|");
+    for steps in by_step(&report.entries, true) {
+        let first = steps.entries.iter().find(|entry| entry.origin.is_fresh());
+        let first = first.map_or_else(String::new, |entry| code(&entry.entry.name));
+        let (step, entries) = (steps.number(), steps.entries.len());
+        line(out, &format!("| {step} | {entries} | {} | {} | {first} |", steps.failed(), steps.fresh()));
+    }
+    line(out, "");
 }
 
 fn failing(out: &mut String, report: &DiffReport) {
@@ -79,14 +97,18 @@ fn failing(out: &mut String, report: &DiffReport) {
     line(out, "");
     // With a map, the candidate's own names have a column.
     let mapped = report.names.is_some();
+    // So does the step, where there are several.
+    let in_steps = has_steps(report);
     line(
         out,
         &format!(
-            "| order | site |{} relative L2 | worst row | max abs | verdict |",
+            "|{} order | site |{} relative L2 | worst row | max abs | verdict |",
+            if in_steps { " step |" } else { "" },
             if mapped { " candidate |" } else { "" }
         ),
     );
-    line(out, &format!("|---:|---|{}---:|---:|---:|---|", if mapped { "---|" } else { "" }));
+    let (step, candidate) = (if in_steps { "---:|" } else { "" }, if mapped { "---|" } else { "" });
+    line(out, &format!("|{step}---:|---|{candidate}---:|---:|---:|---|"));
     for entry in failing.iter().take(FAILING) {
         let measurement = entry.measurement.as_ref();
         let of = |metric: Metric| short_or_dash(measurement.and_then(|m| metric.of(m)));
@@ -96,7 +118,8 @@ fn failing(out: &mut String, report: &DiffReport) {
         line(
             out,
             &format!(
-                "| {} | {} |{candidate} {} | {} | {} | {} |",
+                "|{} {} | {} |{candidate} {} | {} | {} | {} |",
+                if in_steps { format!(" {} |", entry.entry.step) } else { String::new() },
                 sentences::order(entry),
                 code(&entry.entry.name),
                 text(&relative_l2(measurement)),
@@ -107,8 +130,8 @@ fn failing(out: &mut String, report: &DiffReport) {
         );
     }
     if failing.len() > FAILING {
-        let candidate = if mapped { " |" } else { "" };
-        line(out, &format!("| | and {} more |{candidate} | | | |", failing.len() - FAILING));
+        let (step, candidate) = (if in_steps { " |" } else { "" }, if mapped { " |" } else { "" });
+        line(out, &format!("|{step} | and {} more |{candidate} | | | |", failing.len() - FAILING));
     }
     line(out, "");
     line(out, "</details>");

@@ -5,6 +5,7 @@
 mod explanation;
 mod format;
 mod github;
+mod graph;
 mod html;
 mod json;
 mod junit;
@@ -14,6 +15,7 @@ mod numbers;
 mod place;
 mod sentences;
 mod show;
+mod steps;
 mod table;
 
 use clap::ValueEnum;
@@ -21,6 +23,7 @@ use clap::builder::PossibleValue;
 pub use explanation::explanation;
 
 pub use format::{Format, Options};
+pub use graph::{GraphFormat, graph};
 pub use place::place;
 pub use show::show;
 pub use table::FORMAT as TABLE;

@@ -6,6 +6,7 @@ use crate::diagnosis::{Place, Token, TokensOff};
 pub fn place(place: &Place) -> String {
     let what = match place {
         Place::Tokens(off) => return tokens(off),
+        Place::Positions(positions, all) => format!("{} of {all}", self::positions(positions)),
         Place::Heads(heads, all) => format!("{} of {all}", numbers("head", heads)),
         Place::Channels { first, last, of, part } => {
             let part = part.map_or_else(String::new, |part| format!(", all in the {part}"));
@@ -63,6 +64,16 @@ fn token(token: Token) -> String {
     }
 }
 
+/// `position 2`, `positions 3 to 7`.
+pub(super) fn positions(positions: &[usize]) -> String {
+    match positions {
+        [first, .., last] if positions.len() > 2 && last - first + 1 == positions.len() => {
+            format!("positions {first} to {last}")
+        }
+        positions => numbers("position", positions),
+    }
+}
+
 /// `tile 2`, `tiles 0, 2`.
 fn numbers(name: &str, numbers: &[usize]) -> String {
     let plural = if numbers.len() == 1 { "" } else { "s" };
@@ -108,6 +119,9 @@ mod tests {
     fn channels_are_named_by_their_numbers() {
         assert_eq!(place(&Place::Heads(vec![1, 3], 4)), "the error is in heads 1, 3 of 4");
         assert_eq!(place(&Place::Single(vec![1], 128)), "the error is in channel 1 of 128");
+        assert_eq!(place(&Place::Positions(vec![41], 72)), "the error is in position 41 of 72");
+        assert_eq!(place(&Place::Positions(vec![3, 4, 5], 9)), "the error is in positions 3 to 5 of 9");
+        assert_eq!(place(&Place::Positions(vec![3, 5], 9)), "the error is in positions 3, 5 of 9");
         assert_eq!(place(&Place::Parts(vec!["keys", "values"])), "the error is in the keys and values");
         let channels = Place::Channels { first: 96, last: 191, of: 288, part: Some("keys") };
         assert_eq!(place(&channels), "the error is in channels 96 to 191 of 288, all in the keys");

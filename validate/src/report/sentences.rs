@@ -8,15 +8,16 @@ use indexmap::IndexMap;
 
 use super::explanation::explanation;
 use super::numbers::{close_to_one, element, list, short};
-use super::place::place;
+use super::place::{place, positions};
 use crate::answer::{Comparison, TextDifference};
-use crate::diagnosis::Finding;
+use crate::diagnosis::{Finding, Place};
 use crate::entry::EntryReport;
 use crate::names::{Counterpart, RulePlace};
 use crate::note::Note;
 use crate::result::{DiffReport, Divergence, Side};
 use measure::metric::{Difference, Measurement};
-use measure::origin::OriginKind;
+use measure::model::CachePart;
+use measure::origin::{DataFlow, OriginKind};
 use measure::tolerance::{Excess, Failure, Metric, Verdict};
 
 use answer::text_lines;
@@ -116,9 +117,9 @@ fn origin(report: &DiffReport, entry: &EntryReport) -> Option<String> {
     let inputs = match (inputs.as_slice(), worst) {
         ([], _) if entry.entry.role == Role::Input => "it was given and not computed".to_owned(),
         ([], _) => "it has no inputs among the entries".to_owned(),
-        ([input], None) => format!("its input {} is bit-equal", input.entry.name),
+        ([input], None) => format!("its input {} is bit-equal", input.entry.key()),
         (_, None) => "its inputs are bit-equal".to_owned(),
-        (_, Some(worst)) => format!("of its inputs {} is off most{}", worst.entry.name, agreement(worst)),
+        (_, Some(worst)) => format!("of its inputs {} is off most{}", worst.entry.key(), agreement(worst)),
     };
     match entry.origin.kind {
         OriginKind::Fresh => Some(format!("made here: {inputs}")),
@@ -150,10 +151,34 @@ pub(super) fn difference(difference: &Difference) -> String {
     )
 }
 
-/// An entry by name, class and order.
+/// An entry by step, name, class and order.
 pub(super) fn site(entry: &EntryReport) -> String {
+    let step = step(entry.entry.step).map_or_else(String::new, |step| step + ", ");
+    format!("{step}{} ({})", entry.entry.name, class_and_order(entry))
+}
+
+/// The first divergence where it is in the key-value cache: `step 3, layer 2, keys of position 41`, and the site.
+fn cached(report: &DiffReport, index: usize) -> Option<String> {
+    let entry = &report.entries[index];
+    let part = CachePart::of(&entry.entry.name)?;
+    let found = report.findings.as_ref().filter(|findings| findings.index == index);
+    let of = found.into_iter().flat_map(|findings| &findings.places).find_map(|place| match place {
+        Place::Positions(of, all) if of.len() < *all => Some(format!(" of {}", positions(of))),
+        _ => None,
+    });
+    let step = step(entry.entry.step).map_or_else(String::new, |step| step + ", ");
+    let (CachePart { layer, what }, of) = (part, of.unwrap_or_default());
+    Some(format!("{step}layer {layer}, {what}{of} ({}, {})", entry.entry.key(), class_and_order(entry)))
+}
+
+fn class_and_order(entry: &EntryReport) -> String {
     let whose = if entry.only_candidate { " of the candidate" } else { "" };
-    format!("{} ({}, order {}{whose})", entry.entry.name, class(entry), entry.entry.order)
+    format!("{}, order {}{whose}", class(entry), entry.entry.order)
+}
+
+/// A step of decoding; `None` of the prefill, which is not named.
+fn step(step: u64) -> Option<String> {
+    (step > 0).then(|| format!("step {step}"))
 }
 
 /// The golden order of an entry, for a column of them; that of the candidate would be no place in it.
@@ -166,9 +191,19 @@ pub(super) fn class(entry: &EntryReport) -> &str {
     if entry.entry.module.is_empty() { entry.entry.role.name() } else { &entry.entry.module }
 }
 
-/// Where the limits come from, each with its name; nothing of the built-in ones.
+/// Which run's data flow tells introduced errors from inherited ones; `None` where neither was recorded.
+fn data_flow(report: &DiffReport) -> Option<&'static str> {
+    match report.data_flow {
+        DataFlow::Golden => Some("as the golden run recorded it"),
+        DataFlow::Candidate => Some("as the candidate's run recorded it"),
+        DataFlow::Family | DataFlow::Names => None,
+    }
+}
+
+/// Where the limits and the data flow come from, each with its name; nothing of what is built in.
 pub(super) fn limits(report: &DiffReport) -> Vec<(&'static str, String)> {
     let mut limits = Vec::new();
+    limits.extend(data_flow(report).map(|source| ("data flow", source.to_owned())));
     limits.extend(report.preset.map(|preset| ("preset", preset.name().to_owned())));
     limits.extend(report.names.as_ref().map(|names| ("names", names.clone())));
     limits.extend(report.policy.as_ref().map(|path| ("policy", path.display().to_string())));
@@ -199,7 +234,8 @@ pub(super) fn divergence(report: &DiffReport) -> Option<(String, Vec<String>)> {
         Divergence::Text => ("text of the answer".to_owned(), text_divergence("text", &report.answer.text)),
         Divergence::Entry(index) => {
             let entry = &report.entries[index];
-            (site(entry), entry_lines(report, &Before::of(report), index, entry))
+            let headline = cached(report, index).unwrap_or_else(|| site(entry));
+            (headline, entry_lines(report, &Before::of(report), index, entry))
         }
     })
 }
@@ -296,7 +332,7 @@ pub(super) fn counterpart(entry: &EntryReport) -> Option<String> {
 /// map.
 pub(super) fn not_recorded(report: &DiffReport) -> Option<String> {
     const SHOWN: usize = 8;
-    let names: Vec<&str> = report.not_recorded().map(|entry| entry.entry.name.as_str()).collect();
+    let names: Vec<_> = report.not_recorded().map(|entry| entry.entry.key()).collect();
     let more = names.len().saturating_sub(SHOWN);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     let shown = &names[..names.len() - more];
@@ -315,7 +351,7 @@ pub(super) fn counterparts(report: &DiffReport) -> Vec<String> {
         rules.entry(rule).or_insert((0, entry)).0 += 1;
     }
     let line = |(count, entry): (usize, &EntryReport)| {
-        Some(format!("{}: {} is {}", counted(count, "site"), entry.entry.name, counterpart(entry)?))
+        Some(format!("{}: {} is {}", counted(count, "site"), entry.entry.key(), counterpart(entry)?))
     };
     rules.into_values().filter_map(line).collect()
 }
@@ -400,7 +436,7 @@ fn differ(count: usize) -> &'static str {
 /// which the first divergence has named.
 pub(super) fn all_fresh(report: &DiffReport) -> Option<String> {
     const SHOWN: usize = 8;
-    let names: Vec<&str> = report.fresh().map(|entry| entry.entry.name.as_str()).collect();
+    let names: Vec<_> = report.fresh().map(|entry| entry.entry.key()).collect();
     let named = match report.first_divergence() {
         Some(Divergence::Entry(index)) => report.entries[index].origin.is_fresh(),
         _ => false,

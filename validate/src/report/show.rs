@@ -14,16 +14,16 @@ use measure::metric::Statistics;
 /// The widest that a column gets; what is longer stands out of it, and moves its own line only.
 const WIDEST: usize = 120;
 
-/// Renders a dump: who made it from what, and a line for each entry.
+/// Renders a dump: who made it from what, and a line for each of some of its entries.
 ///
 /// `statistics` has one element for each entry, in the same order.
-pub fn show(dump: &Dump, statistics: &[Statistics]) -> String {
+pub fn show(dump: &Dump, entries: &[&Entry], statistics: &[Statistics]) -> String {
     let mut out = String::new();
     for (label, text) in head(dump) {
         out.push_str(&format!("{label:<12} {}\n", terminal(&text)));
     }
     out.push('\n');
-    table(&mut out, dump.entries(), statistics);
+    table(&mut out, entries, statistics);
     out
 }
 
@@ -46,6 +46,18 @@ fn head(dump: &Dump) -> Vec<(&'static str, String)> {
     lines.extend(manifest.text.iter().map(|text| ("text", format!("{text:?}"))));
     lines.push(("entries", format!("{}, {:.1} MB", dump.entries().len(), dump.size_bytes() as f64 / 1e6)));
     let sketches: Vec<_> = dump.entries().iter().filter_map(|entry| entry.sketch.as_deref()).collect();
+    let steps: BTreeSet<u64> = dump.entries().iter().map(|entry| entry.step).collect();
+    if let (Some(first), Some(last)) = (steps.first(), steps.last().filter(|&&last| last > 0)) {
+        let numbers = if steps.len() as u64 == last - first + 1 {
+            format!("{first} to {last}")
+        } else {
+            steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+        };
+        lines.push(("steps", format!("{numbers}; NAME@3 is of step 3")));
+    }
+    if dump.entries().iter().any(|entry| entry.inputs.is_some()) {
+        lines.push(("data flow", "recorded; --graph prints it".to_owned()));
+    }
     if !sketches.is_empty() {
         let seeds: BTreeSet<u64> = sketches.iter().map(|sketch| sketch.seed).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
@@ -101,14 +113,14 @@ fn request(request: &Request) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn table(out: &mut String, entries: &[Entry], statistics: &[Statistics]) {
+fn table(out: &mut String, entries: &[&Entry], statistics: &[Statistics]) {
     let titles =
         ["order", "name", "role", "module", "dtype", "shape", "min", "max", "mean", "l2", "nan", "inf"];
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4e}"));
     let rows = entries.iter().zip(statistics).map(|(entry, statistics)| {
         [
             entry.order.to_string(),
-            terminal(&entry.name),
+            terminal(&entry.key()),
             entry.role.name().to_owned(),
             if entry.module.is_empty() { "-".to_owned() } else { terminal(&entry.module) },
             entry.dtype.to_string(),

@@ -10,6 +10,7 @@ use super::format::{Format, Options};
 use super::names::Abbreviations;
 use super::numbers::{count, relative_l2, short_or_dash};
 use super::sentences;
+use super::steps::{by_step, has_steps};
 use crate::answer::Comparison;
 use crate::entry::EntryReport;
 use crate::result::DiffReport;
@@ -77,7 +78,19 @@ impl Table {
     }
 
     fn rows(&self, out: &mut String, report: &DiffReport) {
-        let rows = if self.0.all { unfolded(&report.entries) } else { folded(&report.entries) };
+        let all = self.0.all;
+        let mut rows = Vec::new();
+        // What stands above a row: the steps that it and those that follow belong to.
+        let mut headings: Vec<(usize, String)> = Vec::new();
+        let in_steps = has_steps(report);
+        for steps in by_step(&report.entries, !all) {
+            let of_steps = if all { unfolded(steps.entries.iter().copied()) } else { folded(&steps.entries) };
+            if in_steps && !of_steps.is_empty() {
+                headings.push((rows.len(), steps.heading()));
+            }
+            rows.extend(of_steps);
+        }
+        let mut headings = headings.into_iter().peekable();
         let orders: Vec<String> = rows.iter().map(Row::order).collect();
         let order_width = orders.iter().map(String::len).max().unwrap_or(0).max("order".len());
         let site_width = WIDTH - order_width - 2 - 4 * (COLUMN + 2);
@@ -97,7 +110,10 @@ impl Table {
                 "order", "site", "rel L2", "max abs", "ulps", "verdict"
             ),
         );
-        for (row, order) in rows.iter().zip(orders) {
+        for (at, (row, order)) in rows.iter().zip(orders).enumerate() {
+            if let Some((_, heading)) = headings.next_if(|(first, _)| *first == at) {
+                line(out, &heading);
+            }
             let measurement = row.shown.measurement.as_ref();
             let max_abs = measurement.and_then(|measurement| Metric::MaxAbs.of(measurement));
             let cells = format!(
@@ -136,7 +152,7 @@ impl Table {
             let worst = &report.entries[index];
             let measurement = worst.measurement.as_ref();
             let equal = measurement.and_then(|measurement| measurement.relative_l2) == Some(0.0);
-            let place = if equal { String::new() } else { format!(" at {}", worst.entry.name) };
+            let place = if equal { String::new() } else { format!(" at {}", worst.entry.key()) };
             wrapped(out, "", "  ", &format!("worst relative L2: {}{place}", relative_l2(measurement)));
         }
         let answer = &report.answer;
@@ -200,8 +216,9 @@ fn unfolded<'a>(entries: impl IntoIterator<Item = &'a EntryReport>) -> Vec<Row<'
 
 /// A row for each run of passing entries, and for the rest of each long run of failing ones; what only the candidate has is
 /// apart. A note has told of the weights that another attention does not return.
-fn folded(entries: &[EntryReport]) -> Vec<Row<'_>> {
-    let entries: Vec<&EntryReport> = entries.iter().filter(|entry| !entry.is_other_attention()).collect();
+fn folded<'a>(entries: &[&'a EntryReport]) -> Vec<Row<'a>> {
+    let is_told = |entry: &&EntryReport| !entry.is_other_attention();
+    let entries: Vec<&EntryReport> = entries.iter().copied().filter(is_told).collect();
     let kind = |entry: &EntryReport| (std::mem::discriminant(&entry.verdict), entry.only_candidate);
     let mut rows = Vec::new();
     for run in entries.chunk_by(|a, b| kind(a) == kind(b)) {

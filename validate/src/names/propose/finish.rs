@@ -14,7 +14,14 @@ use crate::names::pairing::Pairing;
 use crate::names::pattern::readings;
 
 /// Writes the rules as a map that fits the dumps.
-pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<ProposedRule>) -> Result<Proposal> {
+///
+/// They were made of the entries of one step.
+pub(super) fn finish(
+    golden: &Dump,
+    candidate: &Dump,
+    step: u64,
+    mut rules: Vec<ProposedRule>,
+) -> Result<Proposal> {
     let map = loop {
         let map = parse("proposal", &written(&rules, &[], &[]));
         let conflicts = match &map {
@@ -28,10 +35,16 @@ pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<ProposedRul
         }
     };
     let pairing = Pairing::new(golden, candidate, Some(&map))?;
-    let (mut unmatched, mut by_rule) = (Vec::new(), vec![0; rules.len()]);
+    let (mut unmatched, mut by_rule) = (IndexSet::new(), vec![0; rules.len()]);
+    let mut without = 0;
     for entry in golden.entries() {
-        match pairing.counterpart(&entry.name) {
-            None => unmatched.push(entry.name.as_str()),
+        match pairing.counterpart(&entry.key()) {
+            None => {
+                without += 1;
+                unmatched.insert(entry.name.as_str());
+            }
+            // A rule holds for all steps, and its sites count once.
+            Some(_) if entry.step != step => {}
             Some(counterpart) => {
                 let place = counterpart.rule.as_ref().and_then(|place| by_rule.get_mut(place.index));
                 place.into_iter().for_each(|count| *count += 1);
@@ -41,13 +54,15 @@ pub(super) fn finish(golden: &Dump, candidate: &Dump, mut rules: Vec<ProposedRul
     for (rule, count) in rules.iter_mut().zip(by_rule) {
         rule.more = usize::saturating_sub(count, rule.sites());
     }
-    let left: Vec<&str> = pairing.left().map(|(entry, _)| entry.name.as_str()).collect();
+    let unmatched: Vec<&str> = unmatched.into_iter().collect();
+    let left: IndexSet<&str> = pairing.left().map(|(entry, _)| entry.name.as_str()).collect();
+    let left: Vec<&str> = left.into_iter().collect();
     let left_expressions = expressions(&left, candidate.entries());
     let text = written(&rules, &left_expressions, &expressions(&unmatched, golden.entries()));
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     Ok(Proposal {
         text,
-        matched: golden.entries().len() - unmatched.len(),
+        matched: golden.entries().len() - without,
         unmatched: owned(unmatched),
         left: owned(left),
     })

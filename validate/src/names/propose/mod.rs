@@ -14,6 +14,8 @@ mod rule;
 mod similarity;
 mod whole;
 
+use std::collections::BTreeSet;
+
 use golden::Dump;
 
 use crate::error::Result;
@@ -30,9 +32,10 @@ pub use proposal::Proposal;
 ///
 /// Those of [`super::Pairing::new`], were the proposal itself not to fit the dumps.
 pub fn propose(golden: &Dump, candidate: &Dump) -> Result<Proposal> {
-    let of = |(entry, tensor)| Tensor { entry, rows: Rows::of(tensor) };
-    let (golden_tensors, candidates): (Vec<Tensor<'_>>, Vec<Tensor<'_>>) =
-        (golden.tensors().map(of).collect(), candidate.tensors().map(of).collect());
+    // All steps have the same names, and one is enough to find them: the first that both have.
+    let step = first_step(golden, candidate);
+    let tensors = |dump| tensors_of_step(dump, step);
+    let (golden_tensors, candidates) = (tensors(golden), tensors(candidate));
     let mut matcher = Matcher {
         by_name: candidates.iter().enumerate().map(|(at, tensor)| (tensor.entry.name.as_str(), at)).collect(),
         samples: golden_tensors.iter().map(|tensor| tensor.rows.sample()).collect(),
@@ -52,5 +55,15 @@ pub fn propose(golden: &Dump, candidate: &Dump) -> Result<Proposal> {
     let rules = generalised(std::mem::take(&mut matcher.matches));
     golden.check()?;
     candidate.check()?;
-    finish(golden, candidate, rules)
+    finish(golden, candidate, step, rules)
+}
+
+fn first_step(golden: &Dump, candidate: &Dump) -> u64 {
+    let steps = |dump: &Dump| dump.tensors().map(|(entry, _)| entry.step).collect::<BTreeSet<u64>>();
+    steps(golden).intersection(&steps(candidate)).next().copied().unwrap_or_default()
+}
+
+fn tensors_of_step(dump: &Dump, step: u64) -> Vec<Tensor<'_>> {
+    let of_step = dump.tensors().filter(|(entry, _)| entry.step == step);
+    of_step.map(|(entry, tensor)| Tensor { entry, rows: Rows::of(tensor) }).collect()
 }

@@ -2,6 +2,9 @@
 //!
 //! What a reader must know is in the page's own text; the drawings are made of the data that the page carries.
 
+mod level;
+mod steps;
+
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -15,6 +18,7 @@ use super::sentences::{self, Before};
 use crate::entry::EntryReport;
 use crate::result::{DiffReport, Divergence};
 use crate::tiles::Tiles;
+use level::level;
 use measure::metric::RowError;
 use measure::model::SiteRole;
 use measure::tolerance::{Metric, Tolerance};
@@ -42,7 +46,7 @@ fn render(report: &DiffReport) -> String {
         .replace("{sides}", &sides(report))
         .replace("{divergence}", &divergence(report))
         .replace("{summary}", &summary(report))
-        .replace("{steps}", &steps(report))
+        .replace("{steps}", &(steps::map(report) + &logits(report)))
         .replace("{rows}", &table(report))
         .replace("{script}", include_str!("page.js"))
         // The last one, since it may hold anything.
@@ -138,7 +142,7 @@ impl<'a> EntryData<'a> {
         };
         EntryData {
             order: (!entry.only_candidate).then_some(entry.entry.order),
-            name: plain(&entry.entry.name),
+            name: plain(&entry.entry.key()),
             class: plain(sentences::class(entry)),
             dtype: entry.entry.dtype.name(),
             shape: &entry.entry.shape,
@@ -186,15 +190,6 @@ impl RowsData {
             .collect();
         Some(RowsData { count: rows.len(), per, bytes: STANDARD.encode(bytes) })
     }
-}
-
-/// A relative error as a byte: 0 for none, and from 1 on logarithmically from 1e-9 to 10. The page has the inverse.
-fn level(relative: f32) -> u8 {
-    if relative == 0.0 {
-        return 0;
-    }
-    let part = (f64::from(relative).log10() + 9.0) / 10.0;
-    1 + (254.0 * part.clamp(0.0, 1.0)).round() as u8
 }
 
 impl TilesData {
@@ -272,7 +267,7 @@ fn table(report: &DiffReport) -> String {
              <td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             verdict.to_lowercase().replace('/', "-"),
             sentences::order(entry),
-            text(&entry.entry.name),
+            text(&entry.entry.key()),
             sentences::counterpart(entry)
                 .map_or_else(String::new, |of| format!("<br><small>{}</small>", text(&of))),
             text(sentences::class(entry)),
@@ -287,7 +282,7 @@ fn table(report: &DiffReport) -> String {
 }
 
 /// The logits of each generated token; nothing if they were not compared.
-fn steps(report: &DiffReport) -> String {
+fn logits(report: &DiffReport) -> String {
     let Some(logits) = report.answer.logits.as_ref().filter(|logits| !logits.steps.is_empty()) else {
         return String::new();
     };
@@ -310,12 +305,6 @@ fn steps(report: &DiffReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn levels_are_logarithmic_and_zero_is_apart() {
-        assert_eq!([0.0, 1e-30, 1e-9, 10.0, f32::INFINITY].map(level), [0, 1, 1, 255, 255]);
-        assert_eq!(level(1e-4), 128);
-    }
 
     #[test]
     fn the_outputs_of_layers_are_known() {

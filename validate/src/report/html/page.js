@@ -158,7 +158,7 @@
     if (members.length > 1) $("group").append(element("option", `${key} (${members.length} sites)`, { value: key }));
   }
   const groupOf = (index) => entries[index].shape.slice(0, -1).join(" × ");
-  const isLayer = (entry) => /\.\d+$/.test(entry.name);
+  const isLayer = (entry) => /\.\d+(@\d+)?$/.test(entry.name);
   const members = () => {
     const all = groups.get($("group").value) ?? [];
     const layers = all.filter((index) => isLayer(entries[index]));

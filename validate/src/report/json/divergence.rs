@@ -1,5 +1,7 @@
 //! The first divergence, with what was found there.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::number::{Number, reason};
@@ -13,10 +15,12 @@ use crate::result::{DiffReport, Divergence};
 pub(super) struct DivergenceJson<'a> {
     kind: &'static str,
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<u64>,
     order: Option<u64>,
     module: Option<&'a str>,
     reason: String,
-    last_agreement: Option<&'a str>,
+    last_agreement: Option<Cow<'a, str>>,
     places: Vec<String>,
     diagnoses: Vec<DiagnosisJson>,
 }
@@ -34,6 +38,7 @@ impl<'a> DivergenceJson<'a> {
         let answer = |kind, reason| DivergenceJson {
             kind,
             name: None,
+            step: None,
             order: None,
             module: None,
             reason,
@@ -58,10 +63,11 @@ impl<'a> DivergenceJson<'a> {
                 DivergenceJson {
                     kind: "entry",
                     name: Some(&entry.entry.name),
+                    step: Some(entry.entry.step).filter(|&step| step > 0),
                     order: Some(entry.entry.order),
                     module: Some(&entry.entry.module),
                     reason: reason(&entry.verdict).unwrap_or_default(),
-                    last_agreement: last.map(|last| last.entry.name.as_str()),
+                    last_agreement: last.map(|last| last.entry.key()),
                     places: findings.iter().flat_map(|f| &f.places).map(place).collect(),
                     diagnoses: findings.iter().flat_map(|f| &f.diagnoses).map(DiagnosisJson::of).collect(),
                 }

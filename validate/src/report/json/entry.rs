@@ -1,5 +1,7 @@
 //! One entry: what it is held to, how far it is off, and where that comes from.
 
+use std::borrow::Cow;
+
 use golden::Role;
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ struct LevelJson {
 pub(super) struct EntryJson<'a> {
     order: u64,
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<u64>,
     role: Role,
     module: &'a str,
     dtype: &'static str,
@@ -50,7 +54,7 @@ struct RuleJson<'a> {
 #[derive(Serialize)]
 struct OriginJson<'a> {
     kind: &'static str,
-    inputs: Vec<&'a str>,
+    inputs: Vec<Cow<'a, str>>,
     excess: Option<ExcessJson>,
 }
 
@@ -128,6 +132,7 @@ impl<'a> EntryJson<'a> {
         EntryJson {
             order: entry.order,
             name: &entry.name,
+            step: Some(entry.step).filter(|&step| step > 0),
             role: entry.role,
             module: &entry.module,
             dtype: entry.dtype.name(),
@@ -149,7 +154,7 @@ impl<'a> EntryJson<'a> {
             measurement: report.measurement.as_ref().map(MeasurementJson::of),
             origin: OriginJson {
                 kind: origin.kind.name(),
-                inputs: origin.inputs.iter().map(|&input| whole.entries[input].entry.name.as_str()).collect(),
+                inputs: origin.inputs.iter().map(|&input| whole.entries[input].entry.key()).collect(),
                 excess: origin.excess.as_ref().map(ExcessJson::of),
             },
             noise: report.noise.as_ref().map(|level| LevelJson {
