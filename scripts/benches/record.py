@@ -15,6 +15,7 @@ import nvl_golden
 import torch
 import transformers
 from machine import machine
+from nvl_golden.flow import Follower
 
 
 def main() -> int:
@@ -39,6 +40,8 @@ def main() -> int:
             "forward": lambda: run(model, input_ids),
             "disk": lambda: write(payload, size, folder / "disk"),
             "plain": lambda: plain(model, input_ids, folder / "plain.pt"),
+            "followed": lambda: followed(model, input_ids),
+            "no flow": lambda: ours(model, input_ids, folder / "ours", flow=False),
             "ours": lambda: ours(model, input_ids, folder / "ours"),
             "sketch": lambda: ours(model, input_ids, folder / "sketch", sketch=True),
         }
@@ -65,7 +68,7 @@ def build(arguments: argparse.Namespace) -> tuple[torch.nn.Module, torch.Tensor]
         hidden_size=arguments.width,
         intermediate_size=arguments.width * 7 // 2,
         num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.width // 128,
+        num_attention_heads=max(2, arguments.width // 128),
         num_key_value_heads=max(1, arguments.width // 512),
     )
     torch.manual_seed(0)
@@ -78,9 +81,18 @@ def run(model: torch.nn.Module, input_ids: torch.Tensor) -> None:
     model(input_ids=input_ids, use_cache=False, logits_to_keep=1)
 
 
-def ours(model: torch.nn.Module, input_ids: torch.Tensor, out: Path, sketch: bool = False) -> None:
+def followed(model: torch.nn.Module, input_ids: torch.Tensor) -> None:
+    """The forward pass with each operator followed, and nothing recorded."""
+    follower = Follower()
+    follower.begin()
+    follower.begins("input_ids", 0, input_ids)
+    run(model, input_ids)
+    follower.end()
+
+
+def ours(model: torch.nn.Module, input_ids: torch.Tensor, out: Path, **options: bool) -> None:
     """Every site, hashed; the disk has it, or its sketches, when the block is left."""
-    with nvl_golden.record(model, out, sketch=sketch):
+    with nvl_golden.record(model, out, **options):
         run(model, input_ids)
 
 
@@ -170,7 +182,9 @@ def table(arguments: argparse.Namespace, size: int, seconds: dict[str, list[floa
         "forward": "forward pass alone",
         "disk": "the bytes alone, to disk",
         "plain": "plain hooks and `torch.save`",
-        "ours": "`nvl_golden.record`, with SHA-256",
+        "followed": "forward pass with data flow, nothing recorded",
+        "no flow": "`nvl_golden.record(flow=False)`, with SHA-256",
+        "ours": "`nvl_golden.record`, with SHA-256 and data flow",
         "sketch": "`nvl_golden.record(sketch=True)`, with SHA-256",
     }
     shape = f"{arguments.layers} layers of {arguments.width}, {arguments.tokens} tokens, {arguments.dtype}"
@@ -183,15 +197,17 @@ def table(arguments: argparse.Namespace, size: int, seconds: dict[str, list[floa
         "|---|---|---|",
     ]
     for name, label in labels.items():
-        beyond = "" if name in ("forward", "disk") else f"{median[name] - forward:.2f} s"
-        lines.append(f"| {label} | {median[name]:.2f} s | {beyond} |")
+        beyond = "" if name in ("forward", "disk") else f"{median[name] - forward:.3f} s"
+        lines.append(f"| {label} | {median[name]:.3f} s | {beyond} |")
     allowed = median["disk"] + 0.15 * forward
     cost = median["ours"] - forward
+    flow = 100 * (median["followed"] / forward - 1)
     ratio = (median["plain"] - forward) / cost if cost > 0 else float("inf")
     lines += [
         "",
         f"Recording costs {cost:.2f} s beyond the forward pass; the bytes alone and 15 % of the forward pass are {allowed:.2f} s. "
-        f"Plain hooks cost {ratio:.1f} times as much. Sketches cost {100 * (median['sketch'] / forward - 1):.0f} % of the forward pass.",
+        f"Plain hooks cost {ratio:.1f} times as much. Sketches cost {100 * (median['sketch'] / forward - 1):.0f} % of the forward pass, "
+        f"and data flow costs {flow:.0f} %.",
     ]
     return "\n".join(lines)
 

@@ -138,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tokens", metavar="RANGE", help="keep only these rows of each activation: `last:8`, `every:16`, `0,5,-1`")
     add("--inputs", action="store_true", help="also record the inputs of each module")
     add("--sketch", action="store_true", help="write sketches instead of tensors: the dump is small enough for git")
+    add("--no-flow", action="store_true", help="do not record what each tensor was computed from")
     add("--max-new-tokens", type=_count, default=512, metavar="N", help="the most tokens to generate (default: 512)")
     add("--max-shard-size", default="5GB", metavar="SIZE", help="the size at which a new file begins (default: 5GB)")
     add("--threads", type=_count, metavar="N", help="threads of the computation (default: torch's own choice)")

@@ -146,6 +146,7 @@ def _record_one(
         tokens=arguments.tokens,
         max_shard_size=arguments.max_shard_size,
         sketch=arguments.sketch,
+        flow=not arguments.no_flow,
         overwrite=arguments.force,
         # As the published goldens have them: no modules that do nothing, and of RADIO's two outputs the one that is used.
         identities=False,

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from .rows import Geometry
+from .trace import UNKNOWN
 
 #: How many parts are told apart; then the older half counts as one.
 _MOST = 64
@@ -17,8 +18,8 @@ class Parts:
     __slots__ = ("_below", "_parts")
 
     def __init__(self, whole: tuple[Any, ...] | None) -> None:
-        #: What may lie anywhere below the parts.
-        self._below: list[tuple[Any, ...]] = [] if whole is None else [whole]
+        #: What may lie anywhere below the parts. Memory that was set aside and is filled part by part is known from the first part on.
+        self._below: list[tuple[Any, ...]] = [] if whole is None or whole[0] is UNKNOWN else [whole]
         self._parts: list[tuple[tuple[Any, ...], int]] = []
 
     def write(self, state: tuple[Any, ...], itemsize: int) -> None:
