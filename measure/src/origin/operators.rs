@@ -162,7 +162,8 @@ const KNOWN: &[(Kind, &str)] = &[
         "embedding index index_select gather take take_along_dim cat stack masked_scatter masked_select \
          index_put index_copy scatter select_scatter slice_scatter copy clone constant_pad_nd pad roll \
          flip repeat repeat_interleave tril triu fill zeros_like ones_like unfold im2col pixel_shuffle \
-         pixel_unshuffle max_pool2d amax max amin min upsample_nearest2d split chunk nonzero arange",
+         pixel_unshuffle max_pool2d amax max amin min upsample_nearest2d split chunk nonzero arange \
+         eq ne lt le gt ge logical_not logical_and logical_or bitwise_not bitwise_and bitwise_or",
     ),
 ];
 
@@ -215,6 +216,9 @@ mod tests {
             (Step::Single, "embedding"),
             (Step::Single, "cat"),
             (Step::Single, "embedding masked_scatter"),
+            (Step::Single, "eq index_put"),
+            (Step::Single, "add cat"),
+            (Step::Several, "sub div _to_copy"),
             (Step::Single, "add"),
             (Step::Several, "add*2"),
             (Step::Several, "mul linear"),
@@ -229,6 +233,7 @@ mod tests {
             (Step::Chain, "gelu linear"),
             (Step::Chain, "layer_norm linear"),
             (Step::Chain, "linear*2"),
+            (Step::Chain, "matmul linear"),
             (Step::Chain, "mul*4 pow add*2 tanh"),
             (Step::Attention, "scaled_dot_product_attention linear"),
             (Step::Attention, "mul*4 neg*2 cat*2 add*2 scaled_dot_product_attention linear"),

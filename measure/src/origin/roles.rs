@@ -25,8 +25,8 @@ pub fn found_roles(entries: &[&Entry], flows: &[Option<RecordedFlow>]) -> Vec<Op
         };
         all.projections(index).into_iter().for_each(|projection| roles[projection] = Some(role));
     }
-    for index in 0..entries.len() {
-        if flows[index].as_ref().and_then(step_of) == Some(Step::Attention) {
+    for (index, flow) in flows.iter().enumerate() {
+        if flow.as_ref().and_then(step_of) == Some(Step::Attention) {
             all.attended(index, &mut roles);
         }
     }
