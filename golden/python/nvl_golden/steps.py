@@ -14,7 +14,7 @@ class Steps:
     """
 
     def __init__(self, choice: str | int | Sequence[int]) -> None:
-        if isinstance(choice, int) and not isinstance(choice, bool):
+        if isinstance(choice, int):
             choice = [choice]
         if not isinstance(choice, str):
             choice = ",".join(_number(str(index), str(choice)) for index in choice)
