@@ -38,6 +38,7 @@ mod dump;
 mod error;
 mod flow;
 mod format;
+mod layout;
 pub mod manifest;
 mod processor;
 mod rows;

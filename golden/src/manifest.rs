@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::layout::Lines;
 use crate::rows::RowAlignment;
 use crate::{Dtype, Sketch};
 
@@ -362,15 +363,19 @@ impl Manifest {
         }
     }
 
-    /// The file's content: JSON indented by one space, with a final newline.
+    /// The file's content: JSON indented by one space, with a final newline; if there are steps, each entry in one line.
     ///
     /// # Errors
     ///
     /// Only what serde_json reports, which for these types is nothing.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+        if self.entries.iter().any(|entry| entry.step > 0) {
+            self.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Lines::new()))?;
+        } else {
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
+            self.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+        }
         bytes.push(b'\n');
         Ok(bytes)
     }

@@ -159,7 +159,7 @@ impl DumpWriter {
     ///
     /// What a run needs to be repeated is kept whole nevertheless: of the inputs that are no module's, all whole numbers, and other
     /// tensors of no more than [`sketch::WHOLE_INPUT_BYTES`]. So are whole numbers of no more than
-    /// [`sketch::WHOLE_INTEGER_BYTES`] anywhere, since they are compared to the bit.
+    /// [`sketch::WHOLE_INTEGER_BYTES`] anywhere, since they are compared to the bit. Sketches of steps behind the prefill are short.
     ///
     /// # Errors
     ///
@@ -184,6 +184,8 @@ impl DumpWriter {
             Some(seed) => {
                 let view = TensorView::of_checked(dtype, shape, data);
                 let (sha256, sketch) = rayon::join(|| sha256_hex(data), || Sketch::of(&view, seed));
+                // There are many steps behind the prefill.
+                let sketch = if entry.step == 0 { sketch } else { sketch.shortened() };
                 (sha256, Some(Box::new(sketch)))
             }
             None => (self.write(&key, dtype, shape, data)?, None),

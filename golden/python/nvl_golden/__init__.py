@@ -13,7 +13,8 @@ torch is imported only to record tensors: reading and comparing dumps does not n
 from ._core import GoldenError, __version__
 from .comparison import Comparison, assert_matches, compare
 from .dump import Dump, Entry
-from .recorder import Recorder, record
+from .recorder import Recorder
+from .recording import record
 
 __all__ = [
     "Comparison",

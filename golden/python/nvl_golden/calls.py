@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,11 @@ class CallNumbers:
         self._next: Counter[str] = Counter()
         self._begun = _Begun()
 
+    def restart(self) -> None:
+        """Numbers the calls that begin from here on from 0 again."""
+        with self._lock:
+            self._next.clear()
+
     def begin(self, name: str) -> int:
         """The number of a call that begins."""
         number = self._take(name)
@@ -152,7 +157,7 @@ class OwnCall:
     and this does nothing. It also stands in for those of a module that takes none.
     """
 
-    def __init__(self, module: torch.nn.Module, places: Places, before: Hook | None, after: Hook) -> None:
+    def __init__(self, module: torch.nn.Module, places: Places, before: Sequence[Hook], after: Sequence[Hook]) -> None:
         """Puts itself in the place of the module's `forward`, on the instance alone."""
         self._module = module
         self._own = module.__dict__.get("forward")
@@ -168,17 +173,18 @@ class OwnCall:
             if self._calls.hooked:
                 self._calls.hooked -= 1
                 return forward(*args, **kwargs)
-            if before is not None:
-                before(module, args, kwargs)
+            for hook in before:
+                hook(module, args, kwargs)
             try:
                 with places.inside(module):
                     output = forward(*args, **kwargs)
             except BaseException:
-                if before is not None:
-                    # What has begun has ended, without an output.
-                    after(module, args, kwargs, None)
+                # What has begun has ended, without an output.
+                for hook in after if before else ():
+                    hook(module, args, kwargs, None)
                 raise
-            after(module, args, kwargs, output)
+            for hook in after:
+                hook(module, args, kwargs, output)
             return output
 
         module.forward = run

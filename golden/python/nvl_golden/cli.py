@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "record",
         help="run a Hugging Face checkpoint's own code and record what it computes",
         description="Runs a Hugging Face checkpoint's own `chat` (or `generate`, if it has none) and records what each "
-        "module computes in the prefill, and the logits of every step. The answer goes to standard output. "
+        "module computes in the prefill (and with `--steps` in decoding), and the logits of every step. The answer goes to standard output. "
         "With `--requests` each request of a file is recorded, with one load of the checkpoint. "
         "Exit status: 0 if everything was recorded, 2 if not.",
     )
@@ -136,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--attention", metavar="NAME", help="`eager`, `sdpa`, … (default: the checkpoint's; eager if that needs CUDA)")
     add("--sites", action="append", metavar="GLOB", help="record only sites that match; may be repeated")
     add("--tokens", metavar="RANGE", help="keep only these rows of each activation: `last:8`, `every:16`, `0,5,-1`")
+    add(
+        "--steps",
+        metavar="RANGE",
+        help="record these steps: `0:4`, `2:`, `every:16`, `0,3,7`; 0 is the prefill, the others decode (default: 0)",
+    )
+    add("--kv", action="store_true", help="also record the key-value cache behind each step")
     add("--inputs", action="store_true", help="also record the inputs of each module")
     add("--sketch", action="store_true", help="write sketches instead of tensors: the dump is small enough for git")
     add("--no-flow", action="store_true", help="do not record what each tensor was computed from")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from . import _core
 from ._core import EXTENSIONS, NOISE_FACTOR, PRESETS, GoldenError
 from .dump import Dump
+from .past_key_values import NAME as CACHE
 
 if TYPE_CHECKING:
     import torch
@@ -152,14 +153,18 @@ def _recorded(
     """Records a model at a golden's sites, or at all of its own where a map gives their names; the dump's folder."""
     import torch
 
-    from .recorder import record
+    from .recording import record
 
     if not isinstance(model, torch.nn.Module):
         raise GoldenError(f"expected a dump or a `torch.nn.Module` to judge, found `{type(model).__name__}`")
     tokens = next((entry.extra["rows"]["kept"] for entry in golden if "rows" in entry.extra), None)
     given = {name: golden.tensor(name) for name in ("input_ids", "pixel_values") if name in golden}
     only = None if mapped else golden.names()
-    with record(model, folder, prefix=prefix, tokens=tokens, overwrite=True, only=only) as recorder:
+    steps = sorted({entry.step for entry in golden})
+    options: dict[str, Any] = {"prefix": prefix, "tokens": tokens, "overwrite": True, "only": only}
+    options["steps"] = steps if any(steps) else None
+    options["kv"] = any(entry.name.startswith(f"{CACHE}.") for entry in golden)
+    with record(model, folder, **options) as recorder:
         # Of the prompt and the pictures the golden's are taken for granted; an answer there is none.
         recorder.request = {"turns": [], **golden.manifest.get("request", {}), "max_new_tokens": 0}
         recorder.prompt = golden.manifest.get("prompt")

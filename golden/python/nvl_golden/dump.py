@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from ._core import GoldenError
+from .steps import key_of
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +27,19 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     sha256: str
     extra: dict[str, Any]
+    #: The forward pass that computed it: 0 is the prefill.
+    step: int = 0
     #: The `order` of each entry that it was computed from, the nearest first; `None` where nobody recorded that.
     inputs: tuple[int, ...] | None = None
     #: How the rows of each of them belong to its own: `same`, `from_end` or `mixed`.
     input_rows: tuple[str, ...] = ()
     #: The operators in between, each with its number.
     operations: dict[str, int] = {}  # noqa: RUF012
+
+    @property
+    def key(self) -> str:
+        """What tells the entry from all others: the name, with `@` and the step behind it if that is not 0."""
+        return key_of(self.name, self.step)
 
 
 class Dump:
@@ -46,7 +54,7 @@ class Dump:
         self._dump = _core.Dump(os.fspath(path))
         self.manifest: dict[str, Any] = json.loads(self._dump.manifest_json)
         self.entries: list[Entry] = [_entry(entry) for entry in self.manifest["entries"]]
-        self._by_name = {entry.name: entry for entry in self.entries}
+        self._by_key = {entry.key: entry for entry in self.entries}
 
     @property
     def path(self) -> Path:
@@ -67,17 +75,17 @@ class Dump:
         self._dump.verify()
 
     def names(self) -> list[str]:
-        """The names of the entries in order of execution."""
-        return [entry.name for entry in self.entries]
+        """The keys of the entries in order of execution: their names, with `@` and the step where it is not 0."""
+        return [entry.key for entry in self.entries]
 
     def entry(self, name: str) -> Entry:
-        """The entry of a name.
+        """The entry of a key.
 
         # Errors
         `GoldenError` if there is none.
         """
         try:
-            return self._by_name[name]
+            return self._by_key[name]
         except KeyError:
             found = f"none of that name among {len(self.entries)}"
             raise GoldenError(f"`{self.path}`: expected an entry `{name}`, found {found}") from None
@@ -102,7 +110,7 @@ class Dump:
         return torch.frombuffer(data, dtype=torch.uint8).view(dtype).reshape(entry.shape)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._by_name
+        return name in self._by_key
 
     def __len__(self) -> int:
         return len(self.entries)

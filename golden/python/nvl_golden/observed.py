@@ -134,23 +134,27 @@ class Observer:
 
     def _text_root(self, paths: set[str]) -> str | None:
         """The module around the vocabulary's embedding that has attention inside."""
-        embedding = self._vocabulary()
+        embedding = vocabulary(self._names)
         if embedding is None:
             return None
-        root = embedding.rpartition(".")[0]
+        root = self._names[embedding].rpartition(".")[0]
         while root and not any(_is_inside(path, root) for path in paths):
             root = root.rpartition(".")[0]
         return root
 
-    def _vocabulary(self) -> str | None:
-        for module in self._names:
-            try:
-                embedding = module.get_input_embeddings()  # type: ignore[operator]
-            except (AttributeError, NotImplementedError, TypeError):
-                continue
-            if "Embedding" in type(embedding).__name__ and embedding in self._names:
-                return self._names[embedding]
-        return next((name for name in self._names.values() if name.rpartition(".")[2] in _VOCABULARY), None)
+
+def vocabulary(names: dict[torch.nn.Module, str]) -> torch.nn.Module | None:
+    """The embedding of the vocabulary, among all modules of a model."""
+    for module in names:
+        try:
+            embedding = module.get_input_embeddings()  # type: ignore[operator]
+        except (AttributeError, NotImplementedError, TypeError):
+            continue
+        # A tower's patch embedding has a convolution inside.
+        is_table = "Embedding" in type(embedding).__name__ and not any(embedding.children())
+        if is_table and embedding in names:
+            return embedding
+    return next((module for module, name in names.items() if name.rpartition(".")[2] in _VOCABULARY), None)
 
 
 def _is_inside(name: str, root: str) -> bool:

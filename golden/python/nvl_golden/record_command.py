@@ -15,6 +15,7 @@ from ._core import GoldenError, Sites
 from .requests import Request, dump_name, read_history, read_requests
 from .rows import Rows
 from .sizes import parse_size
+from .steps import Steps
 from .talk import say
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def record(arguments: argparse.Namespace, done: list[Path]) -> int:
     parse_size(arguments.max_shard_size, "--max-shard-size")
     if arguments.tokens is not None:
         Rows(arguments.tokens)
+    if arguments.steps is not None:
+        Steps(arguments.steps)
     if arguments.sites:
         Sites(arguments.sites)
     tasks = _tasks(arguments)
@@ -136,7 +139,7 @@ def _record_one(
 
     from .huggingface.chat import ask
     from .huggingface.hazards import neutralised
-    from .recorder import record as recording
+    from .recording import record as recording
 
     recorder = recording(
         loaded.model,
@@ -144,6 +147,8 @@ def _record_one(
         sites=arguments.sites,
         inputs=arguments.inputs,
         tokens=arguments.tokens,
+        steps=arguments.steps,
+        kv=arguments.kv,
         max_shard_size=arguments.max_shard_size,
         sketch=arguments.sketch,
         flow=not arguments.no_flow,

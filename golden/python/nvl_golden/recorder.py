@@ -2,98 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import threading
 import warnings
 import weakref
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ._core import GoldenError, Sites, Writer
 from .calls import CallNumbers, OwnCall, Places, takes_hooks
+from .copies import unobserved
+from .identities import is_identity
 from .observed import Observer
 from .outputs import OUTPUT_NAMES, OutputNames, name_outputs, tensors_of
+from .passes import Passes
+from .past_key_values import NAME as CACHE
+from .past_key_values import Found, cache_entries
 from .producer import describe_producer, with_commit
 from .rows import Rows
 from .sizes import parse_size
 from .staging import Destination, Staging
-from .talk import visible
+from .steps import Steps, key_of
+from .texts import as_json, check_name
 
 if TYPE_CHECKING:
     import torch
 
     from .flow import Flow, Follower
-
-#: Modules that pass on what they are given, by class; the others of them while they do not train.
-_ALWAYS_IDENTITY = frozenset({"Identity"})
-_IDENTITY_IN_EVALUATION = frozenset({"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "DropPath"})
-
-
-def record(
-    model: torch.nn.Module,
-    out: str | os.PathLike[str],
-    *,
-    sites: str | Sequence[str] | None = None,
-    only: Collection[str] | None = None,
-    inputs: bool = False,
-    tokens: str | Sequence[int] | None = None,
-    max_shard_size: int | str = "5GB",
-    overwrite: bool = False,
-    prefix: str = "",
-    max_calls: int | None = None,
-    identities: bool = True,
-    output_names: OutputNames | None = None,
-    sketch: bool = False,
-    sketch_seed: int = 0,
-    flow: bool = True,
-    max_queue_size: int | str = "512MiB",
-) -> Recorder:
-    """A context manager that records what every module of a model computes, while it is entered, as a dump in `out`.
-
-    - `sites`: globs over the entries' names or the modules' paths (`layers.*.mlp`); every module without them.
-    - `only`: the names of the entries to record, such as another dump's `names()`; all without it.
-    - `inputs`: also what each module is given, as `name.input`.
-    - `tokens`: the rows of `[tokens, hidden]` and `[batch, tokens, hidden]` to keep: `last:8`, `every:16`, a list.
-    - `max_shard_size`: the size at which another tensors file is begun.
-    - `overwrite`: whether a dump that is there already is replaced.
-    - `prefix`: what stands in front of the modules' paths, if the model is part of the one whose names are wanted.
-    - `max_calls`: how many calls of one module are recorded; all without it.
-    - `identities`: whether `Identity`, and `Dropout` where it does nothing, are recorded.
-    - `output_names`: what the outputs of a class are called, by globs over class names.
-    - `sketch`: whether the dump gets sketches of the tensors instead of the tensors, so that it is small; `sketch_seed`: only
-      sketches of the same seed can be compared.
-    - `flow`: whether each entry says what it was computed from. This thread is followed; entries of others do not say it.
-    - `max_queue_size`: how much memory may hold tensors that wait for the disk.
-
-    The dump appears under its name when the context is left without an exception; otherwise nothing is left.
-
-    # Errors
-    `GoldenError`: when it is entered, for a target that exists or a malformed glob; when a tensor cannot be recorded; and
-    when it is left, if the disk has failed.
-    """
-    return Recorder(
-        model,
-        out,
-        sites=sites,
-        only=only,
-        inputs=inputs,
-        tokens=tokens,
-        max_shard_size=max_shard_size,
-        overwrite=overwrite,
-        prefix=prefix,
-        max_calls=max_calls,
-        identities=identities,
-        output_names=output_names,
-        sketch=sketch,
-        sketch_seed=sketch_seed,
-        flow=flow,
-        max_queue_size=max_queue_size,
-    )
 
 
 class Recorder:
@@ -126,6 +64,8 @@ class Recorder:
         only: Collection[str] | None,
         inputs: bool,
         tokens: str | Sequence[int] | None,
+        steps: str | int | Sequence[int] | None,
+        kv: bool,
         max_shard_size: int | str,
         overwrite: bool,
         prefix: str,
@@ -143,6 +83,10 @@ class Recorder:
         self._only = None if only is None else frozenset(only)
         self._inputs = inputs
         self._rows = None if tokens is None else Rows(tokens)
+        #: Whether calls of the model are told apart as steps; otherwise somebody says where one begins, or all is step 0.
+        self.tells_steps = steps is not None or kv
+        self._steps = Steps(0 if steps is None else steps)
+        self._kv = kv
         self._max_shard_bytes = parse_size(max_shard_size, "max_shard_size")
         self._max_queued_bytes = parse_size(max_queue_size, "max_queue_size")
         self._overwrite = overwrite
@@ -168,6 +112,8 @@ class Recorder:
         self._process = 0
         self._names: set[str] = set()
         self._numbers = CallNumbers()
+        ended = self._pass_ended if kv else None
+        self._passes = Passes(automatic=self.tells_steps, began=self._numbers.restart, ended=ended)
         self.checkpoint = self.remote_code = self.request = self.prompt = self.generated_ids = self.text = None
 
     def __enter__(self) -> Recorder:
@@ -196,6 +142,8 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
+        if kind is None and self._is_here():
+            self._passes.flush()
         self._stop()
         if not self._is_here():
             # This process was forked from the one that records: the dump is that one's.
@@ -208,7 +156,7 @@ class Recorder:
             if kind is None:
                 if not self._names:
                     warnings.warn(f"`{self.path}`: nothing was recorded: no module ran that was chosen", stacklevel=2)
-                self._writer.finish(_as_json(self._head()))
+                self._writer.finish(as_json(self._head()))
         finally:
             self._abandon()
         return False
@@ -234,6 +182,7 @@ class Recorder:
         *,
         role: Literal["input", "activation", "output"] = "activation",
         module: str = "",
+        step: int = 0,
     ) -> None:
         """Records a tensor that is no module's output, such as `input_ids` or `step_logits`, as it is now.
 
@@ -246,24 +195,55 @@ class Recorder:
 
         if self._process and not self._is_here():
             return
-        _check_name(name)
+        check_name(name)
         with self._lock:
-            staging = self._staging
-            if staging is None:
-                raise GoldenError(
-                    f"entry `{name}`: expected a running recording, found one that has not started or has ended"
-                )
-            if name in self._names:
-                raise GoldenError(f"entry `{name}`: expected a unique name, found the name a second time")
-            if not self._chosen(name):
+            staging = self._check_running(f"entry `{name}`")
+            destination = Destination(name, role, module, step)
+            if destination.key in self._names:
+                raise GoldenError(f"entry `{destination.key}`: expected a unique name, found the name a second time")
+            if not self._chosen(destination.key, name):
                 return
-            self._names.add(name)
+            self._names.add(destination.key)
         given, tensor = tensor, torch.as_tensor(tensor)
         # Numbers in a list come from nowhere that can be seen.
         flow = self._flow_of(tensor) if given is tensor and role != "input" else None
-        self._push(staging, Destination(name, role, module), tensor, None, flow)
+        self._push(staging, destination, tensor, None, flow)
         if name == "pixel_values" and self._observer is not None:
             self._observer.pictures(tensor)
+
+    @property
+    def step(self) -> int:
+        """The step that runs."""
+        return self._passes.number
+
+    def begin_step(self, number: int | None = None) -> None:
+        """Says that what runs from here on belongs to a step: the one of this number, or the next.
+
+        For engines that do not run a step as one call of the model: a prompt in pieces is one step, 0. From the first such call on,
+        no call of the model begins a step by itself.
+
+        # Errors
+        `GoldenError` for a step before the one that runs.
+        """
+        if self._process and not self._is_here():
+            return
+        self._check_running(f"step {'' if number is None else number}".rstrip())
+        self._passes.begin(number)
+
+    def add_past_key_values(self, cache: Any, positions: Sequence[int] | None = None) -> None:
+        """Records a key-value cache as it stands behind the step that runs: of any class of transformers, or for each layer its
+        keys and values `[batch, kv heads, positions, head width]`, oldest first.
+
+        `positions`: those of the keys, where they are not 0, 1, 2, …
+
+        # Errors
+        `GoldenError` for a cache that cannot be read.
+        """
+        if self._process and not self._is_here():
+            return
+        self._check_running(f"entry `{CACHE}`")
+        if self._is_recording():
+            self._keep_cache(Found(cache, None), positions)
 
     def pause(self) -> None:
         """Records no module from here on, in any thread, until `resume` is called as often. `add` goes on."""
@@ -302,8 +282,13 @@ class Recorder:
         its threads, and a lock may be held for ever by one of those."""
         return os.getpid() == self._process
 
+    def _check_running(self, what: str) -> Staging:
+        if self._staging is None:
+            raise GoldenError(f"{what}: expected a running recording, found one that has not started or has ended")
+        return self._staging
+
     def _is_recording(self) -> bool:
-        return self._staging is not None and not self._paused
+        return self._staging is not None and not self._paused and self._passes.number in self._steps
 
     def _is_within(self, call: int) -> bool:
         return self._max_calls is None or call < self._max_calls
@@ -348,19 +333,25 @@ class Recorder:
         self._handles.extend(self._places.watch())
         self._observer = Observer(self._model, names)
         self._observer.begin()
+        self._passes.watch(self._model, names)
         seen: set[str] = set()
         for module, base in names.items():
             if base in seen:
                 continue
             seen.add(base)
-            output_hook, input_hook = self._hooks(base)
+            after, before = self._hooks(base)
+            begins = [self._passes.enter] if module in self._passes.modules else []
+            before = [*begins, before] if self._inputs else begins
+            after = [after, self._passes.leave] if begins else [after]
             if OwnCall.may_pass_by_hooks(module):
-                self._handles.append(OwnCall(module, self._places, input_hook if self._inputs else None, output_hook))
+                self._handles.append(OwnCall(module, self._places, before, after))
             if not takes_hooks(module):
                 continue
-            if self._inputs:
-                self._handles.append(module.register_forward_pre_hook(input_hook, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(output_hook, with_kwargs=True, always_call=self._inputs))
+            for hook in before:
+                self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+            for hook in after:
+                always = self._inputs or hook == self._passes.leave
+                self._handles.append(module.register_forward_hook(hook, with_kwargs=True, always_call=always))
 
     def _hooks(self, base: str) -> tuple[Any, Any]:
         from torch.compiler import is_compiling
@@ -373,12 +364,13 @@ class Recorder:
             if self._follower is not None:
                 self._follower.leaves(output)
             name = self._places.of(module, base)
+            self._passes.runs(name)
             if self._observer is not None:
-                self._observer.saw(module, name, args, kwargs, output, recorded=not self._paused)
+                self._observer.saw(module, name, args, kwargs, output, recorded=self._is_recording())
             call = self._numbers.end(name, counts=self._is_recording())
             if call is None or not self._is_within(call):
                 return
-            if not self._identities and _is_identity(module, args, output):
+            if not self._identities and is_identity(module, args, output):
                 return
             kind = _class_of(module)
             named = name_outputs(kind, output, self._output_names)
@@ -388,9 +380,12 @@ class Recorder:
                 self._keep(name or "output", suffix, call, "activation", kind, tensor, flow)
 
         def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if is_compiling() or not self._is_here() or not self._is_recording():
+            if is_compiling() or not self._is_here():
                 return
             name = self._places.of(module, base)
+            self._passes.runs(name)
+            if not self._is_recording():
+                return
             call = self._numbers.begin(name)
             if not self._is_within(call):
                 return
@@ -406,48 +401,47 @@ class Recorder:
         self, base: str, suffix: str, call: int, role: str, kind: str, tensor: torch.Tensor, flow: Flow | None
     ) -> None:
         name = f"{base}.{suffix}" if base and suffix else base or suffix
-        _check_name(name)
+        check_name(name)
         with self._lock:
             staging = self._staging
             # A module's output may have the name of a module inside it, or of a plain entry: it then counts as another call.
+            step = self._passes.number
             full = name if call == 0 else f"{name}#{call}"
-            while full in self._names:
+            while key_of(full, step) in self._names:
                 call += 1
                 full = f"{name}#{call}"
-            if staging is None or not self._chosen(full, name, base):
+            if staging is None or not self._chosen(key_of(full, step), full, name, base):
                 return
-            self._names.add(full)
-        output = suffix if role == "activation" else ""
+            self._names.add(key_of(full, step))
+        output = suffix if role == "activation" and kind else ""
         module = f"{kind} {output}" if output else kind
-        self._push(staging, Destination(full, role, module), tensor, self._rows, flow)
+        self._push(staging, Destination(full, role, module, step), tensor, self._rows, flow)
 
-    def _chosen(self, full: str, *others: str) -> bool:
+    def _pass_ended(self, found: Found | None, name: str) -> None:
+        if not self._is_here() or not self._is_recording():
+            return
+        if found is None:
+            expected = f"expected a key-value cache in what `{name}` was given or has returned"
+            error = GoldenError(f"step {self._passes.number}: {expected}, found none")
+            error.hint = "call it with `use_cache=True`, or give the cache to `recorder.add_past_key_values`"
+            raise error
+        self._keep_cache(found, None)
+
+    def _keep_cache(self, found: Found, positions: Sequence[int] | None) -> None:
+        # What is followed must see how a cache is taken apart.
+        with unobserved() if self._follower is None else nullcontext():
+            tensors = cache_entries(found, positions)
+        flows = [self._flow_of(tensor) for _, tensor in tensors]
+        for (path, tensor), flow in zip(tensors, flows, strict=True):
+            self._keep(CACHE, path, 0, "activation", "", tensor, flow)
+
+    def _chosen(self, key: str, full: str, *others: str) -> bool:
         """Whether an entry is recorded: `sites` may also match its name without the number of the call, or its module's."""
-        if self._only is not None and full not in self._only:
+        if self._only is not None and key not in self._only and full not in self._only:
             return False
-        return self._sites is None or any(self._sites.matches(name) for name in (full, *others))
-
-
-#: What is no Unicode: half of a character, or Python's stand-in for a byte of a file's name that is not UTF-8.
-_NO_UNICODE = re.compile("[\ud800-\udfff]")
-
-
-def _check_name(name: str) -> None:
-    if _NO_UNICODE.search(name):
-        raise GoldenError(f"entry `{visible(name)}`: expected a name in Unicode, found something else in it")
-
-
-def _as_json(head: dict[str, Any]) -> str:
-    """A manifest's head; what is no Unicode, as in the name of a picture's file, is replaced."""
-    return _NO_UNICODE.sub("\ufffd", json.dumps(head, ensure_ascii=False))
+        return self._sites is None or any(self._sites.matches(name) for name in (key, full, *others))
 
 
 def _class_of(module: torch.nn.Module) -> str:
     """The class of a module, or of the one that `torch.compile` has wrapped."""
     return type(getattr(module, "_orig_mod", module)).__name__
-
-
-def _is_identity(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> bool:
-    kind = type(module).__name__
-    passes_on = kind in _ALWAYS_IDENTITY or (kind in _IDENTITY_IN_EVALUATION and not module.training)
-    return passes_on and len(args) > 0 and output is args[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ._core import GoldenError, Writer
 from .copies import Copy, copy_of, unobserved
 from .rows import Rows
+from .steps import key_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +24,12 @@ class Destination(NamedTuple):
     name: str
     role: str
     module: str
+    step: int = 0
 
     @property
     def key(self) -> str:
-        """What the entry is called where others are computed from it."""
-        return self.name
+        """What tells the entry from those of other steps."""
+        return key_of(self.name, self.step)
 
 
 class Staging:
@@ -62,7 +64,7 @@ class Staging:
         `GoldenError` for a tensor that has no elements of its own (sparse, quantized, meta, …), or where the writer has failed.
         """
         with unobserved():
-            copy = copy_of(destination.name, tensor, rows)
+            copy = copy_of(destination.key, tensor, rows)
             with self._lock:
                 if self._closed:
                     return None
@@ -105,7 +107,7 @@ class Staging:
                     raise
 
     def _hand_over(self, destination: Destination, copy: Copy, flow: Flow | None) -> None:
-        name, role, module = destination
+        name, role, module, step = destination
         self._writer.push(
             name,
             role=role,  # type: ignore[arg-type]
@@ -114,6 +116,7 @@ class Staging:
             shape=copy.shape,
             data=copy.host,
             sketch=self._sketch,
+            step=step,
             flow=None if flow is None else flow.as_json(),
             extra=json.dumps(copy.extra) if copy.extra else None,
         )

@@ -43,6 +43,16 @@ def project(part: np.ndarray, first_block: int, seed: int) -> np.ndarray:
     return in_order(np.stack([sums[low][np.arange(BLOCK) ^ low] for low in range(LANES)]))
 
 
+def short(projection: np.ndarray, seed: int) -> np.ndarray:
+    """The bytes of a short projection: of the sums of two places each, the upper five."""
+    order = np.argsort(words(seed + 2**63, np.arange(BLOCK)))
+    with np.errstate(over="ignore"):
+        bits = (projection[order[0::2]] + projection[order[1::2]]).astype("<f8").view("<u8")
+    # To the nearest, of two to the even one.
+    bits = (bits + np.uint64(2**23 - 1) + (bits >> np.uint64(24) & np.uint64(1))) >> np.uint64(24)
+    return bits.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :5]
+
+
 def lanes(part: np.ndarray) -> float:
     return float(in_order(in_order(part.reshape(-1, LANES))))
 
@@ -161,6 +171,8 @@ def cases() -> list[dict]:
     for case in cases:
         values = generated(case["kind"], case["dtype"], math.prod(case["shape"]))
         case["sketch"] = sketch(values, case["seed"], scaled=case["dtype"] == "float64")
+        projection = np.frombuffer(base64.b64decode(case["sketch"]["projection"]), dtype="<f8")
+        case["short"] = base64.b64encode(short(projection, case["seed"]).tobytes()).decode()
     return cases
 
 

@@ -1,5 +1,6 @@
 """Sketches as a reader in another language makes them, against what the Rust core is tested with."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def test_the_sketches_that_the_core_is_tested_with_are_those_of_the_specificatio
     found = sketches.sketch(values, case["seed"], scaled=case["dtype"] == "float64")
     # As JSON, so that every digit counts and negative zeros are told from positive ones.
     assert json.dumps(found) == json.dumps(case["sketch"])
+    projection = np.frombuffer(base64.b64decode(found["projection"]), dtype="<f8")
+    assert base64.b64encode(sketches.short(projection, case["seed"]).tobytes()).decode() == case["short"]
 
 
 def test_the_words_are_those_of_splitmix64():
@@ -42,6 +45,11 @@ def manifest(sketch: dict) -> dict:
 def test_the_schema_takes_sketches_and_no_other():
     for case in CASES:
         jsonschema.validate(manifest(case["sketch"]), SCHEMA)
+        short = {"algorithm": "signed-places-64", "projection": case["short"]}
+        jsonschema.validate(manifest(case["sketch"] | short), SCHEMA)
+        for alone in short:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(manifest(case["sketch"] | {alone: short[alone]}), SCHEMA)
     good = CASES[0]["sketch"]
     for change in ({"projection": good["projection"][4:]}, {"seed": 2**53}, {"algorithm": "another"}, {"min": "0"}):
         with pytest.raises(jsonschema.ValidationError):

@@ -1,11 +1,23 @@
 //! What two sketches tell of the difference of their tensors.
 
-use super::Sketch;
+use std::borrow::Cow;
+
+use super::short::folded;
+use super::{ALGORITHM, Sketch};
 
 impl Sketch {
-    /// Whether two sketches were drawn alike, so that they tell of each other.
+    /// Whether two sketches were drawn from the same seed, so that they tell of each other.
     pub fn is_comparable(&self, other: &Sketch) -> bool {
-        self.algorithm == other.algorithm && self.seed == other.seed
+        self.seed == other.seed
+    }
+
+    /// The projection, folded if that of the other sketch is short.
+    fn projection_for(&self, other: &Sketch) -> Cow<'_, [f64]> {
+        if self.algorithm == ALGORITHM && other.algorithm != ALGORITHM {
+            Cow::Owned(folded(&self.projection.0, self.seed))
+        } else {
+            Cow::Borrowed(&self.projection.0)
+        }
     }
 
     /// Whether NaN and infinities are at the same places, infinities with the same sign.
@@ -21,7 +33,8 @@ impl Sketch {
         if !self.is_comparable(other) {
             return None;
         }
-        let pairs = || self.projection.0.iter().zip(&other.projection.0).map(|(from, to)| to - from);
+        let (from, to) = (self.projection_for(other), other.projection_for(self));
+        let pairs = || from.iter().zip(to.iter()).map(|(from, to)| to - from);
         let largest = pairs().fold(0.0_f64, |largest, value| {
             // Unlike `f64::max`, this keeps NaN.
             if value.abs() <= largest { largest } else { value.abs() }

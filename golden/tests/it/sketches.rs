@@ -53,11 +53,22 @@ fn sketches_are_those_that_numpy_makes_to_the_last_bit() {
         ] {
             assert_eq!(bits(of(&found)), bits(of(&expected)), "{dtype} {shape:?} {name}: {:?}", of(&found));
         }
-        let projection = |sketch: &Sketch| sketch.projection.0.map(f64::to_bits);
+        let projection = |sketch: &Sketch| -> Vec<u64> {
+            sketch.projection.0.iter().map(|value| value.to_bits()).collect()
+        };
         assert_eq!(projection(&found), projection(&expected), "{dtype} {shape:?}");
         assert_eq!(found, expected, "{dtype} {shape:?}");
         // The text too, so that a reader of one may compare it with the other's.
         assert_eq!(serde_json::to_value(&found).unwrap()["projection"], case["sketch"]["projection"]);
+        let short = serde_json::to_value(found.shortened()).unwrap();
+        assert_eq!(short["projection"], case["short"], "{dtype} {shape:?}");
+        let mut short_case = case["sketch"].clone();
+        short_case["algorithm"] = sketch::SHORT_ALGORITHM.into();
+        short_case["projection"] = case["short"].clone();
+        assert_eq!(short, short_case);
+        let read_back: Sketch = serde_json::from_value(short_case).unwrap();
+        assert_eq!(read_back, expected.like(&tensor).shortened());
+        assert_eq!(read_back, read_back.like(&tensor), "made as the other was");
     }
 }
 
@@ -160,6 +171,35 @@ fn is_whole(role: Role, module: &str, dtype: Dtype, elements: usize) -> bool {
 }
 
 #[test]
+fn sketches_of_later_steps_are_short_and_tell_of_whole_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("dump");
+    let mut writer = DumpWriter::create(&target).unwrap();
+    let [golden, other] = [99, 98].map(|seed| -> Vec<u8> {
+        (0..2000).flat_map(|n| ((word(seed, n) >> 40) as f32).to_le_bytes()).collect()
+    });
+    for step in [0, 2] {
+        let entry = NewEntry { step, ..NewEntry::new("x", Role::Activation, "Linear") };
+        writer.push_entry(entry, Dtype::Float32, &[2000], &golden, Some(3)).unwrap();
+    }
+    writer.finish(head()).unwrap();
+    let dump = Dump::open(&target).unwrap();
+    let (whole, short) = (dump.sketch("x").unwrap(), dump.sketch("x@2").unwrap());
+    assert_eq!((&whole.algorithm[..], &short.algorithm[..]), (sketch::ALGORITHM, sketch::SHORT_ALGORITHM));
+    assert_eq!((whole.l2, whole.min, whole.mean), (short.l2, short.min, short.mean));
+    assert_eq!(whole.relative_l2(short), Some(0.0));
+    let other = whole.like(&TensorView::new(Dtype::Float32, &[2000], &other).unwrap());
+    let estimate = short.relative_l2(&other).unwrap();
+    assert_eq!(estimate, short.relative_l2(&other.clone().shortened()).unwrap());
+    let expected = 2_f64.sqrt() * 0.5;
+    assert!((estimate / expected - 1.0).abs() < 0.25, "{estimate}");
+    // Each entry is in one line of the manifest.
+    let text = fs::read_to_string(target.join("manifest.json")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("\"name\":\"x\"")).count(), 2, "{text}");
+    assert!(text.contains("\n \"entries\": [\n  {\"order\":0,"), "{text}");
+}
+
+#[test]
 fn whole_numbers_beyond_the_limit_are_sketched() {
     let limit = sketch::WHOLE_INTEGER_BYTES;
     assert!(is_whole(Role::Activation, "", Dtype::UInt8, limit));
@@ -200,8 +240,17 @@ fn refusal(edit: impl FnOnce(&mut Value)) -> Error {
 
 #[test]
 fn a_sketch_that_contradicts_itself_or_its_entry() {
-    let cases: [(&str, Value, &str); 9] = [
-        ("algorithm", json!("another"), "`algorithm`: expected `signed-places-1`, found `another`"),
+    let cases: [(&str, Value, &str); 10] = [
+        (
+            "algorithm",
+            json!("another"),
+            "`algorithm`: expected `signed-places-1` or `signed-places-64`, found `another`",
+        ),
+        (
+            "algorithm",
+            json!("signed-places-64"),
+            "`projection`: expected 64 numbers of `signed-places-64`, found 128",
+        ),
         ("seed", json!(1_u64 << 53), "`seed`: expected a number below 2^53, found 9007199254740992"),
         ("count", json!(4), "`count`, `nan` and `inf`: expected 4 elements for the shape, found 5"),
         ("count", json!(u64::MAX), "expected 4 elements for the shape, found 18446744073709551616"),
@@ -222,9 +271,10 @@ fn a_sketch_that_contradicts_itself_or_its_entry() {
 
 #[test]
 fn a_projection_that_is_none() {
-    for (text, expected) in
-        [("AAAA", "expected 1024 bytes in base64, found 3 bytes"), ("é", "expected 1024 bytes in base64: ")]
-    {
+    for (text, expected) in [
+        ("AAAA", "expected 1024 or 320 bytes in base64, found 3 bytes"),
+        ("é", "expected 1024 or 320 bytes in base64: "),
+    ] {
         let error = refusal(|sketch| sketch["projection"] = text.into());
         assert!(error.to_string().contains("field `entries[1]"), "{error}");
         assert!(error.to_string().contains(expected), "{error}");

@@ -25,15 +25,16 @@ pub fn measure_entry(golden: (&Dump, &str), candidate: (&Dump, &str)) -> Result<
     if !are_comparable((&expected.shape, expected.dtype), (&found.shape, found.dtype)) {
         return Ok(None);
     }
-    let sketch = |tensor: &Option<TensorView<'_>>, seed| tensor.as_ref().map(|view| Sketch::of(view, seed));
+    let sketch =
+        |tensor: &Option<TensorView<'_>>, as_other: &Sketch| tensor.as_ref().map(|view| as_other.like(view));
     let sketches = [golden, candidate].map(|(dump, name)| dump.sketch(name));
     Ok(match sketches.into() {
         (Some(g), Some(c)) => Some(estimate((expected, g), (found, c))?),
-        (Some(g), None) => match sketch(&other, g.seed) {
+        (Some(g), None) => match sketch(&other, g) {
             Some(c) => Some(estimate((expected, g), (found, &c))?),
             None => None,
         },
-        (None, Some(c)) => match sketch(&tensor, c.seed) {
+        (None, Some(c)) => match sketch(&tensor, c) {
             Some(g) => Some(estimate((expected, &g), (found, c))?),
             None => None,
         },
@@ -53,7 +54,7 @@ pub fn measure_tensor(golden: (&Entry, &Sketch), candidate: &TensorView<'_>) -> 
         return Ok(None);
     }
     let found = Entry { dtype, sha256: golden::sha256_hex(candidate.data()), ..entry.clone() };
-    Ok(Some(estimate(golden, (&found, &Sketch::of(candidate, sketch.seed)))?))
+    Ok(Some(estimate(golden, (&found, &sketch.like(candidate)))?))
 }
 
 /// Whether shapes are equal, and dtypes equal or both of floating point.

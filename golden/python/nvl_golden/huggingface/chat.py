@@ -34,7 +34,7 @@ class _Trace:
 def ask(loaded: Loaded, request: Request, recorder: Recorder) -> str:
     """Runs the checkpoint's own `chat`, or `generate` where it has none, under an entered recorder; the answer.
 
-    The activations are those of the prefill; `step_logits` has every step.
+    The activations are those of the prefill, or of the steps that the recorder was asked for; `step_logits` has every step.
 
     # Errors
     `GoldenError` if the checkpoint cannot be asked this: pictures without a `chat`, a system prompt that its `chat` does not take.
@@ -190,7 +190,7 @@ def _listening(module: torch.nn.Module, generate: Any, recorder: Recorder, trace
                 recorder.add("inputs_embeds", embeds, module="merged text and image embeddings")
 
         def after(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if not steps:
+            if not steps and not recorder.tells_steps:
                 recorder.pause()
             logits = output.logits if hasattr(output, "logits") else output[0]
             steps.append(logits[0, -1].detach().to("cpu", torch.float32, copy=True))

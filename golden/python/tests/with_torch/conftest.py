@@ -50,7 +50,7 @@ def read_back(path, sketched=False) -> nvl_golden.Dump:
     for entry in dump:
         if sketched and "sketch" in entry.extra:
             continue
-        assert hashlib.sha256(dump.bytes(entry.name)).hexdigest() == entry.sha256, entry.name
+        assert hashlib.sha256(dump.bytes(entry.key)).hexdigest() == entry.sha256, entry.key
     assert [entry.order for entry in dump] == list(range(len(dump)))
     return dump
 

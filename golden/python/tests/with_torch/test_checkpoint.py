@@ -90,6 +90,31 @@ def test_the_sites_are_those_of_the_prefill_in_order_of_execution(described):
     assert [entry.role for entry in dump if entry.role != "activation"] == ["input", "input", "output"]
 
 
+def test_steps_and_the_cache_are_recorded_if_they_are_asked_for(described, stand_in, tmp_path):
+    out = tmp_path / "dump"
+    result = command(
+        *("record", "--model", stand_in, "--image", SQUARE, "--prompt", "Describe this image.", "--out", out),
+        *("--dtype", "float32", "--max-new-tokens", 5, "--threads", 1, "--trust-remote-code", "--steps", "0:3", "--kv"),
+    )
+    assert result.returncode == 0, result.stderr
+    prefill, dump = nvl_golden.Dump(described[0]), read_back(out)
+    assert {entry.step for entry in dump} == {0, 1, 2} and len(dump.manifest["generated_ids"]) > 3
+    cached = [f"past_key_values.{layer}.{kind}" for layer in range(2) for kind in ("keys", "values")]
+    # The prefill is what it is without steps, and the cache behind it.
+    first = [entry.name for entry in dump if entry.step == 0 and entry.name not in cached]
+    assert first == prefill.names()
+    assert all(dump.entry(name).sha256 == prefill.entry(name).sha256 for name in first)
+    decoder = {name for name in first if name.startswith("language_model")}
+    tokens = dump.entry("input_ids").shape[1]
+    for step in (1, 2):
+        names = [entry.name for entry in dump if entry.step == step]
+        assert set(names) == decoder | set(cached) and names[-len(cached) :] == cached
+        assert torch.equal(dump.tensor(f"language_model@{step}")[0, -1], dump.tensor("step_logits")[step])
+        keys = dump.tensor(f"{cached[0]}@{step}")
+        assert keys.shape[2] == tokens + step and torch.equal(keys[:, :, :tokens], dump.tensor(cached[0]))
+    assert dump.manifest["producer"]["attention"] == prefill.manifest["producer"]["attention"]
+
+
 def test_the_logits_are_those_that_chose_each_token(described):
     dump = nvl_golden.Dump(described[0])
     logits, ids = dump.tensor("step_logits"), dump.manifest["generated_ids"]
@@ -221,6 +246,7 @@ def test_a_text_only_model_generates(small_llama, tmp_path):
     [
         (["--image", "missing.png"], "`missing.png`: expected a picture, found no file"),
         (["--tokens", "most"], "tokens: expected `last:N`, `first:N`, `every:N` or a list of indices, found `most`"),
+        (["--steps", "most"], "steps: expected `START:STOP`, `every:N` or a list of numbers from 0 on, found `most`"),
         (["--sites", "{"], "sites: expected a glob, found `{`"),
         (["--max-shard-size", "huge"], "expected a size such as `5GB`"),
         (["--history", "missing.json"], "`missing.json`: expected a JSON list of objects with `user` and `assistant`"),
