@@ -153,7 +153,7 @@ def _record_one(
     )
     with recorder:
         with neutralised(arguments.device, getattr(torch, arguments.dtype), deviations):
-            text = ask(loaded, task.request, recorder)
+            text = ask(loaded, task.request, recorder, deviations)
         recorder.remote_code = code.ran() or None
         recorder.checkpoint = {"name": source.name} | ({"revision": source.revision} if source.revision else {})
         recorder.producer["name"] = "nvl-golden record"
