@@ -18,9 +18,9 @@ from .sizes import parse_size
 from .talk import say
 
 if TYPE_CHECKING:
-    from .huggingface.checkpoint import Source
     from .huggingface.listed import ListedCode
     from .huggingface.private import PrivateCopy
+    from .huggingface.source import Source
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def record(arguments: argparse.Namespace, done: list[Path]) -> int:
         missing.hint = "install the ones that the checkpoint is to be run with: this package brings none"
         raise missing from error
 
-    from .huggingface.checkpoint import find_source
     from .huggingface.code import refuse_kernels
     from .huggingface.private import PrivateCopy
+    from .huggingface.source import find_source
 
     _check_device(torch, arguments.device)
     source = find_source(arguments.model)

@@ -9,29 +9,16 @@ from typing import Any
 import torch
 import transformers
 
-from .._core import GoldenError, refuse_stand_ins
+from .._core import GoldenError
 from .classes import Chosen, choose_class
 from .dtypes import move_back
 from .hooks import check_hooks
 from .processors import load_processor
+from .source import Source
 from .weights import Stored, fill_in
 
 #: Attention that needs CUDA, by the beginning of its name.
 _CUDA_ATTENTION = "flash_attention"
-
-
-@dataclass
-class Source:
-    """A checkpoint's folder, and what it is called."""
-
-    folder: Path
-    name: str
-    revision: str | None
-
-    @property
-    def origin(self) -> str:
-        """The repository and revision, or the folder."""
-        return f"{self.name}@{self.revision}" if self.revision else str(self.folder)
 
 
 @dataclass
@@ -44,26 +31,6 @@ class Loaded:
     image_processor: Any | None
     #: What a model without `chat` is asked through, if it has more than a tokenizer.
     processor: Any | None = None
-
-
-def find_source(model: str) -> Source:
-    """A folder, or a hub id with an optional revision, whose files are fetched.
-
-    # Errors
-    `GoldenError` if there is neither, no `config.json` in it, or a pointer of Git LFS in the place of a file.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        repository, _, revision = model.partition("@")
-        if repository.count("/") != 1 or folder.is_absolute() or model.startswith("."):
-            raise GoldenError(f"`{model}`: expected a folder or a hub id `owner/name`, found neither")
-        folder = Path(_snapshot(repository, revision or None))
-        return Source(folder, repository, folder.name)
-    if not (folder / "config.json").is_file():
-        raise GoldenError(f"`{folder}`: expected a checkpoint with a `config.json`, found none")
-    # A clone without Git LFS: each loader has other words for it, none of which say so.
-    refuse_stand_ins(folder)
-    return Source(folder, folder.resolve().name, None)
 
 
 def load(
@@ -115,16 +82,6 @@ def _image_processor(folder: Path, device: str, options: dict[str, Any]) -> Any 
     processor = transformers.AutoImageProcessor.from_pretrained(folder, device=device, **options)
     check_hooks(processor, folder)
     return processor
-
-
-def _snapshot(repository: str, revision: str | None) -> str:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "*.gguf", "*.onnx"])
-    except Exception as error:
-        found = f"neither: {error}"
-        raise GoldenError(f"`{repository}`: expected it on the hub or in its cache, found {found}") from error
 
 
 def _load_model(
