@@ -59,7 +59,8 @@ def generate(loaded: Loaded, request: Request, recorder: Recorder, deviations: l
     taken = _taken(model)
     for name in [name for name in given if name not in taken]:
         del given[name]
-        deviations.append(f"`{name}`, which the processor gives, is left out: the model does not take it")
+        gives = type(loaded.tokenizer if loaded.processor is None else loaded.processor).__name__
+        deviations.append(f"`{name}`, which `{gives}` gives, is left out: the model does not take it")
     for name, value in given.items():
         # `generate` is listened to for the prompt's ids.
         if name != "input_ids":

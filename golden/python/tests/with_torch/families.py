@@ -215,9 +215,50 @@ def mllama(folder: Path) -> Path:
     return write(folder, transformers.MllamaForConditionalGeneration, config, processor)
 
 
+def qwen3_vl(folder: Path) -> Path:
+    """A tower of which several layers go into the language model."""
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    vision = {
+        "depth": 3, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8, "out_hidden_size": 32,
+        "spatial_merge_size": 2, "temporal_patch_size": 2, "deepstack_visual_indexes": [0, 1, 2],
+        "num_position_embeddings": 16,
+    }  # fmt: skip
+    config = transformers.Qwen3VLConfig(
+        text_config={**TEXT, "rope_parameters": rope}, vision_config=vision,
+        image_token_id=IDS["<|image_pad|>"], video_token_id=IDS["<|video_pad|>"],
+        vision_start_token_id=IDS["<|vision_start|>"], vision_end_token_id=IDS["<|vision_end|>"],
+    )  # fmt: skip
+    sizes = {"patch_size": 8, "temporal_patch_size": 2, "merge_size": 2}
+    bounds = {"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
+    images = transformers.Qwen2VLImageProcessor(**sizes, size=bounds)
+    videos = transformers.Qwen3VLVideoProcessor(**sizes, size=bounds)
+    template = parts("<|vision_start|><|image_pad|><|vision_end|>")
+    processor = transformers.Qwen3VLProcessor(images, tokenizer(), videos, chat_template=template)
+    return write(folder, transformers.Qwen3VLForConditionalGeneration, config, processor)
+
+
+def blip2(folder: Path) -> Path:
+    """Pictures through queries of their own, as many layers as the language model has, which generates inside `generate`."""
+    queries = {
+        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "encoder_hidden_size": 16, "vocab_size": 300,
+    }  # fmt: skip
+    text = {
+        "model_type": "opt", "vocab_size": 300, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "word_embed_proj_dim": 32, "max_position_embeddings": 512, "eos_token_id": 257,
+        "pad_token_id": 258,
+    }  # fmt: skip
+    config = transformers.Blip2Config(
+        vision_config=VISION, qformer_config=queries, text_config=text, num_query_tokens=4, image_token_index=IMAGE
+    )
+    images = transformers.BlipImageProcessor(size=SIDE)
+    processor = transformers.Blip2Processor(images, tokenizer(), num_query_tokens=4)
+    return write(folder, transformers.Blip2ForConditionalGeneration, config, processor)
+
+
 #: Those that are asked in text alone, and those that take pictures.
 OF_TEXT: dict[str, Callable[[Path], Path]] = {kind.__name__: kind for kind in (llama, mixtral, mamba, t5, bart)}
 OF_PICTURES: dict[str, Callable[[Path], Path]] = {
-    kind.__name__: kind for kind in (llava, qwen2_5_vl, idefics3, gemma3, paligemma, mllama)
+    kind.__name__: kind for kind in (llava, qwen2_5_vl, qwen3_vl, idefics3, gemma3, paligemma, mllama, blip2)
 }
 FAMILIES = OF_TEXT | OF_PICTURES

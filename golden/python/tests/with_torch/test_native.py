@@ -81,7 +81,8 @@ def test_any_family_is_asked_as_transformers_asks_it(name, family, tmp_path, cap
         entry for entry in dump if "#" in entry.name and "experts" in entry.name
     ]
     # The prefill and no step after it: an entry has the width of the prompt, and the last one of the model chose the first token.
-    logits = next(entry for entry in reversed(list(dump)) if entry.name in ("output", "logits", "lm_head"))
+    vocabulary = families.TEXT["vocab_size"]
+    logits = [entry for entry in dump if entry.role == "activation" and entry.shape[-1] == vocabulary][-1]
     assert torch.equal(dump.tensor(logits.name)[0, -1], dump.tensor("step_logits")[0])
 
 
@@ -128,6 +129,22 @@ def test_in_half_precision_pixels_are_recorded_as_the_processor_gives_them(famil
     assert dump.entry("pixel_values").dtype == "float32"
     activations = {entry.dtype for entry in dump if entry.role == "activation" and "rotary" not in entry.name}
     assert activations <= {"bfloat16", "int64", "bool"} and "bfloat16" in activations
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_is_judged_by_such_a_golden_with_every_input_that_it_takes(family, dtype, tmp_path):
+    folder, out = family("qwen2_5_vl"), tmp_path / "dump"
+    # `generate` computes the last row of the logits alone.
+    sites = ("--sites", "model.*", "--sites", "{input_ids,*_mask,*_type_ids,pixel_values,image_grid_thw}")
+    assert record(folder, out, "--prompt", QUESTION, "--image", SQUARE, *sites, dtype=dtype) == 0
+    kind = transformers.Qwen2_5_VLForConditionalGeneration
+    model = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    nvl_golden.assert_matches(out, model, policy="exact", out=tmp_path / "report")
+    torch.set_num_threads(threads)
+    candidate = nvl_golden.Dump(tmp_path / "report/candidate")
+    assert "model.visual.blocks.0" in candidate and "model.language_model.layers.3" in candidate
 
 
 def test_an_attention_that_is_asked_for_runs_in_tower_and_language_model(family, tmp_path):
