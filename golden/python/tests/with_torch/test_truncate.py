@@ -181,6 +181,25 @@ def test_only_what_it_wrote_is_replaced(stand_in, tmp_path, capfd):
     assert (out / "notes.txt").read_text() == "mine" and os.listdir(other) == ["thesis.tex"]
 
 
+def test_an_interruption_leaves_what_was_there(stand_in, tmp_path, monkeypatch, capfd):
+    from nvl_golden import truncate_command
+
+    out = tmp_path / "small"
+    assert truncate(stand_in, out, "--layers", 1) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    write = truncate_command.write_weights
+
+    def interrupted(*arguments):
+        write(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(truncate_command, "write_weights", interrupted)
+    assert truncate(stand_in, out, "--layers", 2, "--force") == 130
+    assert capfd.readouterr().err.endswith("error: interrupted: nothing was written\n")
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert os.listdir(tmp_path) == ["small"]
+
+
 def broken(folder, what):
     """Breaks a checkpoint."""
     shard = folder / "model-00001-of-00003.safetensors"
