@@ -139,6 +139,22 @@ def test_the_new_checkpoint_has_everything_but_layers_and_says_so(stand_in, tmp_
     assert manifest["layers"][0] == {"of": "language_model.model.layers", "before": 4, "after": 1}
 
 
+def test_a_number_that_the_configuration_leaves_to_its_class_is_known(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(families.VISION, "num_hidden_layers", 12)
+    checkpoint, small = families.llava(tmp_path / "checkpoint"), tmp_path / "small"
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text())
+    # As the published checkpoints of LLaVA 1.5 have it.
+    del config["vision_config"]["num_hidden_layers"]
+    path.write_text(json.dumps(config))
+    assert truncate(checkpoint, small, "--vision-layers", 3) == 0, capfd.readouterr().err
+    config["vision_config"]["num_hidden_layers"] = 3
+    assert json.loads((small / "config.json").read_text()) == config
+    dump = record(small, tmp_path / "dump", "llava")
+    assert [name for name in dump.names() if name.endswith("vision_tower.encoder.layers.2")]
+    assert not [name for name in dump.names() if "vision_tower.encoder.layers.3" in name]
+
+
 def test_of_a_checkpoint_on_the_hub_only_files_with_something_to_keep_are_needed(tmp_path, capfd):
     repository = Path(os.environ["HF_HUB_CACHE"]) / "models--someone--large"
     snapshot = repository / "snapshots" / ("1" * 40)
