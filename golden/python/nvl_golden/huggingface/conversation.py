@@ -30,7 +30,7 @@ class Conversation:
         parts = [question.split(TAG) if takes_pictures else [question] for question in questions]
         tags = sum(len(texts) - 1 for texts in parts)
         if tags not in (0, len(pictures)):
-            expected = f"expected a tag `{TAG}` for each of the {len(pictures)} pictures, or none"
+            expected = f"expected as many tags `{TAG}` as pictures ({len(pictures)}), or none"
             raise GoldenError(f"prompt: {expected}, found {tags}")
         if tags == 0:
             parts[-1] = ["" for _ in pictures] + parts[-1]

@@ -259,12 +259,12 @@ def test_a_model_that_transformers_does_not_know_is_refused(config, found, tmp_p
         (
             "llava",
             ["--image", SQUARE, "--prompt", "<image><image>?"],
-            "expected a tag `<image>` for each of the 1 pictures",
+            "prompt: expected as many tags `<image>` as pictures (1), or none, found 2",
         ),
         (
             "llava",
             ["--prompt", "<image>?"],
-            "prompt: expected a tag `<image>` for each of the 0 pictures, or none, found 1",
+            "prompt: expected as many tags `<image>` as pictures (0), or none, found 1",
         ),
         ("mamba", ["--system", "Be brief."], "expected a chat template for a system prompt or a history, found none"),
         ("paligemma", [], "expected a request that `PaliGemmaProcessor` takes, found: `images` are expected"),
