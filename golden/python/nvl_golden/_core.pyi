@@ -1,7 +1,8 @@
 """The compiled half of `nvl_golden`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 __version__: str
@@ -36,6 +37,21 @@ def replace_file(path: _Path, content: bytes) -> None:
     """Writes a file in the place of what is there: at every moment the old content or the new one has the name, whole."""
 
 def refuse_stand_ins(folder: _Path) -> None: ...
+
+@final
+class Staging:
+    """A folder that appears under its name when it is complete. Discarded, or killed, it leaves what was there before."""
+
+    def __new__(cls, target: _Path) -> Staging: ...
+    @property
+    def folder(self) -> Path:
+        """Where its files are written."""
+
+    def publish(self, check: Callable[[Path], None] | None = None) -> None:
+        """Gives the folder its name, where nothing may be; with `check`, in the place of a folder that this does not refuse."""
+
+    def discard(self) -> None:
+        """Removes what was written."""
 
 @final
 class Sites:

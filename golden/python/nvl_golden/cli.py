@@ -16,6 +16,7 @@ from ._core import PRECISION, GoldenError, __build__
 from .code_command import list_code
 from .record_command import record
 from .talk import say
+from .truncate_command import truncate
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,14 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done: list[Path] = []
     try:
         with _terminations_raised():
-            return list_code(parsed) if parsed.command == "code" else record(parsed, done)
+            if parsed.command == "record":
+                return record(parsed, done)
+            return {"code": list_code, "truncate": truncate}[parsed.command](parsed)
     except GoldenError as error:
         return _fail(str(error), getattr(error, "hint", None))
     except KeyboardInterrupt:
-        _fail(f"interrupted: {_recorded(done)}", None)
+        _fail(f"interrupted: {_recorded(parsed.command, done)}", None)
         return 130
     except _Terminated as terminated:
-        _fail(f"terminated: {_recorded(done)}", None)
+        _fail(f"terminated: {_recorded(parsed.command, done)}", None)
         return 128 + terminated.signal
     except Exception as error:  # The checkpoint's own code can raise anything.
         if os.environ.get("NVL_GOLDEN_TRACEBACK"):
@@ -46,15 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(problem, "; ".join(_hints(error, parsed)))
 
 
-def _recorded(done: Sequence[Path]) -> str:
-    return f"recorded before: {', '.join(out.name for out in done)}" if done else "nothing was recorded"
+def _recorded(command: str, done: Sequence[Path]) -> str:
+    if done:
+        return f"recorded before: {', '.join(out.name for out in done)}"
+    return "nothing was written" if command == "truncate" else "nothing was recorded"
 
 
 def _hints(error: Exception, parsed: argparse.Namespace) -> list[str]:
     """What to try after an error that the checkpoint's code or a library raised."""
     hints = []
     # What another version of transformers has under another name.
-    if isinstance(error, ImportError | AttributeError | KeyError | TypeError) and "transformers" in sys.modules:
+    is_version = isinstance(error, ImportError | AttributeError | KeyError | TypeError)
+    if is_version and "transformers" in sys.modules and "model" in parsed:
         from .huggingface.hooks import wrong_version
 
         hints.append(wrong_version(Path(parsed.model)))
@@ -95,9 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     command = commands.add_parser(
         "record",
-        help="run a Hugging Face checkpoint's own code and record what it computes",
-        description="Runs a Hugging Face checkpoint's own `chat` (or `generate`, if it has none) and records what each "
-        "module computes in the prefill (and with `--steps` in decoding), and the logits of every step. The answer goes to standard output. "
+        help="run a Hugging Face checkpoint and record what it computes",
+        description="Asks a Hugging Face checkpoint by its own `chat`, or by its processor, its chat template and `generate` "
+        "if it has none. Records what each module computes in the prefill (and with `--steps` in decoding), and the logits of "
+        "every step. The answer goes to standard output. "
         "With `--requests` each request of a file is recorded, with one load of the checkpoint. "
         "Exit status: 0 if everything was recorded, 2 if not.",
     )
@@ -163,7 +170,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     code.add_argument("--model", required=True, metavar="HF_DIR", help="as for `record`")
     code.add_argument("--json", action="store_true", help="print JSON instead of text")
+    _add_truncate(commands)
     return parser
+
+
+def _add_truncate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    command = commands.add_parser(
+        "truncate",
+        help="write a small sister of a checkpoint, with its first layers",
+        description="Copies the first layers of a checkpoint, and everything that is no layer, to a new checkpoint, so that "
+        "a port can be judged on a small machine. Reads safetensors files a piece at a time, and runs no code of the "
+        "checkpoint. Says what it kept. Exit status: 0 if the new checkpoint was written, 2 if not.",
+    )
+    add = command.add_argument
+    add("source", metavar="SOURCE", help="the checkpoint: a folder, or a hub id `owner/name[@revision]`")
+    add("out", type=Path, metavar="OUT", help="the folder to write")
+    add("--layers", type=_count, metavar="N", help="keep the first N layers of the language model (default: all)")
+    add("--vision-layers", type=_count, metavar="N", help="keep the first N layers of the vision tower (default: all)")
+    add("--force", action="store_true", help="replace a folder that this command wrote")
 
 
 def _count(text: str) -> int:

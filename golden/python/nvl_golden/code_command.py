@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from ._core import GoldenError
+from .huggingface.code import code_sha256, describe_code
+from .huggingface.private import PrivateCopy
+from .huggingface.source import find_source
 
 
 def list_code(arguments: argparse.Namespace) -> int:
@@ -14,13 +16,6 @@ def list_code(arguments: argparse.Namespace) -> int:
     # Errors
     `GoldenError` if there is no such checkpoint, or its code cannot be listed.
     """
-    try:
-        from .huggingface.checkpoint import find_source
-    except ImportError as error:
-        raise GoldenError(f"expected torch and transformers to find a checkpoint with, found none: {error}") from error
-    from .huggingface.code import code_sha256, describe_code
-    from .huggingface.private import PrivateCopy
-
     source = find_source(arguments.model)
     with PrivateCopy(source.folder, source.origin) as copy:
         files, digest = copy.code, code_sha256(copy.code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import tempfile
@@ -106,8 +107,9 @@ def assert_matches(
     """Fails, with the validator's table, unless a candidate computes what a golden dump has.
 
     The candidate is a dump, or a model. A model is recorded at the golden's own sites while `run(model)` calls it; without
-    `run` it is called with the golden's `input_ids` and, where there are any, `pixel_values`. What it does not compute is then
-    not judged, unless `ignore_unpaired` says otherwise. With `names` all of its sites are recorded, under its own names.
+    `run` it is called with the golden's `input_ids` and, where there are any, `pixel_values` and other inputs that its `forward`
+    names. What it does not compute is then not judged, unless `ignore_unpaired` says otherwise. With `names` all of its sites are
+    recorded, under its own names.
 
     - `policy`, `names`, `noise`, `noise_factor`: as in `compare`.
     - `prefix`: what stands in front of the model's module paths in the golden (`language_model`).
@@ -158,7 +160,7 @@ def _recorded(
     if not isinstance(model, torch.nn.Module):
         raise GoldenError(f"expected a dump or a `torch.nn.Module` to judge, found `{type(model).__name__}`")
     tokens = next((entry.extra["rows"]["kept"] for entry in golden if "rows" in entry.extra), None)
-    given = {name: golden.tensor(name) for name in ("input_ids", "pixel_values") if name in golden}
+    given = _given(golden, model)
     only = None if mapped else golden.names()
     steps = sorted({entry.step for entry in golden})
     options: dict[str, Any] = {"prefix": prefix, "tokens": tokens, "overwrite": True, "only": only}
@@ -183,3 +185,17 @@ def _recorded(
         found = f"none of its {len(golden)} sites in the model"
         raise AssertionError(f"`{golden.path}`: expected a model that has some of the golden's sites, found {found}")
     return folder
+
+
+def _given(golden: Dump, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a model is called with: the golden's inputs that it takes, pixels in the dtype in which they reached the tower."""
+    import torch
+
+    takes = {"input_ids", "pixel_values", *inspect.signature(model.forward).parameters}
+    # A module's own inputs, where they were recorded, have its class.
+    names = [entry.name for entry in golden if entry.role == "input" and not entry.module and entry.name in takes]
+    given = {name: golden.tensor(name) for name in names}
+    dtype = golden.manifest.get("producer", {}).get("pixel_values_dtype")
+    if "pixel_values" in given and dtype is not None:
+        given["pixel_values"] = given["pixel_values"].to(getattr(torch, dtype))
+    return given

@@ -19,9 +19,9 @@ from .steps import Steps
 from .talk import say
 
 if TYPE_CHECKING:
-    from .huggingface.checkpoint import Source
     from .huggingface.listed import ListedCode
     from .huggingface.private import PrivateCopy
+    from .huggingface.source import Source
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def record(arguments: argparse.Namespace, done: list[Path]) -> int:
         missing.hint = "install the ones that the checkpoint is to be run with: this package brings none"
         raise missing from error
 
-    from .huggingface.checkpoint import find_source
     from .huggingface.code import refuse_kernels
     from .huggingface.private import PrivateCopy
+    from .huggingface.source import find_source
 
     _check_device(torch, arguments.device)
     source = find_source(arguments.model)
@@ -159,7 +159,7 @@ def _record_one(
     )
     with recorder:
         with neutralised(arguments.device, getattr(torch, arguments.dtype), deviations):
-            text = ask(loaded, task.request, recorder)
+            text = ask(loaded, task.request, recorder, deviations)
         recorder.remote_code = code.ran() or None
         recorder.checkpoint = {"name": source.name} | ({"revision": source.revision} if source.revision else {})
         recorder.producer["name"] = "nvl-golden record"

@@ -9,6 +9,7 @@ mod dump;
 mod error;
 mod files;
 mod sites;
+mod staging;
 mod stand_ins;
 mod threads;
 mod writer;
@@ -41,6 +42,8 @@ mod _core {
     use super::files::replace_file;
     #[pymodule_export]
     use super::sites::Sites;
+    #[pymodule_export]
+    use super::staging::Staging;
     #[pymodule_export]
     use super::stand_ins::refuse_stand_ins;
     #[pymodule_export]

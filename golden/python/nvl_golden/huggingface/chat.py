@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,9 @@ import torch
 from .._core import GoldenError
 from ..recorder import Recorder
 from ..requests import Request
+from . import native
 from .checkpoint import Loaded
+from .pictures import open_pictures
 
 
 @dataclass
@@ -31,13 +32,14 @@ class _Trace:
     depth: int = 0
 
 
-def ask(loaded: Loaded, request: Request, recorder: Recorder) -> str:
+def ask(loaded: Loaded, request: Request, recorder: Recorder, deviations: list[str] | None = None) -> str:
     """Runs the checkpoint's own `chat`, or `generate` where it has none, under an entered recorder; the answer.
 
     The activations are those of the prefill, or of the steps that the recorder was asked for; `step_logits` has every step.
+    `deviations` gets a sentence for each thing of the checkpoint's that was not done.
 
     # Errors
-    `GoldenError` if the checkpoint cannot be asked this: pictures without a `chat`, a system prompt that its `chat` does not take.
+    `GoldenError` if the checkpoint cannot be asked this, such as a system prompt that its `chat` does not take.
     """
     model = loaded.model
     trace = _Trace()
@@ -51,8 +53,8 @@ def ask(loaded: Loaded, request: Request, recorder: Recorder) -> str:
             text = chat(**_chat_arguments(chat, loaded, request, features))
             text = text[0] if isinstance(text, tuple) else text
         else:
-            recorder.request = request.manifest([])
-            text = _generate(loaded, request, trace)
+            native.generate(loaded, request, recorder, [] if deviations is None else deviations)
+            text = loaded.tokenizer.decode(trace.generated_ids or [], skip_special_tokens=True).strip()
     if trace.generated_ids is None or not trace.step_logits:
         raise GoldenError("expected the checkpoint's code to call `generate`, found no such call")
     if len(trace.step_logits) != len(trace.generated_ids):
@@ -71,20 +73,7 @@ def _pictures(loaded: Loaded, request: Request) -> tuple[list[dict[str, Any]], d
         return [], {}
     if loaded.image_processor is None:
         raise GoldenError("images: expected a checkpoint with a `preprocessor_config.json`, found none")
-    from PIL import Image
-
-    described, pictures = [], []
-    for path in request.images:
-        try:
-            data = path.read_bytes()
-            picture = Image.open(path)
-            picture.load()
-        except OSError as error:
-            raise GoldenError(f"`{path}`: expected a picture, found: {error}") from error
-        width, height = picture.size
-        sha256 = hashlib.sha256(data).hexdigest()
-        described.append({"file": path.name, "width": width, "height": height, "sha256": sha256})
-        pictures.append(picture)
+    described, pictures = open_pictures(request)
     features = dict(loaded.image_processor(pictures))
     for image, count in zip(described, _tiles(loaded.model.chat, features, len(pictures)), strict=False):
         image["tiles"] = count
@@ -137,30 +126,6 @@ def _chat_arguments(chat: Any, loaded: Loaded, request: Request, features: dict[
     return arguments
 
 
-def _generate(loaded: Loaded, request: Request, trace: _Trace) -> str:
-    """The answer of a text-only model, to its own chat template where it has one."""
-    if request.images:
-        raise GoldenError("images: expected a checkpoint whose code has a `chat` for them, found none")
-    tokenizer, model = loaded.tokenizer, loaded.model
-    has_template = bool(getattr(tokenizer, "chat_template", None))
-    if has_template:
-        messages = [] if request.system is None else [{"role": "system", "content": request.system}]
-        for user, assistant in request.history:
-            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-        messages.append({"role": "user", "content": request.prompt})
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    elif request.system is not None or request.history:
-        raise GoldenError("expected a chat template for a system prompt or a history, found none in the checkpoint")
-    else:
-        text = request.prompt
-    # A template has the special tokens in its text.
-    encoded = tokenizer(text, return_tensors="pt", add_special_tokens=not has_template)
-    device = next(model.parameters()).device
-    input_ids, mask = encoded["input_ids"].to(device), encoded["attention_mask"].to(device)
-    model.generate(input_ids=input_ids, attention_mask=mask, max_new_tokens=request.max_new_tokens, do_sample=False)
-    return tokenizer.decode(trace.generated_ids, skip_special_tokens=True).strip()
-
-
 @contextmanager
 def _traced(loaded: Loaded, recorder: Recorder, trace: _Trace) -> Iterator[None]:
     """Listens to every `generate` of the model and its parts, and to the tokenizer."""
@@ -209,8 +174,8 @@ def _listening(module: torch.nn.Module, generate: Any, recorder: Recorder, trace
         if steps and not trace.step_logits:
             trace.step_logits = steps
             sequences = result if isinstance(result, torch.Tensor) else result.sequences
-            given = 0 if input_ids is None else input_ids.shape[-1]
-            trace.generated_ids = [int(token) for token in sequences[0, given:]]
+            # What stands before the answer is the prompt, or the token that a decoder begins with, or nothing.
+            trace.generated_ids = [int(token) for token in sequences[0, -len(steps) :]]
         return result
 
     return listening

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,16 @@ from typing import Any
 import torch
 import transformers
 
-from .._core import GoldenError, refuse_stand_ins
+from .._core import GoldenError
+from .classes import Chosen, choose_class
 from .dtypes import move_back
 from .hooks import check_hooks
+from .processors import load_processor
+from .source import Source
 from .weights import Stored, fill_in
 
 #: Attention that needs CUDA, by the beginning of its name.
 _CUDA_ATTENTION = "flash_attention"
-
-
-@dataclass
-class Source:
-    """A checkpoint's folder, and what it is called."""
-
-    folder: Path
-    name: str
-    revision: str | None
-
-    @property
-    def origin(self) -> str:
-        """The repository and revision, or the folder."""
-        return f"{self.name}@{self.revision}" if self.revision else str(self.folder)
 
 
 @dataclass
@@ -39,27 +27,10 @@ class Loaded:
 
     model: Any
     tokenizer: Any
+    #: What the checkpoint's own `chat` is given pictures through.
     image_processor: Any | None
-
-
-def find_source(model: str) -> Source:
-    """A folder, or a hub id with an optional revision, whose files are fetched.
-
-    # Errors
-    `GoldenError` if there is neither, no `config.json` in it, or a pointer of Git LFS in the place of a file.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        repository, _, revision = model.partition("@")
-        if repository.count("/") != 1 or folder.is_absolute() or model.startswith("."):
-            raise GoldenError(f"`{model}`: expected a folder or a hub id `owner/name`, found neither")
-        folder = Path(_snapshot(repository, revision or None))
-        return Source(folder, repository, folder.name)
-    if not (folder / "config.json").is_file():
-        raise GoldenError(f"`{folder}`: expected a checkpoint with a `config.json`, found none")
-    # A clone without Git LFS: each loader has other words for it, none of which say so.
-    refuse_stand_ins(folder)
-    return Source(folder, folder.resolve().name, None)
+    #: What a model without `chat` is asked through, if it has more than a tokenizer.
+    processor: Any | None = None
 
 
 def load(
@@ -72,18 +43,23 @@ def load(
     *,
     pictures: bool = True,
 ) -> Loaded:
-    """Loads configuration, model and tokenizer, and the image processor if there are `pictures` to process and it has one.
+    """Loads configuration, model and tokenizer, and what processes `pictures` if there are some.
 
     Nothing in the model is less precise than `dtype`.
 
     # Errors
-    `GoldenError` if parameters are missing from the checkpoint, which would have random values; if its image processor was
-    written for another version of transformers.
+    `GoldenError` if the checkpoint cannot be asked; if parameters are missing from it, which would have random values; if its
+    image processor was written for another version of transformers.
     """
     options: dict[str, Any] = {"trust_remote_code": trust}
     # Before gigabytes are loaded.
-    image_processor = _image_processor(source.folder, device, options) if pictures else None
-    model, info = _load_model(source.folder, dtype, device, attention, options, deviations)
+    chosen = choose_class(source.folder, options)
+    image_processor = tokenizer = processor = None
+    if not chosen.has_chat:
+        tokenizer, processor = load_processor(source.folder, pictures, options)
+    elif pictures:
+        image_processor = _image_processor(source.folder, device, options)
+    model, info = _load_model(chosen, source.folder, dtype, device, attention, options, deviations)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     missing = sorted(name for name in info.get("missing_keys", ()) if name in parameters)
     if missing:
@@ -95,8 +71,9 @@ def load(
     fill_in(model, stored, deviations)
     move_back(model, dtype, stored, deviations)
     model = model.to(device).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **options)
-    return Loaded(model, tokenizer, image_processor)
+    if tokenizer is None:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **options)
+    return Loaded(model, tokenizer, image_processor, processor)
 
 
 def _image_processor(folder: Path, device: str, options: dict[str, Any]) -> Any | None:
@@ -107,27 +84,14 @@ def _image_processor(folder: Path, device: str, options: dict[str, Any]) -> Any 
     return processor
 
 
-def _snapshot(repository: str, revision: str | None) -> str:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "*.gguf", "*.onnx"])
-    except Exception as error:
-        found = f"neither: {error}"
-        raise GoldenError(f"`{repository}`: expected it on the hub or in its cache, found {found}") from error
-
-
-def _model_class(folder: Path) -> Any:
-    """The class that the checkpoint maps to its own code; a causal language model where it maps none."""
-    auto_map = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map") or {}
-    for name in ("AutoModel", "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForVision2Seq"):
-        if name in auto_map and hasattr(transformers, name):
-            return getattr(transformers, name)
-    return transformers.AutoModelForCausalLM
-
-
 def _load_model(
-    folder: Path, dtype: torch.dtype, device: str, attention: str | None, options: dict[str, Any], deviations: list[str]
+    chosen: Chosen,
+    folder: Path,
+    dtype: torch.dtype,
+    device: str,
+    attention: str | None,
+    options: dict[str, Any],
+    deviations: list[str],
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and what loading it found, with the attention that is asked for wherever that is possible."""
     dtype_option = "dtype" if _version() >= (4, 56) else "torch_dtype"
@@ -135,7 +99,7 @@ def _load_model(
         config = transformers.AutoConfig.from_pretrained(folder, **options)
         _choose_attention(config, device, attention, only_text, deviations)
         try:
-            return _model_class(folder).from_pretrained(
+            return chosen.auto.from_pretrained(
                 folder, config=config, output_loading_info=True, **{dtype_option: dtype}, **options
             )
         except ValueError:

@@ -139,9 +139,9 @@ def test_the_three_hazards_are_set_aside_and_told(described):
 
 
 def test_recording_does_not_change_the_answer_and_leaves_no_trace(stand_in):
-    from nvl_golden.huggingface import chat, checkpoint, hazards
+    from nvl_golden.huggingface import chat, checkpoint, hazards, source
 
-    loaded = checkpoint.load(checkpoint.find_source(str(stand_in)), torch.float32, "cpu", "eager", True, [])
+    loaded = checkpoint.load(source.find_source(str(stand_in)), torch.float32, "cpu", "eager", True, [])
     request = chat.Request("What is it?", [SQUARE], max_new_tokens=4)
     features = loaded.image_processor([__import__("PIL.Image").Image.open(SQUARE)])
     methods = [getattr(torch.Tensor, name) for name in ("cuda", "to", "bfloat16", "type")]

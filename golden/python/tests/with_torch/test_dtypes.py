@@ -8,7 +8,7 @@ import nvl_golden
 import pytest
 import torch
 from conftest import SQUARE, copy_checkpoint, read_back
-from nvl_golden.huggingface import chat, checkpoint, hazards
+from nvl_golden.huggingface import chat, checkpoint, hazards, source
 from nvl_golden.huggingface.dtypes import move_back
 from nvl_golden.huggingface.weights import Stored, fill_in
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,7 @@ def load(folder, dtype, deviations=None, *, aside=True):
     deviations = [] if deviations is None else deviations
     context = hazards.neutralised("cpu", dtype, deviations) if aside else nullcontext()
     with context:
-        return checkpoint.load(checkpoint.find_source(str(folder)), dtype, "cpu", "eager", True, deviations)
+        return checkpoint.load(source.find_source(str(folder)), dtype, "cpu", "eager", True, deviations)
 
 
 def edited(tmp_path, **args) -> Path:

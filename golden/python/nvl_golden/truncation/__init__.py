@@ -1,0 +1,1 @@
+"""A small sister of a checkpoint, with its first layers."""
