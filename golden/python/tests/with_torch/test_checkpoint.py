@@ -99,7 +99,7 @@ def test_steps_and_the_cache_are_recorded_if_they_are_asked_for(described, stand
     assert result.returncode == 0, result.stderr
     prefill, dump = nvl_golden.Dump(described[0]), read_back(out)
     assert {entry.step for entry in dump} == {0, 1, 2} and len(dump.manifest["generated_ids"]) > 3
-    cached = [f"past_key_values.{layer}.{kind}" for layer in range(2) for kind in ("keys", "values")]
+    cached = [f"past_key_values.{layer}.{kind}" for layer in range(4) for kind in ("keys", "values")]
     # The prefill is what it is without steps, and the cache behind it.
     first = [entry.name for entry in dump if entry.step == 0 and entry.name not in cached]
     assert first == prefill.names()

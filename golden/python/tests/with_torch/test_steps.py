@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 from conftest import LLAMA, read_back
+from nvl_golden import comparison
 from nvl_golden.steps import Steps
 from torch import nn
 
@@ -262,3 +263,28 @@ def test_a_class_with_its_own_call_begins_steps_too(engine, tmp_path):
             engine(IDS)
     assert read_back(tmp_path / "dump").names() == ["decoder.embed_tokens", "decoder.embed_tokens@1"]
     assert "forward" not in vars(engine)
+
+
+def test_calls_of_a_compiled_model_are_steps(engine, tmp_path):
+    expected = [engine(ids) for ids in (IDS, IDS)]
+    engine.decoder.layer.seen = None
+    compiled = torch.compile(engine.decoder, backend="eager", fullgraph=True)
+    with nvl_golden.record(compiled, tmp_path / "dump", steps="0:"):
+        found = [compiled(ids) for ids in (IDS, IDS)]
+    torch.compiler.reset()
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    dump = read_back(tmp_path / "dump")
+    assert dump.names() == ["output", "output@1"] and torch.equal(dump.tensor("output@1"), expected[1])
+
+
+@pytest.mark.parametrize("options", [{"steps": "0,2"}, {"steps": "0:2", "kv": True}, {"kv": True}], ids=str)
+def test_a_model_that_is_held_to_a_golden_is_recorded_at_its_steps(options, llama, tmp_path):
+    sites = ["*.1.mlp", "past_key_values.1.*", "input_ids"]
+    with nvl_golden.record(llama, tmp_path / "golden", sites=sites, **options) as recorder:
+        recorder.add("input_ids", IDS, role="input")
+        generate(llama)
+    golden = read_back(tmp_path / "golden")
+    recorded = comparison._recorded(golden, llama, tmp_path / "candidate", generate, "", mapped=False)
+    candidate = read_back(recorded)
+    assert candidate.names() == golden.names()[1:] != []
+    assert [entry.sha256 for entry in candidate] == [entry.sha256 for entry in golden][1:]
