@@ -129,6 +129,12 @@ class Follower(TorchDispatchMode):
         kind = rule.kind
         if kind <= MAKE:
             return func._op(*args, **kwargs) if kwargs else func._op(*args)
+        if kind == COPY and not rule.writes:
+            # Mostly there is nothing to copy: the dtype is what it was.
+            result = func._op(*args, **kwargs) if kwargs else func._op(*args)
+            if result is not args[0]:
+                self._note_copy(rule, args, result)
+            return result
         if kind == PARTS or (rule.is_parts is not None and rule.is_parts(args, kwargs or {})):
             return self._run_parts(func, args, kwargs or {})
         if kind == HIGHER:
@@ -160,7 +166,9 @@ class Follower(TorchDispatchMode):
         if not reads and not rule.writes and kind != BLANK:
             return result
         try:
-            if rule.is_plain and result.__class__ is Tensor:
+            if result.__class__ is Tensor and (
+                rule.is_plain or (kind == PRODUCT and len(reads) == 1 and reads[0][4] == rule.first and not rule.writes)
+            ):
                 # What most operators are, and `_note` does for all.
                 known = result.untyped_storage().__dict__
                 if key not in known:
@@ -231,9 +239,6 @@ class Follower(TorchDispatchMode):
         changed: list[Tensor] = []
         if rule.writes:
             changed, reads = self._changed(rule, args, kwargs, reads)
-        elif rule.kind == COPY:
-            # The values are the first argument's; another tensor may say which dtype or shape they get.
-            reads = [read for read in reads if read[4] == 0]
         call = (_names(rule, args, reads, result), reads, rows) if reads else None
         for tensor in changed:
             self._write(tensor, call)
@@ -250,6 +255,14 @@ class Follower(TorchDispatchMode):
                     # Its rows are those that it has with the dimension that was reduced.
                     shape, stride = (*shape, 1), (*stride, 1)
                 known[self._key] = (call, shape, stride, tensor.storage_offset())
+
+    def _note_copy(self, rule: Rule, args: tuple[Any, ...], result: Any) -> None:
+        """Takes note of a copy. The values are the first argument's; another tensor may say which dtype or shape they get."""
+        reads: list[Read] = []
+        self._read_all(reads, args[:1], 0)
+        if reads:
+            with suppress(*_ODD):
+                self._note(rule, args, {}, reads, result)
 
     def _changed(
         self, rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any], reads: list[Read]
@@ -313,7 +326,7 @@ def _names(rule: Rule, args: tuple[Any, ...], reads: list[Read], result: Any) ->
         return rule.name if isinstance(given, Tensor) and result.dtype != given.dtype else None
     if rule.kind == PRODUCT:
         places = {read[4] for read in reads}
-        name = "aten.matmul" if {rule.first, rule.first + 1} <= places else "aten.linear"
+        name = "aten.matmul" if {rule.first, rule.first + 1} <= places else rule.name
         return ("aten.add", name) if rule.first and 0 in places else name
     return rule.name
 

@@ -171,7 +171,10 @@ def _aten(func: torch._ops.OpOverload, base: str, writes: tuple[int | str, ...],
     if base in _PRODUCTS:
         first = _PRODUCTS[base]
         is_parts = _adds_bias if base == "linear" else None
-        return Rule(PRODUCT, name, (ROWS,) * (first + 1) + (ANY,), writes, overwrites, is_parts=is_parts, first=first)
+        # Of two recorded tensors it is another: the mode says so.
+        return Rule(
+            PRODUCT, "aten.linear", (ROWS,) * (first + 1) + (ANY,), writes, overwrites, is_parts=is_parts, first=first
+        )
     reduces = torch.Tag.reduction in func.tags if hasattr(torch.Tag, "reduction") else base in _REDUCTIONS
     rows_of = _rows_of(base, func._schema, reduces)
     rows = (*_BY_ARGUMENT.get(base, (ROWS,) if pointwise else ()), ROWS if pointwise else ANY)

@@ -37,7 +37,9 @@ def of_view(base: Geometry, view: Geometry) -> int:
     columns, own_columns = (shape[-1], stride[-1]), (own_shape[-1], own_stride[-1])
     start = own_offset - offset
     if _merged(shape, stride) == _merged(own_shape, own_stride):
-        return SAME if _are_within(columns, own_columns, start) else MIXED
+        # A view of the tensor, or of a memory in which the tensor is a part of each row.
+        within = _are_within(columns, own_columns, start) or _are_within(own_columns, columns, -start)
+        return SAME if within else MIXED
     if len(shape) != len(own_shape) or len(shape) < 2:
         return MIXED
     dropped = shape[-2] - own_shape[-2]
