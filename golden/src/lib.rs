@@ -43,6 +43,7 @@ mod processor;
 mod rows;
 mod shard;
 pub mod sketch;
+mod steps;
 mod tensor;
 mod writer;
 
@@ -54,6 +55,7 @@ pub use manifest::{Entry, Manifest, ManifestHead, Role};
 pub use processor::cpu_vendor;
 pub use rows::RowAlignment;
 pub use sketch::Sketch;
+pub use steps::Steps;
 pub use store::hash::sha256 as sha256_hex;
 pub use store::{Dtype, UnknownDtype, float8};
 pub use tensor::{Element, TensorView};
