@@ -117,7 +117,7 @@ impl Observer for Recorder {
         if self.is_stopped.is_some_and(|is_stopped| is_stopped()) {
             return Err(Error::Interrupted);
         }
-        if let Some(sites) = self.sites.as_mut().filter(|sites| sites.steps.reach(sites.step)) {
+        if let Some(sites) = self.sites.as_mut().filter(|sites| sites.has_more()) {
             let followed = sites.tracker.as_mut().and_then(|tracker| tracker.output(site, output.kind()));
             if sites.steps.contains(sites.step) && sites.wants(site.name) {
                 let entry = NewEntry::new(site.name, Role::Activation, site.module);
@@ -132,7 +132,7 @@ impl Observer for Recorder {
         if sites.kv && sites.steps.contains(sites.step) {
             sites.push_cache(past_key_values)?;
         }
-        if let Some(tracker) = sites.tracker.as_mut().filter(|_| sites.steps.reach(sites.step)) {
+        if let Some(tracker) = sites.tracker.as_mut() {
             tracker.end_of_step();
         }
         sites.step += 1;
@@ -154,6 +154,11 @@ impl Sites {
         self.attn_weights || site.strip_suffix(ATTN_WEIGHTS).is_none_or(|attention| !attention.ends_with('.'))
     }
 
+    /// Whether an entry of this pass or one behind it is written: the logits of all are, unless they are not chosen.
+    fn has_more(&self) -> bool {
+        self.steps.reach(self.step) || self.tracker.is_some() && self.is_chosen(STEP_LOGITS, 0)
+    }
+
     /// Whether the user has chosen an entry, by its name or its key.
     fn is_chosen(&self, name: &str, step: u64) -> bool {
         let Some(sites) = &self.sites else { return true };
@@ -166,8 +171,8 @@ impl Sites {
             return Ok(());
         }
         let entries = self.writer.entries();
-        let flow = self.tracker.as_ref().zip(followed);
-        let flow = flow.map(|(tracker, followed)| tracker.flow(followed, entries));
+        let computed = self.tracker.as_ref().zip(followed).filter(|_| entry.role != Role::Input);
+        let flow = computed.and_then(|(tracker, followed)| tracker.flow(followed, entries));
         let order = entries.len() as u64;
         self.push(NewEntry { step: self.step, flow, ..entry }, tensor)?;
         if let Some((tracker, followed)) = self.tracker.as_mut().zip(followed) {
@@ -200,9 +205,8 @@ impl Sites {
         if !self.is_chosen(STEP_LOGITS, 0) {
             return Ok(());
         }
-        let steps = self.step as usize;
         let entries = self.writer.entries();
-        let flow = self.tracker.as_mut().and_then(|tracker| tracker.step_logits(steps, entries));
+        let flow = self.tracker.as_mut().and_then(|tracker| tracker.step_logits(entries));
         self.push(NewEntry { flow, ..entry }, logits)
     }
 

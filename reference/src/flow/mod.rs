@@ -17,7 +17,7 @@ use tch::Kind;
 use crate::math::AttnImplementation;
 use crate::model::observer::Site;
 use crate::model::{ATTN_WEIGHTS, LANGUAGE_MODEL, VISION_MODEL};
-use attention::Cached;
+use attention::{Cached, Given};
 use operators::{Groups, Operators};
 use way::Way;
 
@@ -27,6 +27,7 @@ const FAMILY: &str = "nemotron-vl";
 const INPUT_IDS: &str = "input_ids";
 const INPUTS_EMBEDS: &str = "inputs_embeds";
 const EMBED_TOKENS: &str = "language_model.model.embed_tokens";
+const ROTARY_EMB: &str = "language_model.model.rotary_emb";
 
 /// Follows what is computed from what, while the model runs.
 pub(crate) struct Tracker {
@@ -36,8 +37,18 @@ pub(crate) struct Tracker {
     step: Step,
     /// What is in the cache, by the name of the attention.
     cache: HashMap<String, Cached>,
-    /// Where the logits of each step come from that was followed.
-    logits: Vec<Way>,
+    answer: Answer,
+}
+
+/// What the tokens so far come from.
+#[derive(Default)]
+struct Answer {
+    /// The logits of all steps.
+    logits: Way,
+    /// The tokens that were chosen.
+    ids: Way,
+    /// Whether one of them ends the answer.
+    ends: Way,
 }
 
 /// The tensors of a step.
@@ -50,6 +61,8 @@ struct Step {
     sums: HashMap<String, usize>,
     /// The dtype of the tower's features.
     features: Option<Kind>,
+    /// That of the logits.
+    logits: Option<Kind>,
 }
 
 impl Step {
@@ -60,6 +73,7 @@ impl Step {
             sites: HashMap::new(),
             sums: HashMap::new(),
             features: None,
+            logits: None,
         }
     }
 
@@ -86,7 +100,7 @@ impl Tracker {
             groups: Groups::default(),
             step: Step::new(family),
             cache: HashMap::new(),
-            logits: Vec::new(),
+            answer: Answer::default(),
         })
     }
 
@@ -99,8 +113,10 @@ impl Tracker {
     /// Notes that a site has given an output of some kind; its tensor, `None` for a site that the family does not know.
     pub(crate) fn output(&mut self, site: Site<'_>, kind: Kind) -> Option<usize> {
         let sources = self.step.running.run(site.name)?;
-        if site.name == VISION_MODEL {
-            self.step.features = Some(kind);
+        match site.name {
+            VISION_MODEL => self.step.features = Some(kind),
+            LANGUAGE_MODEL => self.step.logits = Some(kind),
+            _ => {}
         }
         if let Some((attention, end)) = site.name.rsplit_once('.') {
             if end == ATTN_WEIGHTS {
@@ -114,7 +130,6 @@ impl Tracker {
         }
         let operators = operators::of_site(site, kind, self.step.features);
         let merges = site.name == INPUTS_EMBEDS && sources.len() > 1;
-        let chosen = site.name == EMBED_TOKENS && !self.logits.is_empty();
         if let [(source, RowAlignment::Same)] = &sources[..]
             && operators.own.is_empty()
             && let Some(&tensor) = self.step.sites.get(source)
@@ -132,9 +147,9 @@ impl Tracker {
             self.step.join(&mut way, INPUT_IDS, RowAlignment::Mixed);
             way.pass(self.groups.add(operators::MERGE));
         }
-        if chosen && let Some(logits) = self.logits.last() {
-            way.join(logits, RowAlignment::Mixed);
-            way.pass(self.groups.add(operators::CHOOSE));
+        if site.name == EMBED_TOKENS {
+            // What was chosen before this step; nothing in the prefill.
+            way.join(&self.answer.ids, RowAlignment::Mixed);
         }
         for own in operators.own {
             way.pass(self.groups.add(own));
@@ -162,51 +177,60 @@ impl Tracker {
         }
     }
 
+    /// Notes that an attention has run: where the output of its last projection comes from.
+    fn attend(&mut self, attention: &str, kind: Kind) -> Way {
+        let of = |site: &str| self.step.sites.get(site).map(|&tensor| self.step.tensors[tensor].clone());
+        let projection = |name: &str| of(&format!("{attention}.{name}")).unwrap_or_default();
+        let angle = |name: &str| of(&format!("{ROTARY_EMB}.{name}")).unwrap_or_default();
+        let given = Given {
+            projections: ["q_proj", "k_proj", "v_proj"].map(projection),
+            angles: ["cos", "sin"].map(angle),
+        };
+        let casts: &[Operators] = if kind == Kind::Float { &[] } else { &[operators::THERE_AND_BACK] };
+        let casts = (self.attention == AttnImplementation::Eager).then_some(casts);
+        let cached = self.cache.entry(attention.to_owned()).or_default();
+        cached.attend(&given, casts, &mut self.groups)
+    }
+
+    /// What the keys (0) or values (1) of an attention's cache come from, `entries` being those so far; they are recorded next.
+    pub(crate) fn cached(&mut self, attention: &str, which: usize, entries: &[Entry]) -> Option<Flow> {
+        let way = &mut self.cache.get_mut(attention)?.states[which];
+        let flow = self.groups.flow(way, entries);
+        *way = Way::of_entry(entries.len() as u64);
+        flow
+    }
+
     /// Notes that a tensor of this step is recorded in an entry.
     pub(crate) fn recorded(&mut self, tensor: usize, order: u64) {
         self.step.tensors[tensor] = Way::of_entry(order);
     }
 
-    /// What a tensor of this step was computed from; `entries` are those so far.
-    pub(crate) fn flow(&self, tensor: usize, entries: &[Entry]) -> Flow {
+    /// What a tensor of this step was computed from, `entries` being those so far; `None` where the way there is too long.
+    pub(crate) fn flow(&self, tensor: usize, entries: &[Entry]) -> Option<Flow> {
         self.groups.flow(&self.step.tensors[tensor], entries)
     }
 
-    /// Notes that a step has ended.
+    /// Notes that a step has ended, and that a token is chosen by its logits.
     pub(crate) fn end_of_step(&mut self) {
         let step = std::mem::replace(&mut self.step, Step::new(self.family));
-        let logits = step.sites.get(LANGUAGE_MODEL).map(|&tensor| step.tensors[tensor].clone());
-        self.logits.extend(logits);
+        let Some(&logits) = step.sites.get(LANGUAGE_MODEL) else { return };
+        let casts: &[Operators] = if step.logits == Some(Kind::Float) { &[] } else { &[operators::CAST] };
+        let (groups, answer) = (&mut self.groups, &mut self.answer);
+        let logits = &step.tensors[logits];
+        // The dump's own copy, and the one that the token is chosen by.
+        let row = groups.mixed([logits], casts);
+        answer.logits = groups.mixed([&answer.logits, &row], &[]);
+        let scores = groups.mixed([logits], casts);
+        let pads: &[Operators] = if answer.ends.is_empty() { &[] } else { &[operators::PAD] };
+        let chosen = groups.mixed([&scores, &answer.ends], &[operators::CHOOSE]);
+        let chosen = groups.mixed([&chosen], pads);
+        answer.ids = groups.mixed([&answer.ids, &chosen], &[operators::APPEND]);
+        answer.ends = groups.mixed([&answer.ends, &answer.ids], &[operators::ENDS]);
     }
 
-    /// What the logits of all steps were computed from; `None` unless all `steps` were followed.
-    pub(crate) fn step_logits(&mut self, steps: usize, entries: &[Entry]) -> Option<Flow> {
-        if self.logits.len() != steps {
-            return None;
-        }
-        let mut way = Way::default();
-        for logits in &self.logits {
-            way.join(logits, RowAlignment::Mixed);
-            way.pass(self.groups.add(operators::CAST));
-        }
-        way.pass(self.groups.add(operators::STACK));
-        Some(self.groups.flow(&way, entries))
+    /// What the logits of all steps were computed from.
+    pub(crate) fn step_logits(&mut self, entries: &[Entry]) -> Option<Flow> {
+        let way = self.groups.mixed([&self.answer.logits], &[operators::STACK]);
+        self.groups.flow(&way, entries)
     }
-}
-
-/// Whether the attention returns weights.
-fn has_weights(attention: AttnImplementation) -> bool {
-    attention == AttnImplementation::Eager
-}
-
-/// All rows of some tensors may matter.
-fn mixed<'a>(ways: impl IntoIterator<Item = &'a Way>, groups: &mut Groups, operators: &[Operators]) -> Way {
-    let mut way = Way::default();
-    for other in ways {
-        way.join(other, RowAlignment::Mixed);
-    }
-    for operators in operators {
-        way.pass(groups.add(operators));
-    }
-    way
 }

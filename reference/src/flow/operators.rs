@@ -15,11 +15,21 @@ pub(super) const ADD: Operators = &[("aten.add", 1)];
 pub(super) const CAST: Operators = &[("aten._to_copy", 1)];
 pub(super) const LINEAR: Operators = &[("aten.linear", 1)];
 const SCALE: Operators = &[("aten.mul", 1)];
-pub(super) const CACHE: Operators = &[("aten.cat", 1)];
-pub(super) const CHOOSE: Operators = &[("aten._to_copy", 1), ("aten.argmax", 1)];
+/// What lengthens a sequence, of keys, values or tokens.
+pub(super) const APPEND: Operators = &[("aten.cat", 1)];
 pub(super) const STACK: Operators = &[("aten.stack", 1)];
 pub(super) const VALUES: Operators = &[("aten.matmul", 1)];
 pub(super) const SDPA: Operators = &[("aten.scaled_dot_product_attention", 1)];
+
+/// The token with the highest logit, or padding behind the end of the answer.
+pub(super) const CHOOSE: Operators = &[("aten.argmax", 1), ("aten.mul", 1), ("aten.add", 1)];
+
+/// Padding, where an earlier token may have ended the answer.
+pub(super) const PAD: Operators = &[("aten.rsub", 1), ("aten.mul", 1)];
+
+/// Whether a token ends the answer.
+pub(super) const ENDS: Operators =
+    &[("aten.isin", 1), ("aten.bitwise_or", 1), ("aten.bitwise_not", 1), ("aten.bitwise_and", 1)];
 
 /// `x cos + rotate_half(x) sin`
 pub(super) const ROTATE: Operators = &[("aten.mul", 2), ("aten.neg", 1), ("aten.cat", 1), ("aten.add", 1)];
@@ -88,8 +98,25 @@ impl Groups {
         self.0.len() - 1
     }
 
-    /// A way as a dump has it, `entries` being those so far.
-    pub(super) fn flow(&self, way: &Way, entries: &[Entry]) -> Flow {
+    /// Where a tensor comes from that these operators make of others, any row of which may matter.
+    pub(super) fn mixed<'a>(
+        &mut self,
+        ways: impl IntoIterator<Item = &'a Way>,
+        operators: &[Operators],
+    ) -> Way {
+        let mut way = Way::default();
+        for other in ways {
+            way.join(other, RowAlignment::Mixed);
+        }
+        for operators in operators {
+            way.pass(self.add(operators));
+        }
+        way
+    }
+
+    /// A way as a dump has it, `entries` being those so far; `None` of one that was lost.
+    pub(super) fn flow(&self, way: &Way, entries: &[Entry]) -> Option<Flow> {
+        way.is_known().then_some(())?;
         let nearest_first = || way.inputs.iter().rev();
         let mut flow = Flow {
             inputs: nearest_first().map(|(&order, _)| entries[order as usize].key().into_owned()).collect(),
@@ -103,6 +130,6 @@ impl Groups {
                 *flow.operations.entry(name.to_owned()).or_default() += count;
             }
         }
-        flow
+        Some(flow)
     }
 }
