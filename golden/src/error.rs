@@ -352,6 +352,13 @@ pub enum Error {
         found: usize,
     },
 
+    /// A text names no steps.
+    #[error("steps: expected `START:STOP`, `every:N` or a list of numbers from 0 on, found `{}`", found.escape_debug())]
+    Steps {
+        /// The text.
+        found: String,
+    },
+
     /// The system gave no thread to write with.
     #[error("expected a thread to write the dump with, found none: {source}")]
     Thread {

@@ -44,6 +44,7 @@ mod processor;
 mod rows;
 mod shard;
 pub mod sketch;
+mod steps;
 mod tensor;
 mod writer;
 
@@ -55,6 +56,7 @@ pub use manifest::{Entry, Manifest, ManifestHead, Role, key_of};
 pub use processor::cpu_vendor;
 pub use rows::RowAlignment;
 pub use sketch::Sketch;
+pub use steps::Steps;
 pub use store::hash::sha256 as sha256_hex;
 pub use store::{Dtype, UnknownDtype, float8};
 pub use tensor::{Element, TensorView};

@@ -15,3 +15,22 @@ pub enum RowAlignment {
     /// Any row.
     Mixed,
 }
+
+impl RowAlignment {
+    /// How the rows of two tensors belong together that have a third between them.
+    #[must_use]
+    pub fn through(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Same, other) => other,
+            (alignment, Self::Same) => alignment,
+            (Self::FromEnd, Self::FromEnd) => Self::FromEnd,
+            _ => Self::Mixed,
+        }
+    }
+
+    /// How the rows of two tensors belong together that have two ways between them.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == other { self } else { Self::Mixed }
+    }
+}

@@ -164,7 +164,9 @@ impl<'a> Isolation<'a> {
         let goes_on_from_run = sketched(run).next().is_none();
         let mut isolation = Self { run, goes_on_from_run, found };
         for (entry, found) in run.entries().iter().zip(&mut isolation.found) {
-            let Some(expected) = golden.entry(&entry.name).filter(|_| entry.role == Role::Input) else {
+            let Some(expected) =
+                golden.entry(&entry.name).filter(|_| entry.role == Role::Input && entry.step == 0)
+            else {
                 continue;
             };
             *found = if expected.shape == entry.shape {
@@ -179,7 +181,8 @@ impl<'a> Isolation<'a> {
     /// Compares what was computed, in the dtype that it was recorded in.
     fn compare(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
         // A module that runs while decoding was recorded in the prefill only.
-        let Some(at) = self.run.entries().iter().position(|entry| entry.name == name) else { return Ok(()) };
+        let is_prefill = |entry: &Entry| entry.step == 0 && entry.name == name;
+        let Some(at) = self.run.entries().iter().position(is_prefill) else { return Ok(()) };
         let (entry, Found::Nothing) = (&self.run.entries()[at], &self.found[at]) else { return Ok(()) };
         let Some(kind) = float_kind_of(entry.dtype) else { return Ok(()) };
         self.found[at] = with_bytes(&tensor.f_to_kind(kind)?, |shape, data| {

@@ -10,6 +10,7 @@ pub mod arguments;
 pub mod benchmark;
 pub mod device;
 mod error;
+mod flow;
 pub mod generate;
 pub mod isolate;
 mod kind;

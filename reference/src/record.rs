@@ -1,13 +1,18 @@
 //! Keeps what each site computes, for a dump.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use golden::{DumpWriter, NewEntry, Role};
+use golden::{DumpWriter, NewEntry, Role, Steps};
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::flow::Tracker;
 use crate::kind::dtype_of;
-use crate::model::ATTN_WEIGHTS;
+use crate::math::AttnImplementation;
+use crate::model::llama::attention_of;
 use crate::model::observer::{Observer, Site};
+use crate::model::{ATTN_WEIGHTS, PAST_KEY_VALUES};
+
+const STEP_LOGITS: &str = "step_logits";
 
 /// Writes the chosen activations to a dump, or none.
 pub struct Recorder {
@@ -22,8 +27,14 @@ struct Sites {
     attn_weights: bool,
     /// The seed of the sketches that stand for the tensors; none keeps the tensors.
     sketch_seed: Option<u64>,
-    /// Off while decoding: the activations of a dump are those of the prefill.
-    active: bool,
+    /// The steps whose activations are kept.
+    steps: Steps,
+    /// Whether the key-value cache behind each of them is.
+    kv: bool,
+    /// The step that runs.
+    step: u64,
+    /// Finds out what each entry was computed from.
+    tracker: Option<Tracker>,
 }
 
 impl Recorder {
@@ -38,8 +49,33 @@ impl Recorder {
     /// [`Error::Sites`] where a glob is malformed.
     pub fn new(writer: DumpWriter, sites: &[String]) -> Result<Self> {
         let sites = if sites.is_empty() { None } else { Some(glob_set(sites)?) };
-        let sites = Sites { writer, sites, attn_weights: false, sketch_seed: None, active: true };
+        let sites = Sites {
+            writer,
+            sites,
+            attn_weights: false,
+            sketch_seed: None,
+            steps: Steps::prefill(),
+            kv: false,
+            step: 0,
+            tracker: None,
+        };
         Ok(Self { sites: Some(Box::new(sites)), is_stopped: None })
+    }
+
+    /// The same recorder, which writes the activations of these steps, and with `kv` the key-value cache behind each.
+    pub fn with_steps(mut self, steps: Steps, kv: bool) -> Self {
+        if let Some(sites) = &mut self.sites {
+            (sites.steps, sites.kv) = (steps, kv);
+        }
+        self
+    }
+
+    /// The same recorder, which also writes what each entry was computed from by a model with this attention; `None` does not.
+    pub fn with_flow(mut self, attention: Option<AttnImplementation>) -> Self {
+        if let Some(sites) = &mut self.sites {
+            sites.tracker = attention.and_then(Tracker::new);
+        }
+        self
     }
 
     /// The same recorder, which also writes the attention weights of the decoder, or does not: they are as large as the square
@@ -68,34 +104,39 @@ impl Recorder {
     pub fn into_writer(self) -> Option<DumpWriter> {
         self.sites.map(|sites| sites.writer)
     }
-
-    fn push(&mut self, name: &str, role: Role, module: &str, tensor: &Tensor) -> Result<()> {
-        match &mut self.sites {
-            Some(sites) => sites.push(name, role, module, tensor),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Observer for Recorder {
     fn input(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        self.push(name, Role::Input, "", tensor)
+        let Some(sites) = &mut self.sites else { return Ok(()) };
+        let followed = sites.tracker.as_mut().map(|tracker| tracker.input(name));
+        sites.push_if_chosen(NewEntry::new(name, Role::Input, ""), tensor, followed)
     }
 
     fn output(&mut self, site: Site<'_>, output: Tensor) -> Result<Tensor> {
         if self.is_stopped.is_some_and(|is_stopped| is_stopped()) {
             return Err(Error::Interrupted);
         }
-        if let Some(sites) = self.sites.as_mut().filter(|sites| sites.active && sites.wants(site.name)) {
-            sites.push(site.name, Role::Activation, site.module, &output)?;
+        if let Some(sites) = self.sites.as_mut().filter(|sites| sites.has_more()) {
+            let followed = sites.tracker.as_mut().and_then(|tracker| tracker.output(site, output.kind()));
+            if sites.steps.contains(sites.step) && sites.wants(site.name) {
+                let entry = NewEntry::new(site.name, Role::Activation, site.module);
+                sites.push_if_chosen(entry, &output, followed)?;
+            }
         }
         Ok(output)
     }
 
-    fn end_of_prefill(&mut self) {
-        if let Some(sites) = &mut self.sites {
-            sites.active = false;
+    fn end_of_step(&mut self, past_key_values: &[[Tensor; 2]]) -> Result<()> {
+        let Some(sites) = &mut self.sites else { return Ok(()) };
+        if sites.kv && sites.steps.contains(sites.step) {
+            sites.push_cache(past_key_values)?;
         }
+        if let Some(tracker) = sites.tracker.as_mut() {
+            tracker.end_of_step();
+        }
+        sites.step += 1;
+        Ok(())
     }
 
     fn wants_step_logits(&self) -> bool {
@@ -103,7 +144,8 @@ impl Observer for Recorder {
     }
 
     fn step_logits(&mut self, logits: &Tensor) -> Result<()> {
-        self.push("step_logits", Role::Output, "", logits)
+        let Some(sites) = &mut self.sites else { return Ok(()) };
+        sites.push_step_logits(logits)
     }
 }
 
@@ -112,14 +154,66 @@ impl Sites {
         self.attn_weights || site.strip_suffix(ATTN_WEIGHTS).is_none_or(|attention| !attention.ends_with('.'))
     }
 
-    fn push(&mut self, name: &str, role: Role, module: &str, tensor: &Tensor) -> Result<()> {
-        if self.sites.as_ref().is_some_and(|sites| !sites.is_match(name)) {
+    /// Whether an entry of this pass or one behind it is written: the logits of all are, unless they are not chosen.
+    fn has_more(&self) -> bool {
+        self.steps.reach(self.step) || self.tracker.is_some() && self.is_chosen(STEP_LOGITS, 0)
+    }
+
+    /// Whether the user has chosen an entry, by its name or its key.
+    fn is_chosen(&self, name: &str, step: u64) -> bool {
+        let Some(sites) = &self.sites else { return true };
+        sites.is_match(name) || step > 0 && sites.is_match(format!("{name}@{step}"))
+    }
+
+    /// Writes an entry of the step that runs, if it is chosen; `followed` is its tensor in the tracker.
+    fn push_if_chosen(&mut self, entry: NewEntry, tensor: &Tensor, followed: Option<usize>) -> Result<()> {
+        if !self.is_chosen(&entry.name, self.step) {
             return Ok(());
         }
+        let entries = self.writer.entries();
+        let computed = self.tracker.as_ref().zip(followed).filter(|_| entry.role != Role::Input);
+        let flow = computed.and_then(|(tracker, followed)| tracker.flow(followed, entries));
+        let order = entries.len() as u64;
+        self.push(NewEntry { step: self.step, flow, ..entry }, tensor)?;
+        if let Some((tracker, followed)) = self.tracker.as_mut().zip(followed) {
+            tracker.recorded(followed, order);
+        }
+        Ok(())
+    }
+
+    /// Writes the keys and values of every layer.
+    fn push_cache(&mut self, past_key_values: &[[Tensor; 2]]) -> Result<()> {
+        for (layer, states) in past_key_values.iter().enumerate() {
+            for (which, (kind, tensor)) in ["keys", "values"].into_iter().zip(states).enumerate() {
+                let name = format!("{PAST_KEY_VALUES}.{layer}.{kind}");
+                if !self.is_chosen(&name, self.step) {
+                    continue;
+                }
+                let (attention, entries) = (attention_of(layer), self.writer.entries());
+                let flow =
+                    self.tracker.as_mut().and_then(|tracker| tracker.cached(&attention, which, entries));
+                let entry = NewEntry::new(name, Role::Activation, "");
+                self.push(NewEntry { step: self.step, flow, ..entry }, tensor)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the logits of all steps.
+    fn push_step_logits(&mut self, logits: &Tensor) -> Result<()> {
+        let entry = NewEntry::new(STEP_LOGITS, Role::Output, "");
+        if !self.is_chosen(STEP_LOGITS, 0) {
+            return Ok(());
+        }
+        let entries = self.writer.entries();
+        let flow = self.tracker.as_mut().and_then(|tracker| tracker.step_logits(entries));
+        self.push(NewEntry { flow, ..entry }, logits)
+    }
+
+    fn push(&mut self, entry: NewEntry, tensor: &Tensor) -> Result<()> {
         let dtype = dtype_of(tensor.kind())
-            .ok_or_else(|| Error::RecordDtype { name: name.to_owned(), found: tensor.kind() })?;
+            .ok_or_else(|| Error::RecordDtype { name: entry.name.clone(), found: tensor.kind() })?;
         with_bytes(tensor, |shape, data| {
-            let entry = NewEntry::new(name, role, module);
             self.writer.push_entry(entry, dtype, shape, data, self.sketch_seed)?;
             Ok(())
         })

@@ -1,8 +1,9 @@
 //! Runs a golden's own request again, from its recorded inputs.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use golden::{Dump, DumpWriter, ManifestHead};
+use golden::{Dump, DumpWriter, Entry, ManifestHead, Steps};
 
 use crate::error::Result;
 use crate::generate::{Generation, GenerationConfig, ModelInputs, Sampling, generate};
@@ -30,12 +31,18 @@ pub struct ReplaySummary {
 }
 
 /// What of a replay is recorded, and what its manifest says of the machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReplayOptions<'a> {
     /// The settings that were applied.
     pub settings: &'a Settings,
     /// Whether the weights of the attention are recorded, where it returns some.
     pub attn_weights: bool,
+    /// The forward passes whose activations are recorded.
+    pub steps: Steps,
+    /// Whether the key-value cache behind each of them is recorded.
+    pub kv: bool,
+    /// Whether the dump says what each entry was computed from.
+    pub flow: bool,
     /// The seed of sketches in place of tensors.
     pub sketch_seed: Option<u64>,
     /// Mistakes to plant in the computation; those in what is loaded are the model's.
@@ -74,7 +81,9 @@ pub fn replay(
     };
     let mut recorder = Recorder::new(writer, &[])?
         .with_attn_weights(options.attn_weights)
-        .with_sketches(options.sketch_seed);
+        .with_sketches(options.sketch_seed)
+        .with_steps(options.steps, options.kv)
+        .with_flow(options.flow.then(|| model.attention()));
     let on_token = |_| Ok(ControlFlow::Continue(()));
     let Generation { token_ids, .. } =
         generate(model, inputs, &config, &mut *mistakes::plant(options.mistakes, &mut recorder), on_token)?;
@@ -100,8 +109,10 @@ fn summarize(golden: &Dump, writer: &DumpWriter, token_ids: &[i64]) -> ReplaySum
         generated_ids: token_ids.to_vec(),
         generated_ids_equal: golden.manifest().generated_ids.as_deref() == Some(token_ids),
     };
+    let recorded: HashMap<(&str, u64), &Entry> =
+        writer.entries().iter().map(|entry| ((entry.name.as_str(), entry.step), entry)).collect();
     for expected in golden.entries() {
-        let actual = writer.entries().iter().find(|entry| entry.name == expected.name);
+        let actual = recorded.get(&(expected.name.as_str(), expected.step));
         let equal = actual.is_some_and(|actual| {
             (actual.dtype, &actual.shape, &actual.sha256)
                 == (expected.dtype, &expected.shape, &expected.sha256)
@@ -109,7 +120,7 @@ fn summarize(golden: &Dump, writer: &DumpWriter, token_ids: &[i64]) -> ReplaySum
         summary.recorded += usize::from(actual.is_some());
         summary.bit_equal += usize::from(equal);
         if !equal && summary.first_difference.is_none() {
-            summary.first_difference = Some(expected.name.clone());
+            summary.first_difference = Some(expected.key().into_owned());
         }
     }
     summary

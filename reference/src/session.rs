@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::answer::{Answer, answer};
 use crate::error::{Error, Result};
 use crate::generate::GenerationConfig;
+use crate::math::AttnImplementation;
 use crate::model::NemotronVl;
 use crate::prompt::PromptBuilder;
 use crate::record::Recorder;
@@ -70,6 +71,11 @@ impl Session {
             writer.finish(answer.manifest_head(producer, self.checkpoint.clone(), prepared, config))?;
         }
         Ok(answer)
+    }
+
+    /// The attention of the model's decoder.
+    pub fn attention(&self) -> AttnImplementation {
+        self.model.attention()
     }
 
     /// Refuses to begin with what is next.

@@ -81,6 +81,7 @@ pub(crate) struct Known {
 }
 
 /// The numbers of the layers of each stack of which something was recorded.
+#[derive(Debug)]
 pub(crate) struct Layers(Vec<BTreeSet<usize>>);
 
 impl Graph {
@@ -104,6 +105,18 @@ impl Graph {
     pub(crate) fn layers<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Layers {
         let of = |stack: &Stack| names.clone().filter_map(|name| Some(stack.layer(name)?.0)).collect();
         Layers(self.stacks.iter().map(of).collect())
+    }
+
+    /// Adds the layer that a name belongs to.
+    pub(crate) fn add_layer_of(&self, name: &str, layers: &mut Layers) {
+        for (stack, layers) in self.stacks.iter().zip(&mut layers.0) {
+            layers.extend(stack.layer(name).map(|(layer, _)| layer));
+        }
+    }
+
+    /// The name of the site of a place.
+    pub(crate) fn name(&self, place: Place) -> String {
+        self.sites[place.site].name.replace("{n}", &place.layer.to_string())
     }
 
     /// What is known of a place, given the layers and what else was recorded.

@@ -7,6 +7,7 @@ mod lines;
 mod link;
 mod pattern;
 mod role;
+mod running;
 mod step;
 
 use std::sync::LazyLock;
@@ -16,6 +17,7 @@ use golden::Entry;
 pub use cache::CachePart;
 pub use file::Model;
 pub use role::SiteRole;
+pub use running::Running;
 pub use step::Step;
 
 pub(crate) use file::split_call;
@@ -53,6 +55,13 @@ pub fn family_of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<&'s
     let of = MODELS.iter().filter_map(|model| Some((model, model.recognised(&sites)?)));
     // Of several with as many, the first.
     of.rev().max_by_key(|&(_, count)| count).map(|(model, _)| model)
+}
+
+/// The family of a file in `models/`, by the file's name without `.toml`.
+pub fn named(name: &str) -> Option<&'static Model> {
+    let families = FAMILIES.iter().zip(MODELS.iter());
+    let mut found = families.filter(|((file, _), _)| file.strip_suffix(".toml") == Some(name));
+    found.next().map(|(_, model)| model)
 }
 
 /// What the names of sites tell of any model.

@@ -8,6 +8,7 @@ mod sampling;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use golden::Steps;
 
 use crate::run::Shard;
 
@@ -74,7 +75,7 @@ pub struct GenerateArguments {
     /// With `--json`: write the log probability of each token, and of this many of the most likely ones
     #[arg(long, value_name = "N", requires = "json", num_args = 0..=1, default_missing_value = "0")]
     pub logprobs: Option<usize>,
-    /// Write an activation dump of the prefill, and the logits of each step, to this folder
+    /// Write an activation dump of the prefill, or of the passes in `--steps`, and the logits of each step, to this folder
     #[arg(long, value_name = "OUT")]
     pub record: Option<PathBuf>,
     /// What is recorded.
@@ -178,6 +179,15 @@ pub struct ReplayArguments {
     /// Record the attention weights even if the golden has none
     #[arg(long)]
     pub attn_weights: bool,
+    /// Record these forward passes (`0:4`, `2:`, `every:16`, `0,3,7`) instead of the golden's; 0 is the prefill
+    #[arg(long, value_name = "STEPS")]
+    pub steps: Option<Steps>,
+    /// Record the key-value cache behind each pass even if the golden has none
+    #[arg(long)]
+    pub kv: bool,
+    /// Leave out what each entry was computed from
+    #[arg(long)]
+    pub no_flow: bool,
     /// Write sketches instead of tensors: the dump is small, and is compared by estimates
     #[arg(long)]
     pub sketch: bool,

@@ -43,7 +43,7 @@ pub fn run(args: GenerateArguments) -> Result<Verdict> {
     let recorder = match &args.record {
         Some(out) => {
             let create = if args.force { DumpWriter::create_replacing } else { DumpWriter::create };
-            args.recording.recorder(create(out)?)?
+            args.recording.recorder(create(out)?, session.attention())?
         }
         None => Recorder::off(),
     };

@@ -45,6 +45,9 @@ pub fn run(args: ReplayArguments) -> Result<Verdict> {
     let options = ReplayOptions {
         settings: &settings,
         attn_weights: args.attn_weights || recorded.attn_weights,
+        steps: args.steps.clone().unwrap_or_else(|| recorded.steps.clone()),
+        kv: args.kv || recorded.kv,
+        flow: !args.no_flow,
         sketch_seed: args.sketch.then(|| sketch_seed(&golden)),
         mistakes: &[],
     };

@@ -97,7 +97,7 @@ pub fn generate(
 
     let start = Instant::now();
     let mut logits = model.prefill(inputs.pixel_values.as_ref(), &inputs.input_ids, &mut cache, observer)?;
-    observer.end_of_prefill();
+    observer.end_of_step(&cache.states()?)?;
     let mut prefill_time = Duration::ZERO;
 
     let mut token_ids = Vec::new();
@@ -126,6 +126,7 @@ pub fn generate(
             break FinishReason::Length;
         }
         logits = model.decode(token, &mut cache, observer)?;
+        observer.end_of_step(&cache.states()?)?;
     };
     let decode_time = start.elapsed() - prefill_time;
     if observer.wants_step_logits() {

@@ -29,6 +29,28 @@ pub(super) enum Change {
     Outputs(fn() -> Box<dyn AtWork>),
     /// In what is counted.
     Count(fn(Counter, i64) -> i64),
+    /// In the passes behind the prefill.
+    Decoding(Wrong),
+}
+
+/// A forward pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pass {
+    /// 0 is the prefill.
+    pub(super) step: i64,
+    /// Tokens of the prompt.
+    pub(super) prompt: i64,
+}
+
+/// What is done wrongly in a pass.
+#[derive(Clone, Copy)]
+pub(super) enum Wrong {
+    /// The position of the pass's first token.
+    Position(fn(Pass, i64) -> i64),
+    /// The place in the cache of its first token.
+    Slot(fn(Pass, i64) -> i64),
+    /// What the cache has, or an attention is given of it.
+    Cache(fn(Pass, Site<'_>, &mut AttentionInputs) -> Result<()>),
 }
 
 /// A mistake at work: an observer that passes on what it does not change.

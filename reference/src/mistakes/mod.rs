@@ -8,9 +8,11 @@ mod attention;
 mod blocks;
 mod computations;
 mod counters;
+mod decoding;
 mod loaded;
 mod mistake;
 mod outputs;
+mod passes;
 mod plant;
 
 pub use attention::{
@@ -23,12 +25,17 @@ pub use computations::{
     NORM_PLUS_ONE, NORMALISED_TWICE, QKV_BY_HEAD, TANH_GELU,
 };
 pub use counters::{CACHE_OVERWRITES, POSITION_STANDS, POSITIONS_FROM_ONE};
+pub use decoding::{
+    CACHE_DTYPE, CACHE_FORGETS, CACHE_KEEPS_ONE, CACHE_REPEATS, CACHE_ROLLED, CACHE_STALE, CACHE_WINDOW,
+    CACHE_WRONG_SLOT, DECODED_KEYS_NOT_ROTATED, DECODED_KEYS_ROTATED_TWICE, POSITION_ONE_AHEAD,
+    POSITION_RESTARTS, POSITION_SLIPS, POSITION_STUCK,
+};
 pub use loaded::{FEATURES_NOT_CAST, POSITIONS_CUT};
 pub use mistake::Mistake;
 pub use outputs::{COLOURS_LAST, LAST_BUT_ONE, NORM_TWICE, PREFIX_BEHIND, REGISTERS_KEPT};
 pub use plant::{load, plant};
 
-/// All mistakes, and the harmless changes.
+/// All mistakes that a comparison of the prefill and the logits shows, and the harmless changes.
 pub const ALL: [Mistake; 30] = [
     NORMALISED_TWICE,
     COLOURS_LAST,
@@ -62,15 +69,38 @@ pub const ALL: [Mistake; 30] = [
     BIAS_APART,
 ];
 
+/// Mistakes that show only in the passes behind the prefill.
+pub const DECODING: [Mistake; 16] = [
+    POSITION_STANDS,
+    POSITION_ONE_AHEAD,
+    POSITION_STUCK,
+    POSITION_RESTARTS,
+    POSITION_SLIPS,
+    CACHE_OVERWRITES,
+    CACHE_KEEPS_ONE,
+    CACHE_FORGETS,
+    CACHE_REPEATS,
+    CACHE_ROLLED,
+    CACHE_STALE,
+    CACHE_WRONG_SLOT,
+    CACHE_DTYPE,
+    CACHE_WINDOW,
+    DECODED_KEYS_NOT_ROTATED,
+    DECODED_KEYS_ROTATED_TWICE,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_has_a_name_and_a_sentence_of_its_own() {
-        for (at, mistake) in ALL.iter().enumerate() {
+        let decoding = DECODING.iter().filter(|mistake| ALL.iter().all(|other| other.name != mistake.name));
+        let all: Vec<&Mistake> = ALL.iter().chain(decoding).collect();
+        assert_eq!(all.len(), ALL.len() + 14);
+        for (at, mistake) in all.iter().enumerate() {
             assert!(!mistake.what.is_empty(), "{mistake:?}");
-            let others = || ALL.iter().take(at);
+            let others = || all.iter().take(at);
             assert!(others().all(|other| other.name != mistake.name && other.what != mistake.what));
         }
     }

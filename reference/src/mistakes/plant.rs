@@ -6,6 +6,7 @@ use converter::normalized::Checkpoint;
 use tch::{Device, Tensor};
 
 use super::mistake::{AtWork, Change, Mistake};
+use super::passes::Decoding;
 use crate::error::Result;
 use crate::math::Math;
 use crate::model::observer::{AttentionInputs, Counter, Observer, Operation, Site};
@@ -40,6 +41,7 @@ pub fn plant<'a>(mistakes: &[Mistake], observer: &'a mut dyn Observer) -> Box<dy
             Change::Attention(change) => Box::new(Attention(change)),
             Change::Outputs(outputs) => outputs(),
             Change::Count(count) => Box::new(Count(count)),
+            Change::Decoding(wrong) => Box::new(Decoding::new(wrong)),
         };
         Box::new(Planted { at_work, next })
     })
@@ -100,8 +102,8 @@ impl Observer for Planted<'_> {
         self.next.count(counter, self.at_work.count(counter, count))
     }
 
-    fn end_of_prefill(&mut self) {
-        self.next.end_of_prefill();
+    fn end_of_step(&mut self, past_key_values: &[[Tensor; 2]]) -> Result<()> {
+        self.next.end_of_step(past_key_values)
     }
 
     fn wants_step_logits(&self) -> bool {

@@ -175,8 +175,17 @@ pub trait Observer {
         Ok(output)
     }
 
-    /// Called when the prompt has been read: what follows is decoding.
-    fn end_of_prefill(&mut self) {}
+    /// Called behind each forward pass, the prefill and those that decode, with the keys and values of each layer that are
+    /// in the cache then.
+    ///
+    /// # Shapes
+    /// [b, kv, k, d]
+    ///
+    /// # Errors
+    /// Where the observer cannot take it.
+    fn end_of_step(&mut self, _past_key_values: &[[Tensor; 2]]) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether the logits of the steps are to be kept for [`Observer::step_logits`].
     fn wants_step_logits(&self) -> bool {
@@ -248,8 +257,8 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).output(site, output)
     }
 
-    fn end_of_prefill(&mut self) {
-        (**self).end_of_prefill();
+    fn end_of_step(&mut self, past_key_values: &[[Tensor; 2]]) -> Result<()> {
+        (**self).end_of_step(past_key_values)
     }
 
     fn wants_step_logits(&self) -> bool {

@@ -2,8 +2,10 @@
 
 mod inputs;
 
+use std::collections::BTreeSet;
+
 use converter::normalized::TorchDtype;
-use golden::{Dtype, Dump};
+use golden::{Dtype, Dump, Role, Steps};
 
 pub use inputs::InputSource;
 
@@ -11,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generate::ModelInputs;
 use crate::kind::dtype_of;
 use crate::math::AttnImplementation;
-use crate::model::{ATTN_WEIGHTS, CONDITIONER, Dtypes, NemotronVl, VISION_MODEL};
+use crate::model::{ATTN_WEIGHTS, CONDITIONER, Dtypes, NemotronVl, PAST_KEY_VALUES, VISION_MODEL};
 use crate::record::with_bytes;
 
 /// How a recorded run computed, as far as its dump tells.
@@ -25,6 +27,10 @@ pub struct RecordedRun {
     pub pixel_values_dtype: Option<TorchDtype>,
     /// Whether the weights of the language model's attention were recorded.
     pub attn_weights: bool,
+    /// The forward passes whose activations were recorded.
+    pub steps: Steps,
+    /// Whether the key-value cache was recorded.
+    pub kv: bool,
 }
 
 impl RecordedRun {
@@ -36,6 +42,9 @@ impl RecordedRun {
         // Pixels that were recorded in a lesser dtype were rounded before.
         let given = dump.entry("pixel_values").filter(|entry| entry.dtype != Dtype::Float32);
         let given = given.and_then(|entry| TorchDtype::named(entry.dtype.name()));
+        let activations = dump.entries().iter().filter(|entry| entry.role == Role::Activation);
+        let steps: BTreeSet<u64> = activations.map(|entry| entry.step).collect();
+        let any = |is: &dyn Fn(&str) -> bool| dump.entries().iter().any(|entry| is(&entry.name));
         Self {
             dtypes: Dtypes {
                 model: TorchDtype::named(&producer.dtype),
@@ -43,7 +52,9 @@ impl RecordedRun {
             },
             text_attention: producer.attention.as_ref().and_then(|attention| attention.text.clone()),
             pixel_values_dtype: producer.pixel_values_dtype.as_deref().and_then(TorchDtype::named).or(given),
-            attn_weights: dump.entries().iter().any(|entry| entry.name.ends_with(&weights)),
+            attn_weights: any(&|name| name.ends_with(&weights)),
+            steps: Steps::of(steps),
+            kv: any(&|name| name.starts_with(PAST_KEY_VALUES)),
         }
     }
 

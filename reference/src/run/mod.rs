@@ -51,7 +51,8 @@ impl Runner {
         let recorder = match &self.record {
             // A dump of a request that was not finished is made anew.
             Some((dir, what)) => {
-                what.recorder(golden::DumpWriter::create_replacing(dir.join(line.dump_name()))?)?
+                let writer = golden::DumpWriter::create_replacing(dir.join(line.dump_name()))?;
+                what.recorder(writer, self.session.attention())?
             }
             None => Recorder::off(),
         };

@@ -8,6 +8,7 @@
 
 use reference::mistakes as bank;
 
+mod decoding;
 mod edit;
 mod harmless;
 mod isolation;
@@ -36,6 +37,12 @@ fn the_table_has_every_mistake_of_the_bank() {
     let missing: Vec<&str> = missing.map(|mistake| mistake.name).collect();
     // These are harmless.
     assert_eq!(missing, ["norm-cast-last", "softmax-in-dtype", "bias-apart"]);
+}
+
+#[test]
+fn mistakes_of_decoding_leave_the_prefill_and_begin_where_they_are() {
+    assert_eq!(decoding::names(), bank::DECODING.map(|mistake| mistake.name));
+    assert_none(decoding::problems());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use converter::plan::PlanOptions;
 use converter::resolve::Settings;
 use converter::source::Location;
 use converter::write::Unwatched;
-use golden::{Dtype, Dump, DumpWriter, ManifestHead};
+use golden::{Dtype, Dump, DumpWriter, ManifestHead, Steps};
 use half::bf16;
 use reference::generate::{ModelInputs, Sampling};
 use reference::mistakes::{self, Mistake};
@@ -52,7 +52,8 @@ fn make_whole(name: &str, out: &Path) {
     let sketches = Dump::open(fixture("goldens").join(name)).unwrap();
     let pixels = pixel_values_dtype_of(&sketches);
     let attn_weights = RecordedRun::of(&sketches).attn_weights;
-    replayed(checkpoint(), &sketches, None, Math::Exact, (pixels, &[]), attn_weights, out);
+    let kept = Kept { attn_weights, ..Kept::default() };
+    replayed(checkpoint(), &sketches, None, Math::Exact, (pixels, &[]), kept, out);
     let whole = Dump::open(out).unwrap();
     whole.verify().unwrap();
     let hashes = |dump: &Dump| -> Vec<(String, String)> {
@@ -126,7 +127,29 @@ pub fn run_with(
     mistakes: &[Mistake],
     out: &Path,
 ) {
-    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype_of(golden), mistakes), false, out);
+    replayed(
+        checkpoint,
+        golden,
+        dtype,
+        math,
+        (pixel_values_dtype_of(golden), mistakes),
+        Kept::default(),
+        out,
+    );
+}
+
+/// The same, with six passes and the cache behind each.
+pub fn decode_with(checkpoint: &Path, golden: &Dump, mistakes: &[Mistake], out: &Path) {
+    let kept = Kept { attn_weights: false, steps: Steps::parse("0:6").unwrap(), kv: true };
+    replayed(checkpoint, golden, None, Math::Exact, (pixel_values_dtype_of(golden), mistakes), kept, out);
+}
+
+/// What is recorded beside the sites of the prefill.
+#[derive(Default)]
+struct Kept {
+    attn_weights: bool,
+    steps: Steps,
+    kv: bool,
 }
 
 /// The same with pixels that reach the tower in this dtype.
@@ -138,7 +161,7 @@ pub fn run_on_pixels(
     pixel_values_dtype: TorchDtype,
     out: &Path,
 ) {
-    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype, &[]), false, out);
+    replayed(checkpoint, golden, dtype, math, (pixel_values_dtype, &[]), Kept::default(), out);
 }
 
 fn replayed(
@@ -147,7 +170,7 @@ fn replayed(
     dtype: Option<TorchDtype>,
     math: Math,
     (pixel_values_dtype, mistakes): (TorchDtype, &[Mistake]),
-    attn_weights: bool,
+    kept: Kept,
     out: &Path,
 ) {
     let dtype = dtype.unwrap_or(dtype_of(golden));
@@ -160,7 +183,15 @@ fn replayed(
     let tokenizer = Tokenizer::load(checkpoint).unwrap();
     let decode = |ids: &[i64]| Ok(tokenizer.answer(ids)?);
     let settings = reference::settings::Settings::of(&golden.manifest().producer);
-    let options = ReplayOptions { settings: &settings, attn_weights, sketch_seed: None, mistakes };
+    let options = ReplayOptions {
+        settings: &settings,
+        attn_weights: kept.attn_weights,
+        steps: kept.steps,
+        kv: kept.kv,
+        flow: kept.kv,
+        sketch_seed: None,
+        mistakes,
+    };
     let writer = DumpWriter::create(out).unwrap();
     replay(&model, golden, &inputs, options, vec![tokenizer.eos_token_id()], decode, writer).unwrap();
 }

@@ -20,13 +20,20 @@ use crate::weights::Weights;
 pub(crate) use attention::ATTN_WEIGHTS;
 use decoder_layer::DecoderLayer;
 pub use kv_cache::KvCache;
+pub(crate) use kv_cache::PAST_KEY_VALUES;
 use rms_norm::RmsNorm;
 pub(crate) use rms_norm::rms_norm;
 use rotary::RotaryEmbedding;
+pub(crate) use rotary::apply_rotary_pos_emb;
 
 /// Its path in `modeling.py`.
 pub(crate) const SITE: &str = "language_model";
 const MODEL: &str = "language_model.model";
+
+/// The path of the attention of a layer in `modeling.py`.
+pub(crate) fn attention_of(layer: usize) -> String {
+    format!("{MODEL}.layers.{layer}.self_attn")
+}
 
 /// `LlamaForCausalLM`.
 ///
