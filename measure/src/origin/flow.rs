@@ -105,7 +105,7 @@ fn walk_back(flows: &[Option<RecordedFlow>], kept: &[bool], of: usize, flow: &Re
         if counted.insert(input) {
             found.add(&behind.operations);
         }
-        next.extend(behind.inputs.iter().map(|&(input, before)| (input, composed(before, rows))));
+        next.extend(behind.inputs.iter().map(|&(input, before)| (input, before.through(rows))));
     }
     found.inputs = each_once(found.inputs);
     found
@@ -116,21 +116,12 @@ pub(super) fn each_once(mut inputs: Vec<(usize, RowAlignment)>) -> Vec<(usize, R
     inputs.sort_by_key(|&(input, _)| input);
     inputs.dedup_by(|(next, next_rows), (input, rows)| {
         let again = next == input;
-        if again && next_rows != rows {
-            *rows = RowAlignment::Mixed;
+        if again {
+            *rows = rows.or(*next_rows);
         }
         again
     });
     inputs
-}
-
-/// How rows belong together over two steps.
-fn composed(one: RowAlignment, other: RowAlignment) -> RowAlignment {
-    match (one, other) {
-        (RowAlignment::Same, rows) | (rows, RowAlignment::Same) => rows,
-        (RowAlignment::FromEnd, RowAlignment::FromEnd) => RowAlignment::FromEnd,
-        _ => RowAlignment::Mixed,
-    }
 }
 
 #[cfg(test)]
