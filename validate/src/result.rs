@@ -10,6 +10,7 @@ use crate::answer::{AnswerReport, Comparison};
 use crate::diagnosis::Findings;
 use crate::entry::EntryReport;
 use crate::note::Note;
+use crate::relation::Alignment;
 use crate::tiles::Tiles;
 use crate::tokens::Tokens;
 
@@ -40,6 +41,8 @@ pub struct DiffReport {
     pub tiles: Option<Tiles>,
     /// The map of names and layouts; `None` if equal names belong together.
     pub names: Option<String>,
+    /// How two related runs belong together; `None` if every entry is the other's of the same name.
+    pub relation: Option<Alignment>,
 }
 
 /// One of the two dumps.

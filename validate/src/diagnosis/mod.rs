@@ -173,8 +173,8 @@ pub(crate) fn findings(
     index: usize,
 ) -> Option<Findings> {
     let entry = entries.get(index)?;
-    let name = &entry.entry.name;
-    let (expected, found) = (pairing.golden(name)?, pairing.candidate(name)?);
+    let key = entry.entry.key();
+    let (expected, found) = (pairing.golden(&key)?, pairing.candidate(&key)?);
     let tensors = [expected.view()?, found.view()?];
     let same_shape = tensors[0].shape() == tensors[1].shape();
     if same_shape && entry.measurement.as_ref()?.rows.is_empty() {

@@ -62,6 +62,7 @@ impl Judged {
         };
         EntryReport {
             site_role: model.role(&entry.name),
+            compared_shape: entry.shape.clone(),
             entry,
             only_candidate,
             tolerance,
@@ -81,17 +82,18 @@ pub(super) fn paired(
     counterpart: &Counterpart,
     limits: &Limits<'_>,
 ) -> Result<Judged> {
-    let mut entry = entry.clone();
-    if let Some(shape) = pairing.compared_shape(&entry.name) {
+    let (mut entry, key) = (entry.clone(), entry.key());
+    let key = key.as_ref();
+    if let Some(shape) = pairing.compared_shape(key) {
         entry.shape = shape.to_vec();
     }
     let &Limits { policy, run, noise } = limits;
-    let level = noise.and_then(|noise| noise.level(&entry.name));
+    let level = noise.and_then(|noise| noise.level(key));
     let bounds = noise.zip(level.as_ref()).map(|(noise, level)| noise.bounds(&entry, level, run));
     let tolerance = policy.tolerance_with(&entry, run, bounds);
-    let (golden, candidate) = (pairing.golden(&entry.name), pairing.candidate(&entry.name));
+    let (golden, candidate) = (pairing.golden(key), pairing.candidate(key));
     let views = [&golden, &candidate].map(|side| side.as_ref().and_then(|tensor| tensor.view()));
-    let (measurement, shape, dtype) = match (views.into(), pairing.golden_sketch(&entry.name)) {
+    let (measurement, shape, dtype) = match (views.into(), pairing.golden_sketch(key)) {
         ((Some(golden), Some(candidate)), _) => {
             (measure(&golden, &candidate), candidate.shape().to_vec(), candidate.dtype())
         }
@@ -100,14 +102,14 @@ pub(super) fn paired(
             (measure_tensor(sketch, &candidate)?, candidate.shape().to_vec(), candidate.dtype())
         }
         _ => {
-            let (golden, candidate, found) = pairing.sketched(&entry.name)?;
-            let measurement = measure_entry((golden, &entry.name), (candidate, &found.name))?;
+            let (golden, candidate, found) = pairing.sketched(key)?;
+            let measurement = measure_entry((golden, key), (candidate, &found.key()))?;
             (measurement, found.shape.clone(), found.dtype)
         }
     };
     let dtype_allowed = |dtype: Dtype| {
         let of_noise = level.as_ref().is_some_and(|level| level.dtypes.contains(&dtype));
-        of_noise || pairing.any_dtype(&entry.name) && measurement.is_some()
+        of_noise || pairing.any_dtype(key) && measurement.is_some()
     };
     let verdict = match (&tolerance, &measurement) {
         (Tolerance::Ignored { reason }, _) => Verdict::Ignored { reason: reason.clone() },

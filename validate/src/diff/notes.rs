@@ -76,10 +76,10 @@ fn idle_names(pairing: &Pairing<'_>, notes: &mut Vec<Note>) {
 pub(super) fn dtypes(pairing: &Pairing<'_>, has_noise: bool, entries: &[EntryReport]) -> Vec<Note> {
     let other = |report: &&EntryReport| {
         !report.is_failure()
-            && pairing.dtype(&report.entry.name).is_some_and(|dtype| dtype != report.entry.dtype)
+            && pairing.dtype(&report.entry.key()).is_some_and(|dtype| dtype != report.entry.dtype)
     };
     let (by_map, by_noise): (Vec<_>, Vec<_>) =
-        entries.iter().filter(other).partition(|report| pairing.any_dtype(&report.entry.name));
+        entries.iter().filter(other).partition(|report| pairing.any_dtype(&report.entry.key()));
     let mut notes = Vec::new();
     if has_noise && !by_noise.is_empty() {
         notes.push(Note::AllowedDtypes { count: by_noise.len() });
@@ -100,6 +100,7 @@ pub(super) fn estimated(entries: &[EntryReport]) -> Option<Note> {
 /// The first common entry that the candidate does not have next.
 fn first_out_of_order(pairing: &Pairing<'_>, golden: &Dump) -> Option<String> {
     let found = pairing.recorded_order();
-    let expected = golden.entries().iter().filter(|entry| pairing.counterpart(&entry.name).is_some());
-    expected.zip(found).find(|(expected, found)| expected.name != *found).map(|(_, found)| found.to_owned())
+    let expected = golden.entries().iter().filter(|entry| pairing.counterpart(&entry.key()).is_some());
+    let other = expected.zip(found).find(|(expected, found)| expected.order != found.order);
+    other.map(|(_, found)| found.key().into_owned())
 }

@@ -21,7 +21,7 @@ pub(crate) struct Assembled<'a> {
 impl<'a> Assembled<'a> {
     /// A dump's tensor as it is.
     pub(super) fn whole(dump: &'a Dump, entry: &Entry) -> Option<Self> {
-        let tensor = dump.get(&entry.name)?;
+        let tensor = dump.get(&entry.key())?;
         Some(Assembled { dtype: entry.dtype, shape: entry.shape.clone(), data: Cow::Borrowed(tensor.data()) })
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// What stands for a golden entry in the candidate's dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counterpart {
-    /// The names of the candidate's tensors, in the order in which they were put together.
+    /// The [keys](Entry::key) of the candidate's tensors, in the order in which they were put together.
     pub tensors: Vec<String>,
     /// The rule that says so; `None` where the candidate has a tensor of the golden name.
     pub rule: Option<RulePlace>,
@@ -23,7 +23,7 @@ pub struct Counterpart {
     pub recorded_shape: Vec<usize>,
 }
 
-/// Two dumps and which tensors of one stand for which entries of the other.
+/// Two dumps and which tensors of one stand for which entries of the other, by the [keys](Entry::key) of the golden entries.
 #[derive(Debug)]
 pub struct Pairing<'a> {
     pub(super) golden: &'a Dump,
@@ -34,7 +34,7 @@ pub struct Pairing<'a> {
     pub(super) left: Vec<(usize, Option<String>)>,
     pub(super) idle: Vec<(RulePlace, Idle)>,
     /// Why golden entries need no counterpart.
-    pub(super) absent: HashMap<&'a str, String>,
+    pub(super) absent: HashMap<String, String>,
     /// Which of the candidate's entries were checked against their recorded hash.
     pub(super) verified: Vec<AtomicBool>,
 }
@@ -146,17 +146,16 @@ impl<'a> Pairing<'a> {
         &self.idle
     }
 
-    /// The golden names in the order in which the candidate recorded their counterparts.
-    pub(crate) fn recorded_order(&self) -> Vec<&str> {
+    /// The golden entries in the order in which the candidate recorded their counterparts.
+    pub(crate) fn recorded_order(&self) -> Vec<&'a Entry> {
         let last = |source: &Source| source.parts.iter().map(|(part, _)| *part).max();
-        let mut names: Vec<(Option<usize>, usize, &str)> = Vec::new();
-        for (place, entry) in self.golden.entries().iter().enumerate() {
-            if let Some(source) = self.sources.get(&entry.name) {
-                names.push((last(source), place, &entry.name));
-            }
+        let entries: &'a [Entry] = self.golden.entries();
+        let mut order: Vec<(Option<usize>, usize)> = Vec::new();
+        for (place, entry) in entries.iter().enumerate() {
+            order.extend(self.sources.get(entry.key().as_ref()).map(|source| (last(source), place)));
         }
-        names.sort_unstable();
-        names.into_iter().map(|(.., name)| name).collect()
+        order.sort_unstable();
+        order.into_iter().map(|(_, place)| &entries[place]).collect()
     }
 
     /// Whether bytes must be moved for the comparison of a golden entry.
@@ -170,19 +169,20 @@ impl<'a> Pairing<'a> {
     pub(crate) fn size_bytes(&self, golden: &str) -> usize {
         let parts = self.sources.get(golden).map_or(&[][..], |source| &source.parts);
         let of = |&(part, _): &(usize, Plan)| {
-            let name = &self.candidate.entries()[part].name;
-            self.candidate.get(name).map_or(0, |tensor| tensor.data().len())
+            let key = self.candidate.entries()[part].key();
+            self.candidate.get(&key).map_or(0, |tensor| tensor.data().len())
         };
         parts.iter().map(of).sum()
     }
 
     /// Whether one tensor of the very bytes of a golden entry stands for it, with the same hash: then one check is enough.
     pub(crate) fn has_same_bytes(&self, golden: &Entry) -> bool {
-        let Some([(part, _)]) = self.sources.get(&golden.name).map(|source| source.parts.as_slice()) else {
+        let Some([(part, _)]) = self.sources.get(golden.key().as_ref()).map(|source| source.parts.as_slice())
+        else {
             return false;
         };
         let other = &self.candidate.entries()[*part];
-        let tensors = self.golden.get(&golden.name).zip(self.candidate.get(&other.name));
+        let tensors = self.golden.get(&golden.key()).zip(self.candidate.get(&other.key()));
         golden.sha256 == other.sha256 && tensors.is_some_and(|(a, b)| a.data() == b.data())
     }
 
@@ -204,12 +204,12 @@ impl<'a> Pairing<'a> {
     ///
     /// [`Error::Dump`] if it is not what was recorded.
     pub(crate) fn verify_left(&self, entry: &Entry) -> Result<()> {
-        Ok(self.candidate.verify_entry(&entry.name)?)
+        Ok(self.candidate.verify_entry(&entry.key())?)
     }
 
     fn verify_entry(&self, index: usize) -> Result<()> {
         if !self.verified[index].swap(true, Ordering::Relaxed) {
-            self.candidate.verify_entry(&self.candidate.entries()[index].name)?;
+            self.candidate.verify_entry(&self.candidate.entries()[index].key())?;
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl<'a> Pairing<'a> {
     pub(crate) fn candidate(&self, golden: &str) -> Option<Assembled<'a>> {
         let source = self.sources.get(golden)?;
         let bytes = |index: usize| {
-            Some(Cow::Borrowed(self.candidate.get(&self.candidate.entries()[index].name)?.data()))
+            Some(Cow::Borrowed(self.candidate.get(&self.candidate.entries()[index].key())?.data()))
         };
         let size_bytes = source.dtype.size_bytes();
         let joined: Cow<'a, [u8]> = match source.join {

@@ -65,7 +65,7 @@ impl<'a> Pairing<'a> {
                     let reason = optional.then(|| "the golden dump has no such site".to_owned());
                     pairing.left.push((index, reason.or(ignored)));
                 }
-                None => match (ignored, golden.entry(&entry.name)) {
+                None => match (ignored, golden.entry(&entry.key())) {
                     (Some(reason), _) => pairing.left.push((index, Some(reason))),
                     (None, None) => pairing.left.push((index, None)),
                     (None, Some(of)) => refusals.extend(pairing.pair_by_name(index, of).err()),
@@ -77,7 +77,7 @@ impl<'a> Pairing<'a> {
             let reasons = excused(&map.absent, &Names::of(entries), entries.len());
             let absent = entries.iter().zip(reasons);
             pairing.absent =
-                absent.filter_map(|(entry, reason)| Some((entry.name.as_str(), reason?))).collect();
+                absent.filter_map(|(entry, reason)| Some((entry.key().into_owned(), reason?))).collect();
         }
         (pairing, refusals)
     }
@@ -280,7 +280,7 @@ impl<'a> Pairing<'a> {
     fn pair_by_name(&mut self, index: usize, of: &Entry) -> Result<()> {
         let entry = &self.candidate.entries()[index];
         let counterpart = Counterpart {
-            tensors: vec![entry.name.clone()],
+            tensors: vec![entry.key().into_owned()],
             rule: None,
             layout: Vec::new(),
             recorded_shape: of.shape.clone(),
@@ -295,7 +295,7 @@ impl<'a> Pairing<'a> {
             golden: Plan::new(&of.shape),
         };
         if let Some(Source { counterpart: Counterpart { rule: Some(place), .. }, .. }) =
-            self.sources.insert(of.name.clone(), source)
+            self.sources.insert(of.key().into_owned(), source)
         {
             return Err(Error::Names {
                 map: place.map,

@@ -4,6 +4,7 @@ mod answer;
 mod divergence;
 mod entry;
 mod number;
+mod relation;
 
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ use divergence::DivergenceJson;
 use entry::EntryJson;
 use measure::tolerance::Preset;
 use number::Number;
+use relation::RelationJson;
 
 /// JSON.
 pub(super) const FORMAT: Format = Format {
@@ -42,6 +44,7 @@ struct Document<'a> {
     policy: Option<String>,
     noise: Option<NoiseJson>,
     names: Option<&'a str>,
+    relation: Option<RelationJson>,
     hashes_verified: bool,
     first_divergence: Option<DivergenceJson<'a>>,
     summary: SummaryJson<'a>,
@@ -109,6 +112,7 @@ impl<'a> Document<'a> {
                 factor: Number(noise.factor),
             }),
             names: report.names.as_deref(),
+            relation: report.relation.as_ref().map(RelationJson::of),
             hashes_verified: report.verified,
             first_divergence: report
                 .first_divergence()
