@@ -30,9 +30,9 @@ impl Given {
     /// Ids are [batch, tokens], or [tokens] of one sequence.
     pub(super) fn of(dump: &Dump, step: u64) -> Option<Self> {
         let (shape, ids) = integers(dump, step, &["input_ids"])?;
-        let (batch, width) = match shape.as_slice() {
-            &[width] => (1, width),
-            &[batch, width] => (batch, width),
+        let (batch, width) = match *shape.as_slice() {
+            [width] => (1, width),
+            [batch, width] => (batch, width),
             _ => return None,
         };
         let mask = integers(dump, step, &["attention_mask"]).filter(|(of, _)| *of == [batch, width]);

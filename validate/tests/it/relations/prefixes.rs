@@ -9,7 +9,7 @@ use super::{NORM, assert_equal_but, compare, facts, first, largest, refusal};
 fn the_end_of_a_prompt_is_compared_with_its_tokens() {
     let plain = Run::text();
     for cached in [0, 1, 16, TOKENS - 1] {
-        let report = compare(&plain, &plain.from_token(cached), Relation::PrefixCache).unwrap();
+        let report = compare(&plain, &plain.end_from(cached), Relation::PrefixCache).unwrap();
         assert_eq!(assert_equal_but(&report, |_| false), plain.items.len(), "{cached}");
         assert_eq!(facts(&report)[0], &Fact::Cached(0..cached));
         let norm = report.entries.iter().find(|entry| entry.entry.name == NORM).unwrap();
@@ -22,7 +22,7 @@ fn the_end_of_a_prompt_is_compared_with_its_tokens() {
 fn rows_are_counted_as_the_plain_run_counts_them() {
     let plain = Run::text();
     for (cached, token) in [(16, 20), (TOKENS - 1, TOKENS - 1)] {
-        let mut end = plain.from_token(cached);
+        let mut end = plain.end_from(cached);
         end.change(NORM, 0, |tensor| (0..128).for_each(|at| tensor.set((token - cached) * 128 + at, 9.0)));
         let report = compare(&plain, &end, Relation::PrefixCache).unwrap();
         let found = first(&report);
@@ -41,7 +41,7 @@ fn rows_are_counted_as_the_plain_run_counts_them() {
 #[test]
 fn a_cache_that_was_filled_wrongly_is_found_at_its_position() {
     let plain = Run::text();
-    let mut end = plain.from_token(16);
+    let mut end = plain.end_from(16);
     end.change("past_key_values.0.keys", 0, |tensor| tensor.set((24 + 3) * 32 + 7, 9.0));
     let report = compare(&plain, &end, Relation::PrefixCache).unwrap();
     assert_eq!(
@@ -53,7 +53,7 @@ fn a_cache_that_was_filled_wrongly_is_found_at_its_position() {
 #[test]
 fn tokens_that_do_not_end_the_prompt_are_refused() {
     let plain = Run::text();
-    let mut end = plain.from_token(16);
+    let mut end = plain.end_from(16);
     end.items.retain(|item| item.step == 0);
     end.change("input_ids", 0, |ids| ids.set(7, 3.0));
     assert_eq!(

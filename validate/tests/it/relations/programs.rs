@@ -47,7 +47,7 @@ fn the_report_says_how_the_runs_belong_together() {
 #[test]
 fn a_divergence_names_the_pieces_and_the_token() {
     let plain = Run::text();
-    let mut end = plain.from_token(16);
+    let mut end = plain.end_from(16);
     end.change(NORM, 0, |tensor| (0..128).for_each(|at| tensor.set(4 * 128 + at, 9.0)));
     let (status, text, _) = diff(&plain.write(), &end.write(), &["--relation", "prefix-cache"]);
     assert_eq!(status, 1);
@@ -65,7 +65,7 @@ fn a_divergence_names_the_pieces_and_the_token() {
 #[test]
 fn what_cannot_be_aligned_is_no_verdict() {
     let plain = Run::text();
-    let (written, end) = (plain.write(), plain.from_token(16).write());
+    let (written, end) = (plain.write(), plain.end_from(16).write());
     let (status, text, errors) = diff(&written, &end, &["--relation", "chunked"]);
     assert_eq!((status, text.as_str()), (2, ""));
     assert!(errors.contains("relation `chunked`: expected passes whose `input_ids` are"), "{errors}");

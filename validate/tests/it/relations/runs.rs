@@ -157,7 +157,7 @@ impl Run {
     }
 
     /// The end of the prompt alone, from a token on; what is cached is all there.
-    pub fn from_token(&self, first: usize) -> Run {
+    pub fn end_from(&self, first: usize) -> Run {
         self.map(|item| {
             let cut = item.token_dim().filter(|_| item.step == 0 && !item.tensor.name.starts_with("past_"));
             vec![(
