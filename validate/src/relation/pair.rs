@@ -118,6 +118,9 @@ fn of_tokens(
         }
         Some(dim) if together => Ok((joined(golden, aligned, pieces, dim), None)),
         Some(_) => Err(unexplained(entry, aligned, pieces)),
+        None if has_keys(last) && last.pass.keys.iter().map(Range::len).sum::<usize>() != aligned.keys => {
+            Err("the candidate's last piece has no such entry".to_owned())
+        }
         None => {
             let is_token = axes.iter().any(|axis| matches!(axis, Axis::LastOfPlain | Axis::LastOfCandidate));
             let differ = before.iter().any(|piece| piece.entry.sha256 != last.entry.sha256);
