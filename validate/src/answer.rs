@@ -47,6 +47,8 @@ pub enum Skipped {
     Policy,
     /// The map of names says so: the engine has none.
     Names,
+    /// With a relation: the tokens are aligned by their ids, or the answer is one of several requests'.
+    Relation,
     /// The candidate says that it generated nothing: its `request.max_new_tokens` is 0.
     NothingGenerated,
     /// At least one side drew its tokens by chance.
@@ -96,12 +98,13 @@ pub(crate) fn generated_nothing(manifest: &Manifest) -> bool {
     manifest.request.as_ref().is_some_and(|request| request.max_new_tokens == Some(0))
 }
 
-/// Compares the texts and ids of two dumps; `names` is what a map of names leaves to compare.
+/// Compares the texts and ids of two dumps; `left` is what a map of names or a relation leaves to compare, with the reason for the
+/// rest.
 pub(crate) fn compare(
     golden: &Dump,
     candidate: &Dump,
     policy: AnswerPolicy,
-    names: Option<AnswerPolicy>,
+    left: Option<(AnswerPolicy, Skipped)>,
 ) -> AnswerReport {
     let (from, to) = (golden.manifest(), candidate.manifest());
     let sampled = |manifest: &Manifest| manifest.request.as_ref().is_some_and(|r| r.do_sample == Some(true));
@@ -112,10 +115,10 @@ pub(crate) fn compare(
     } else {
         None
     };
-    let names = names.unwrap_or_default();
-    let skipped = |by_policy: bool, by_names: bool, reason: Option<Skipped>| match (by_policy, by_names) {
+    let (left, left_out) = left.unwrap_or((AnswerPolicy::default(), Skipped::Names));
+    let skipped = |by_policy: bool, is_left: bool, reason: Option<Skipped>| match (by_policy, is_left) {
         (false, _) => Some(Skipped::Policy),
-        (true, false) => Some(Skipped::Names),
+        (true, false) => Some(left_out),
         (true, true) => reason,
     };
     let text = |from: &String, to: &String| TextDifference {
@@ -135,14 +138,14 @@ pub(crate) fn compare(
     });
     AnswerReport {
         logits: logits::compare(golden, candidate, parted),
-        prompt: pair(&from.prompt, &to.prompt, skipped(policy.prompt, names.prompt, None), text),
+        prompt: pair(&from.prompt, &to.prompt, skipped(policy.prompt, left.prompt, None), text),
         generated_ids: pair(
             &from.generated_ids,
             &to.generated_ids,
-            skipped(policy.generated_ids, names.generated_ids, no_answer),
+            skipped(policy.generated_ids, left.generated_ids, no_answer),
             ids,
         ),
-        text: pair(&from.text, &to.text, skipped(policy.text, names.text, no_answer), text),
+        text: pair(&from.text, &to.text, skipped(policy.text, left.text, no_answer), text),
     }
 }
 

@@ -8,6 +8,7 @@ use globset::Glob;
 use golden::sketch;
 
 use crate::names;
+use crate::relation::Relation;
 use crate::report::{Format, GraphFormat};
 use measure::tolerance::Preset;
 
@@ -75,6 +76,9 @@ pub struct DiffArguments {
     /// Map the candidate's names and layouts: a TOML file, or a ready-made map (`nvl-validate maps`)
     #[arg(long, value_name = "FILE|NAME")]
     pub names: Option<String>,
+    /// Two runs of one engine, the plain one first, that must agree in this way
+    #[arg(long, value_name = "NAME", value_parser = relation())]
+    pub relation: Option<Relation>,
     /// Take the limits from the noise of this right run of the same request; may be repeated, the largest noise counts
     #[arg(long, value_name = "DUMP")]
     pub noise: Vec<PathBuf>,
@@ -148,6 +152,11 @@ pub struct SketchArguments {
 fn preset() -> impl TypedValueParser<Value = Preset> {
     let names = PossibleValuesParser::new(Preset::ALL.map(Preset::name));
     names.try_map(|name| Preset::named(&name).ok_or("expected a preset"))
+}
+
+fn relation() -> impl TypedValueParser<Value = Relation> {
+    let names = PossibleValuesParser::new(Relation::ALL.map(Relation::name));
+    names.try_map(|name| Relation::named(&name).ok_or("expected a relation"))
 }
 
 fn seed() -> RangedU64ValueParser<u64> {

@@ -4,20 +4,23 @@ mod flow;
 mod judged;
 mod notes;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use golden::{Dump, Entry, Role};
 use measure::model::{Model, SiteRole, any_model, family_of};
 use measure::origin::{Inputs, found_roles, origins};
-use measure::tolerance::Failure;
+use measure::tolerance::{AnswerPolicy, Failure};
 use measure::{Compared, Noise, Policy};
 use rayon::prelude::*;
 
-use crate::answer;
+use crate::answer::{self, Skipped};
 use crate::diagnosis::findings;
 use crate::entry::EntryReport;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::{NameMap, Pairing};
+use crate::note::Note;
+use crate::relation::{self, Alignment, Relation};
 use crate::result::{DiffReport, Divergence, Side};
 use crate::tiles;
 use judged::{Judged, Limits, paired, unpaired};
@@ -33,6 +36,8 @@ pub struct DiffOptions<'a> {
     pub noise: Option<&'a Noise>,
     /// What translates a candidate with names and layouts of its own.
     pub names: Option<&'a NameMap>,
+    /// How the candidate's run belongs to the golden one, where both are of one engine and not of the same passes.
+    pub relation: Option<Relation>,
     /// Whether the bytes of both are first checked against their recorded hashes.
     pub verify: bool,
     /// Called with the number of bytes that each entry had, on both sides together.
@@ -42,15 +47,16 @@ pub struct DiffOptions<'a> {
 impl<'a> DiffOptions<'a> {
     /// Tolerances alone: equal names belong together, hashes are checked.
     pub fn new(policy: &'a Policy) -> Self {
-        DiffOptions { policy, noise: None, names: None, verify: true, progress: &|_| {} }
+        DiffOptions { policy, noise: None, names: None, relation: None, verify: true, progress: &|_| {} }
     }
 }
 
 impl fmt::Debug for DiffOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DiffOptions { policy, noise, names, verify, progress: _ } = self;
+        let DiffOptions { policy, noise, names, relation, verify, progress: _ } = self;
         let mut debug = f.debug_struct("DiffOptions");
-        debug.field("policy", policy).field("noise", noise).field("names", names).field("verify", verify);
+        debug.field("policy", policy).field("noise", noise).field("names", names);
+        debug.field("relation", relation).field("verify", verify);
         debug.finish_non_exhaustive()
     }
 }
@@ -60,10 +66,18 @@ impl fmt::Debug for DiffOptions<'_> {
 /// # Errors
 ///
 /// [`crate::Error::Dump`] for the first entry, in order of execution, whose bytes are not those that were recorded;
-/// [`crate::Error::Names`] if the map does not fit the dumps.
+/// [`crate::Error::Names`] if the map does not fit the dumps; [`crate::Error::Relation`] if the candidate's tokens are not those of
+/// the golden run in the way that the relation says.
 pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Result<DiffReport> {
     let &DiffOptions { policy, noise, names, verify, .. } = options;
-    let pairing = Pairing::new(golden, candidate, names)?;
+    let (pairing, related) = match (options.relation, names) {
+        (None, names) => (Pairing::new(golden, candidate, names)?, None),
+        (Some(relation), None) => {
+            let related = relation::relate(relation, golden, candidate)?;
+            (related.pairing, Some((related.alignment, related.starts)))
+        }
+        (Some(_), Some(_)) => return Err(Error::RelationAndNames),
+    };
     let limits = Limits::new(golden.manifest().producer.dtype.parse().ok(), policy, noise);
     // Of what only the candidate has, the candidate's names may tell more.
     let model = family_of(golden.entries()).or_else(|| family_of(candidate.entries())).unwrap_or(any_model());
@@ -89,12 +103,13 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
         verified: verify,
         entries,
         noise: noise.map(Noise::source),
-        answer: answer::compare(golden, candidate, policy.answer, pairing.map().map(|map| map.answer)),
+        answer: answer::compare(golden, candidate, policy.answer, answers_left(&pairing, related.as_ref())),
         notes,
         tiles: tiles::tiles(golden),
         findings: None,
         names: names.map(|names| names.source.clone()),
         data_flow,
+        relation: None,
     };
     let place = match report.first_divergence() {
         Some(Divergence::Entry(index)) => Some(index),
@@ -105,10 +120,30 @@ pub fn diff(golden: &Dump, candidate: &Dump, options: &DiffOptions<'_>) -> Resul
         _ => None,
     };
     report.findings = place.and_then(|index| findings(golden, &pairing, &report.entries, index));
+    if let Some((alignment, starts)) = related {
+        relation::restore(&mut report.entries, report.findings.as_mut(), &starts);
+        report.notes.extend(alignment.facts.iter().cloned().map(Note::Relation));
+        // Of several requests' logits nobody knows whose they are.
+        report.answer.logits = report.answer.logits.filter(|_| !alignment.others);
+        report.relation = Some(alignment);
+    }
     // Whatever was measured of files that somebody writes to does not hold.
     golden.check()?;
     candidate.check()?;
     Ok(report)
+}
+
+/// What a map or a relation leaves to compare of prompt and answer, with the reason for the rest.
+fn answers_left(
+    pairing: &Pairing<'_>,
+    related: Option<&(Alignment, HashMap<String, Vec<usize>>)>,
+) -> Option<(AnswerPolicy, Skipped)> {
+    if let Some((Alignment { relation, others, .. }, _)) = related {
+        // The tokens are aligned by their ids, and of several requests a dump has one answer at most.
+        let (prompt, answer) = (*relation == Relation::Same, !others);
+        return Some((AnswerPolicy { prompt, generated_ids: answer, text: answer }, Skipped::Relation));
+    }
+    pairing.map().map(|map| (map.answer, Skipped::Names))
 }
 
 /// Two dumps, and what they are held to.

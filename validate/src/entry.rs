@@ -16,8 +16,10 @@ pub(crate) const OTHER_ATTENTION: &str = "not every attention returns its weight
 #[derive(Debug, Clone)]
 pub struct EntryReport {
     /// The entry: the golden one, or the candidate's if the golden dump has none. Its shape is that of the part that is
-    /// compared, where a map leaves some of it out.
+    /// compared, where a map leaves some of it out; with a relation it is whole.
     pub entry: Entry,
+    /// The shape of the part that was compared.
+    pub compared_shape: Vec<usize>,
     /// What its site is for, where the model's file says so or the data flow tells.
     pub site_role: Option<SiteRole>,
     /// Whether the golden dump has none, so that the entry and its order are the candidate's.

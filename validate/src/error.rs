@@ -76,6 +76,23 @@ pub enum Error {
         content: store::Content,
     },
 
+    /// The candidate's tokens are not the plain run's in the way that was said.
+    #[error("`{}`: relation `{relation}`: expected {expected}, found {found}", path.display())]
+    Relation {
+        /// The dump.
+        path: PathBuf,
+        /// The relation.
+        relation: &'static str,
+        /// What was looked for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
+    /// A relation is of two runs of one engine, which need no map.
+    #[error("expected a relation or a map of names, found both")]
+    RelationAndNames,
+
     /// A tokenizer cannot be read.
     #[error("tokenizer `{}`: {message}", path.display())]
     Tokenizer {
@@ -134,6 +151,10 @@ impl Error {
             Error::NoSite { .. } => Some("`nvl-validate show` lists the names"),
             Error::ReadNames { .. } => Some("`nvl-validate maps` lists the ready-made maps"),
             Error::NamesFile { .. } | Error::Names { .. } => Some("`docs/names.md` describes maps"),
+            Error::Relation { .. } => Some("`docs/relations.md` says how tokens are aligned"),
+            Error::RelationAndNames => {
+                Some("a relation is one of two runs of the same engine, which record the same names")
+            }
             Error::Tokenizer { .. } => {
                 Some("`--tokenizer` takes a checkpoint's folder or its `tokenizer.json`")
             }

@@ -1,6 +1,7 @@
 //! What a reader ought to know of two runs, though it decides nothing.
 
 use crate::names::RulePlace;
+use crate::relation::Fact;
 
 /// A difference between the runs that may explain others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum Note {
         /// One of the names.
         name: String,
     },
+    /// How the tokens of two related runs belong together.
+    Relation(Fact),
     /// Entries are compared by sketches.
     Estimated {
         /// How many.

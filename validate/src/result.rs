@@ -10,6 +10,7 @@ use crate::answer::{AnswerReport, Comparison};
 use crate::diagnosis::Findings;
 use crate::entry::EntryReport;
 use crate::note::Note;
+use crate::relation::Alignment;
 use crate::tiles::Tiles;
 use crate::tokens::Tokens;
 
@@ -42,6 +43,8 @@ pub struct DiffReport {
     pub names: Option<String>,
     /// Where it is known from what each module computes from.
     pub data_flow: DataFlow,
+    /// How two related runs belong together; `None` if every entry is the other's of the same name.
+    pub relation: Option<Alignment>,
 }
 
 /// One of the two dumps.

@@ -117,6 +117,7 @@ def compare(
     policy: _Path | None = None,
     preset: str | None = None,
     names: str | None = None,
+    relation: str | None = None,
     noise: Sequence[_Path] = (),
     noise_factor: float = ...,
     ignore_unpaired: bool = False,

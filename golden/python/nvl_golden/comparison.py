@@ -57,6 +57,7 @@ def compare(
     *,
     policy: PathLike | None = None,
     names: PathLike | None = None,
+    relation: str | None = None,
     noise: PathLike | Sequence[PathLike] = (),
     noise_factor: float = NOISE_FACTOR,
     ignore_unpaired: bool = False,
@@ -67,6 +68,8 @@ def compare(
 
     - `policy`: the name of a preset, such as `exact`, or a policy file (`docs/tolerances.md`); the built-in limits without one.
     - `names`: a map of the candidate's names and layouts: a file, or a ready-made one (`docs/names.md`).
+    - `relation`: how two runs of one engine belong together, the plain one first: `same`, `chunked`, `batched` or `prefix-cache`
+      (`docs/relations.md`).
     - `noise`: dumps of other right runs, whose noise gives the limits.
     - `ignore_unpaired`: whether entries that only one side has are listed without being judged.
     - `formats`: those of `--format` (`docs/diff-report.md`).
@@ -82,6 +85,7 @@ def compare(
         policy=os.fspath(policy) if policy is not None and preset is None else None,
         preset=preset,
         names=os.fspath(names) if names is not None else None,
+        relation=relation,
         noise=[os.fspath(run) for run in runs],
         noise_factor=noise_factor,
         ignore_unpaired=ignore_unpaired,

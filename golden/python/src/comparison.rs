@@ -7,7 +7,7 @@ use golden::Dump;
 use pyo3::prelude::*;
 use validate::arguments::NOISE_FACTOR;
 use validate::tolerance::{Preset, Unpaired};
-use validate::{DiffOptions, NameMap, Noise, Policy, diff, report};
+use validate::{DiffOptions, NameMap, Noise, Policy, Relation, diff, report};
 
 use crate::error::{exception, of_validate};
 use crate::threads;
@@ -15,8 +15,8 @@ use crate::threads;
 /// Compares two dumps; whether the candidate passes, and the report in each format that was asked for.
 #[pyfunction]
 #[pyo3(signature = (
-    golden, candidate, *, policy = None, preset = None, names = None, noise = Vec::new(), noise_factor = NOISE_FACTOR,
-    ignore_unpaired = false, verify = true, formats = Vec::new(), all = false
+    golden, candidate, *, policy = None, preset = None, names = None, relation = None, noise = Vec::new(),
+    noise_factor = NOISE_FACTOR, ignore_unpaired = false, verify = true, formats = Vec::new(), all = false
 ))]
 #[expect(clippy::too_many_arguments, reason = "the options of `nvl-validate diff`, by keyword")]
 pub(crate) fn compare(
@@ -26,6 +26,7 @@ pub(crate) fn compare(
     policy: Option<PathBuf>,
     preset: Option<String>,
     names: Option<String>,
+    relation: Option<String>,
     noise: Vec<PathBuf>,
     noise_factor: f64,
     ignore_unpaired: bool,
@@ -44,6 +45,7 @@ pub(crate) fn compare(
         let message = format!("noise_factor: expected a number from 1 on, found `{noise_factor}`");
         return Err(exception(py, &message, None));
     }
+    let relation = relation.map(|name| relation_of(py, &name)).transpose()?;
     let mut presentations = Vec::with_capacity(formats.len());
     for name in formats {
         presentations.push(report::format(&name).ok_or_else(|| {
@@ -76,6 +78,7 @@ pub(crate) fn compare(
             &DiffOptions {
                 noise: noise.as_ref(),
                 names: names.as_ref(),
+                relation,
                 verify,
                 ..DiffOptions::new(&policy)
             },
@@ -86,6 +89,13 @@ pub(crate) fn compare(
     let texts =
         presentations.into_iter().map(|format| (format.name.to_owned(), format.render(&report, options)));
     Ok((report.passes(), texts.collect()))
+}
+
+fn relation_of(py: Python<'_>, name: &str) -> PyResult<Relation> {
+    Relation::named(name).ok_or_else(|| {
+        let names = Relation::ALL.map(|relation| format!("`{}`", relation.name())).join(", ");
+        exception(py, &format!("relation: expected one of {names}, found `{name}`"), None)
+    })
 }
 
 /// Whether a file of this extension that begins with `head` is an earlier report.

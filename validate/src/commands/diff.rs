@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool> {
         policy: &policy,
         noise: noise.as_ref(),
         names: names.as_ref(),
+        relation: arguments.relation,
         verify,
         progress: &progress,
     };

@@ -69,6 +69,7 @@ impl Judged {
         };
         EntryReport {
             site_role: model.role(&entry.name).or(found),
+            compared_shape: entry.shape.clone(),
             entry,
             only_candidate,
             tolerance,

@@ -4,6 +4,7 @@
 //! A map is read and checked on its own (`file`), then resolved against the names and shapes of two dumps (`resolve`);
 //! only then are bytes touched (`assembly`), and only those of tensors that lie otherwise are copied (`strides`).
 
+mod aligned;
 mod assembly;
 pub mod builtin;
 mod file;
@@ -15,6 +16,7 @@ mod propose;
 mod resolve;
 mod strides;
 
+pub(crate) use aligned::{Cut, Match};
 pub use builtin::{BUILTIN, Builtin};
 pub use map::{NameMap, RulePlace};
 pub(crate) use pairing::Idle;

@@ -4,6 +4,7 @@ mod answer;
 mod divergence;
 mod entry;
 mod number;
+mod relation;
 
 use std::borrow::Cow;
 
@@ -17,6 +18,7 @@ use divergence::DivergenceJson;
 use entry::EntryJson;
 use measure::tolerance::Preset;
 use number::Number;
+use relation::RelationJson;
 
 /// JSON.
 pub(super) const FORMAT: Format = Format {
@@ -45,6 +47,7 @@ struct Document<'a> {
     noise: Option<NoiseJson>,
     names: Option<&'a str>,
     data_flow: &'static str,
+    relation: Option<RelationJson>,
     hashes_verified: bool,
     first_divergence: Option<DivergenceJson<'a>>,
     summary: SummaryJson<'a>,
@@ -113,6 +116,7 @@ impl<'a> Document<'a> {
             }),
             names: report.names.as_deref(),
             data_flow: report.data_flow.name(),
+            relation: report.relation.as_ref().map(RelationJson::of),
             hashes_verified: report.verified,
             first_divergence: report
                 .first_divergence()

@@ -1,6 +1,7 @@
 //! Sentences that more than one format says.
 
 mod answer;
+mod relation;
 
 use cli::counted;
 use golden::Role;
@@ -205,6 +206,7 @@ pub(super) fn limits(report: &DiffReport) -> Vec<(&'static str, String)> {
     let mut limits = Vec::new();
     limits.extend(data_flow(report).map(|source| ("data flow", source.to_owned())));
     limits.extend(report.preset.map(|preset| ("preset", preset.name().to_owned())));
+    limits.extend(report.relation.as_ref().map(|of| ("relation", of.relation.name().to_owned())));
     limits.extend(report.names.as_ref().map(|names| ("names", names.clone())));
     limits.extend(report.policy.as_ref().map(|path| ("policy", path.display().to_string())));
     if let Some(noise) = &report.noise {
@@ -323,9 +325,12 @@ pub(super) fn entry_lines(
 /// What stands for an entry in the candidate's dump, where that is not a tensor of the same name as it is.
 pub(super) fn counterpart(entry: &EntryReport) -> Option<String> {
     let Counterpart { tensors, rule, layout, .. } = entry.counterpart.as_ref()?;
-    let rule = rule.as_ref()?;
+    if rule.is_none() && layout.is_empty() {
+        return None;
+    }
+    let rule = rule.as_ref().map_or_else(String::new, |rule| format!(" ({rule})"));
     let layout = if layout.is_empty() { String::new() } else { format!(": {}", layout.join(", ")) };
-    Some(format!("in the candidate {} ({rule}){layout}", tensors.join(", ")))
+    Some(format!("in the candidate {}{rule}{layout}", tensors.join(", ")))
 }
 
 /// The golden sites that nothing stands for through a map, as far as they need be shown; `None` if there is none, or no
@@ -413,6 +418,7 @@ pub(super) fn note(report: &DiffReport, note: &Note) -> String {
         Note::NoSuchSite { rule, name } => {
             format!("{rule} gives `{name}`, which the golden dump does not have")
         }
+        Note::Relation(fact) => relation::fact(fact),
         Note::Estimated { count } => format!(
             "{} {} compared by sketches: numbers with a ~ are estimates, within 25 % in 95 of 100 cases",
             counted(*count, "entry"),

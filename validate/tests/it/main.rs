@@ -22,6 +22,7 @@ mod origins;
 mod page;
 mod planted;
 mod policies;
+mod relations;
 mod reports;
 mod sketches;
 mod stand_ins;

@@ -145,6 +145,7 @@ fn comparison<'a, D, J>(of: &'a Comparison<D>, json: impl FnOnce(&'a D) -> J) ->
                 Skipped::NotInGolden => "not_in_golden",
                 Skipped::Policy => "policy",
                 Skipped::Names => "names",
+                Skipped::Relation => "relation",
                 Skipped::NothingGenerated => "nothing_generated",
                 Skipped::Sampled => "sampled",
             };

@@ -165,7 +165,7 @@ impl<'a> EntryJson<'a> {
                 tensors: &counterpart.tensors,
                 rule: counterpart.rule.as_ref().map(|rule| RuleJson { map: &rule.map, index: rule.index }),
                 layout: &counterpart.layout,
-                compared_shape: &entry.shape,
+                compared_shape: &report.compared_shape,
             }),
         }
     }

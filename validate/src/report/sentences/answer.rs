@@ -198,6 +198,7 @@ fn skipped(reason: Skipped) -> &'static str {
         Skipped::NotInGolden => "the golden dump has none",
         Skipped::Policy => "the policy leaves it out",
         Skipped::Names => "the map of names leaves it out",
+        Skipped::Relation => "the relation leaves it out",
         Skipped::NothingGenerated => "the candidate generated nothing",
         Skipped::Sampled => "the tokens were drawn by chance",
     }

@@ -89,6 +89,8 @@ fn help() {
           --policy <FILE>      Take tolerances from this TOML file
           --names <FILE|NAME>  Map the candidate's names and layouts: a TOML file, or a ready-made map
                                (`nvl-validate maps`)
+          --relation <NAME>    Two runs of one engine, the plain one first, that must agree in this way
+                               [possible values: same, chunked, batched, prefix-cache]
           --noise <DUMP>       Take the limits from the noise of this right run of the same request; may
                                be repeated, the largest noise counts
           --noise-factor <K>   An error may be this many times the noise [default: 3]
