@@ -139,8 +139,11 @@ impl Tracker {
             return Some(tensor);
         }
         let mut way = Way::default();
+        // A step that decodes has one token, which is the last.
+        let decodes = !self.answer.ids.is_empty();
         for (source, rows) in &sources {
-            self.step.join(&mut way, source, *rows);
+            let is_same = decodes && *rows == RowAlignment::FromEnd;
+            self.step.join(&mut way, source, if is_same { RowAlignment::Same } else { *rows });
         }
         if merges {
             // Which tokens are replaced.

@@ -90,6 +90,7 @@ def _is_dense(view: Geometry, length: int) -> bool:
 
 def _boxes(one: Geometry, other: Geometry) -> tuple[list[tuple[int, int]], list[tuple[int, int]]] | None:
     """Two views as boxes in one system of coordinates, an interval for each stride; none if they have none in common."""
+    one, other = _merged(one), _merged(other)
     strides = {1}
     for shape, stride, _ in (one, other):
         strides.update(step for size, step in zip(shape, stride, strict=True) if size > 1)
@@ -99,6 +100,21 @@ def _boxes(one: Geometry, other: Geometry) -> tuple[list[tuple[int, int]], list[
         return None
     boxes = _box(one, steps), _box(other, steps)
     return None if boxes[0] is None or boxes[1] is None else (boxes[0], boxes[1])
+
+
+def _merged(view: Geometry) -> Geometry:
+    """A view with as few dimensions as show the same elements, in whatever order."""
+    shape: list[int] = []
+    stride: list[int] = []
+    for step, size in sorted(zip(view[1], view[0], strict=True), reverse=True):
+        if size == 1:
+            continue
+        if shape and stride[-1] == size * step:
+            shape[-1], stride[-1] = shape[-1] * size, step
+        else:
+            shape.append(size)
+            stride.append(step)
+    return shape, stride, view[2]
 
 
 def _box(view: Geometry, steps: list[int]) -> list[tuple[int, int]] | None:

@@ -357,3 +357,26 @@ def test_whether_views_have_elements_in_common(one, other, apart):
     elements = [set(memory.as_strided(*view).flatten().tolist()) for view in (one, other)]
     assert elements[0].isdisjoint(elements[1]) == apart
     assert are_apart(one, other) == are_apart(other, one) == apart
+
+
+def test_the_parts_of_a_view_are_known_however_its_rows_are_put(tmp_path):
+    class Tower(nn.Module):
+        def forward(self, given):
+            rows = given * 2
+            return rows[:, :3].flatten(1), rows[:, 5:]
+
+    class Shuffle(nn.Module):
+        def forward(self, rows):
+            squares = rows.reshape(2, 4, 2, 16).transpose(1, 2)
+            return squares.reshape(2, 2, 64) + 1
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tower, self.shuffle = Tower(), Shuffle()
+
+        def forward(self, given):
+            return self.shuffle(self.tower(given)[1])
+
+    # The first rows have an entry of their own, in the same memory.
+    assert flow(Both(), torch.randn(2, 21, 8), tmp_path / "dump", "shuffle") == ({"tower.1": "mixed"}, {"aten.add": 1})

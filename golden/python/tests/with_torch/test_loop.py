@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, SQUARE, WIDE, copy_checkpoint
-from nvl_golden import cli
+from nvl_golden import Dump, cli
 
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 LARGE = ROOT / "golden/fixtures/preprocess/images/rgb-640x480.png"
@@ -101,13 +101,13 @@ def checkpoints(tmp_path_factory):
     return make
 
 
-def loop(source, normalized, request, dtype, attention, folder, sketch=False, images=()):
-    """The recording, and the replay with what it is given besides."""
+def loop(source, normalized, request, dtype, attention, folder, more=(), images=()):
+    """The recording with more arguments, and the replay with what it is given besides."""
     (folder / "history.json").write_text(json.dumps(HISTORY))
     asked = [str(folder / "history.json") if argument == "HISTORY" else str(argument) for argument in request]
     golden, replayed = folder / "golden", folder / "replayed"
     arguments = ["--dtype", dtype, "--attention", attention, "--max-new-tokens", "5", "--threads", "1"]
-    arguments += ["--sketch"] if sketch else []
+    arguments += more
     model = ["--model", str(source), "--trust-remote-code", "--out", str(golden)]
     assert cli.main(["record", *model, *asked, *arguments]) == 0
     run("nvl-reference", "replay", "--model", normalized, golden, "--record", replayed, "--device", "cpu", *images)
@@ -115,17 +115,31 @@ def loop(source, normalized, request, dtype, attention, folder, sketch=False, im
 
 
 def entries(dump) -> dict[str, tuple]:
-    """What each entry of a dump is, by its name, in the order of the entries."""
-    manifest = json.loads((dump / "manifest.json").read_text())
-    return {
-        entry["name"]: (entry["role"], entry["dtype"], entry["shape"], entry["sha256"]) for entry in manifest["entries"]
-    }
+    """What each entry of a dump is, by its key, in the order of the entries."""
+    return {entry.key: (entry.role, entry.dtype, entry.shape, entry.sha256) for entry in Dump(dump)}
+
+
+def flows(dump) -> dict[str, tuple]:
+    """What each entry of a dump was computed from, by its key."""
+    key = {entry.order: entry.key for entry in Dump(dump)}
+
+    def flow(entry):
+        if entry.inputs is None:
+            return None
+        inputs = [key[order] for order in entry.inputs]
+        # Whether `generate` asks for `any` end of a sequence depends on the version of transformers.
+        operations = {name: count for name, count in entry.operations.items() if name != "aten.any"}
+        return dict(zip(inputs, entry.input_rows, strict=True)), operations
+
+    return {entry.key: flow(entry) for entry in Dump(dump)}
 
 
 def assert_equal(golden, replayed):
     expected, found = entries(golden), entries(replayed)
     assert list(expected) == list(found), "entries are missing, extra, or in another order"
     assert [name for name in expected if expected[name] != found[name]] == []
+    expected, found = flows(golden), flows(replayed)
+    assert {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]} == {}
     table = run("nvl-validate", "diff", golden, replayed, "--preset", "exact").stdout
     assert table.endswith("verdict: pass\n"), table
     producers = [json.loads((dump / "manifest.json").read_text())["producer"] for dump in (golden, replayed)]
@@ -158,9 +172,21 @@ def test_a_golden_of_sketches_is_replayed_from_its_pictures(request_, checkpoint
     source, normalized = checkpoints("bundled")
     images = ["--image", LARGE] if request_ == "large" else []
     request = REQUESTS[request_]
-    golden, replayed = loop(source, normalized, request, "bfloat16", "sdpa", tmp_path, sketch=True, images=images)
+    golden, replayed = loop(source, normalized, request, "bfloat16", "sdpa", tmp_path, more=["--sketch"], images=images)
     assert_equal(golden, replayed)
     manifest = json.loads((golden / "manifest.json").read_text())
     sketched = {entry["name"] for entry in manifest["entries"] if "sketch" in entry}
     # Thirteen tiles are too large to keep.
     assert ("pixel_values" in sketched) == (request_ == "large") and "input_ids" not in sketched
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("request_", ["text", "history"])
+def test_the_loop_closes_in_every_step(request_, dtype, attention, checkpoints, tmp_path):
+    source, normalized = checkpoints("bundled")
+    more = ["--steps", "0:4", "--kv"]
+    golden, replayed = loop(source, normalized, REQUESTS[request_], dtype, attention, tmp_path, more=more)
+    assert_equal(golden, replayed)
+    steps = {entry.step for entry in Dump(golden) if entry.name == "past_key_values.0.keys"}
+    assert len(steps) > 1 and steps == set(range(len(steps)))
