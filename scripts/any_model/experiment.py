@@ -9,9 +9,9 @@ from pathlib import Path
 
 import nvl_golden
 import torch
-from families import Run, build
 from mistakes import plant
 from reruns import RERUNS, precise_products
+from small_models import Run, build
 
 
 @dataclass

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from experiment import Result, experiment
-from families import FAMILIES
+from small_models import FAMILIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benches"))
 

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "any_model"))
 
 from experiment import experiment
-from families import FAMILIES
+from small_models import FAMILIES
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
