@@ -7,9 +7,10 @@ use measure::origin::{DataFlow, RecordedFlow, flows_between, recorded_flows};
 
 use crate::names::Pairing;
 
-/// The data flow of each entry of a comparison, and where it is known from: the golden run, else the candidate's.
+/// The data flow of each entry of a comparison, and where it is known from: the golden run, else the file of the model's
+/// family, else the candidate's run, else names and order.
 ///
-/// An entry of which neither recorded it has none; then the family's file or the names tell.
+/// The file comes before the candidate: it knows every golden entry, while a candidate's tensor may stand for several.
 pub(super) fn flows(
     golden: &Dump,
     candidate: &Dump,
@@ -19,15 +20,11 @@ pub(super) fn flows(
     let mut flows = recorded_flows(golden.entries());
     let source = if flows.iter().any(Option::is_some) {
         DataFlow::Golden
+    } else if family_of(golden.entries()).or_else(|| family_of(candidate.entries())).is_some() {
+        DataFlow::Family
     } else {
         flows = of_candidate(golden, candidate, pairing, compared);
-        if flows.iter().any(Option::is_some) {
-            DataFlow::Candidate
-        } else if family_of(golden.entries()).or_else(|| family_of(candidate.entries())).is_some() {
-            DataFlow::Family
-        } else {
-            DataFlow::Names
-        }
+        if flows.iter().any(Option::is_some) { DataFlow::Candidate } else { DataFlow::Names }
     };
     flows.resize(compared.len(), None);
     (source, flows)
